@@ -1,0 +1,1 @@
+"""What every role shares: the scheme, signed statements, errors. Knows no role."""

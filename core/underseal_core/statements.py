@@ -1,0 +1,218 @@
+"""The signed statements of a search: request, result, release.
+
+Payloads are canonical JSON (RFC 8785) and parsed strictly: unknown fields, other types and bytes
+that are not canonical are refused, so that a hash of the payload names one statement only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Annotated, ClassVar, Literal, Self
+
+import rfc8785
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from underseal_core.errors import Damaged
+from underseal_core.signing import Envelope, Identity, open_envelope
+
+
+def _real_time(text: str) -> str:
+    utc_moment(text)  # the pattern alone lets the 99th of a month pass
+    return text
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+Time = Annotated[
+    str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"), AfterValidator(_real_time)
+]
+Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
+
+MAX_BYTES = 4 << 20
+"""No statement is longer: bounds the parser's work on hostile input."""
+
+
+def utc_text(moment: datetime) -> str:
+    """Return ``moment`` as the statements write times: UTC, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def utc_moment(text: str) -> datetime:
+    """Inverse of :func:`utc_text`."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+
+
+class Part(BaseModel):
+    """Immutable, strictly typed, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Statement(Part):
+    """A part that is signed on its own."""
+
+    payload_type: ClassVar[str]
+    version: Literal[1] = 1
+
+    def payload(self) -> bytes:
+        """Return the canonical bytes."""
+        return rfc8785.dumps(self.model_dump(mode="json"))
+
+    def sha256(self) -> str:
+        """Return the hex SHA-256 of the canonical bytes: the statement's name."""
+        return hashlib.sha256(self.payload()).hexdigest()
+
+    def sign(self, identity: Identity) -> Envelope:
+        """Return the statement in an envelope signed by ``identity``."""
+        return identity.sign(self.payload_type, self.payload())
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        """Parse canonical bytes.
+
+        Raises
+        ------
+        Damaged
+            Too long, not canonical JSON, or not this statement.
+        """
+        if len(payload) > MAX_BYTES:
+            raise Damaged("statement is too long")
+        try:
+            if rfc8785.dumps(json.loads(payload)) != payload:
+                raise Damaged("statement is not canonical JSON")
+            return cls.model_validate_json(payload)
+        except (
+            ValueError,
+            RecursionError,
+            ValidationError,
+            rfc8785.CanonicalizationError,
+        ) as error:
+            raise Damaged(f"not a valid {cls.__name__} statement") from error
+
+    @classmethod
+    def open(cls, envelope: Envelope, signer: bytes) -> Self:
+        """Check type and signature, then parse.
+
+        Raises
+        ------
+        Damaged, PermissionRefused
+            See :func:`open_envelope` and :meth:`parse`.
+        """
+        return cls.parse(open_envelope(envelope, cls.payload_type, signer))
+
+
+class Pin(Part):
+    """What a gallery, and every message about it, is pinned to."""
+
+    model_id: Text
+    model_dimension: Annotated[int, Field(ge=2, le=1024)]
+    profile: Name
+    key_epoch: Sha256
+
+
+class Wanted(Part):
+    """What the client asks for; the policy may allow less.
+
+    ``threshold`` can only raise the policy's own. It is text because canonical JSON of floats is
+    easy to get wrong: a decimal such as ``"0.55"``.
+    """
+
+    top_k: Annotated[int, Field(ge=1, le=1000)]
+    threshold: Annotated[str, Field(pattern=r"^0\.\d{1,4}$|^$")] = ""
+
+
+class Targets(Part):
+    """For 1:1: the templates or the subject to compare with; both empty for 1:N."""
+
+    template_ids: tuple[Id, ...] = ()
+    subject_id: Id | Literal[""] = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.template_ids or self.subject_id)
+
+
+class SearchRequest(Statement):
+    """Signed by the client. ``request_id`` is random and is the nonce."""
+
+    payload_type: ClassVar[str] = "application/vnd.underseal.search-request.v1+json"
+
+    request_id: Id
+    client: Name
+    gallery: Name
+    pin: Pin
+    probe_sha256: Sha256
+    purpose: Name
+    case_reference: Text
+    wanted: Wanted
+    targets: Targets = Targets()
+    issued_at: Time
+    expires_at: Time
+
+
+class Snapshot(Part):
+    """The state of a gallery that a result speaks of."""
+
+    gallery: Name
+    version: Count
+    root: Sha256
+    templates: Count
+
+
+class ResultBlock(Part):
+    """One sealed result: its block and the SHA-256 of the ciphertext as sent."""
+
+    block: Count
+    sha256: Sha256
+
+
+class SearchResult(Statement):
+    """Signed by the server."""
+
+    payload_type: ClassVar[str] = "application/vnd.underseal.search-result.v1+json"
+
+    request_sha256: Sha256
+    server: Name
+    snapshot: Snapshot
+    blocks: tuple[ResultBlock, ...]
+    norm_sha256: Sha256
+    projection_sha256: Sha256
+    compared: Count
+    code_version: Text
+    finished_at: Time
+
+
+class Match(Part):
+    """One released template. ``score`` is empty when the policy allows yes/no only."""
+
+    template_id: Id
+    subject_id: Id
+    rank: Annotated[int, Field(ge=1)]
+    score: Annotated[str, Field(pattern=r"^$|^-?[01]\.\d{1,4}$")]
+    label: str
+
+
+class Release(Statement):
+    """Signed by the auditors. "No match" is a release too."""
+
+    payload_type: ClassVar[str] = "application/vnd.underseal.release.v1+json"
+
+    request_id: Id
+    request_sha256: Sha256
+    result_sha256: Sha256
+    policy_sha256: Sha256
+    key_epoch: Sha256
+    client: Name
+    purpose: Name
+    case_reference: Text
+    matches: tuple[Match, ...]
+    compared: Count
+    threshold: Text
+    noise_std: Text
+    values_charged: Count
+    epoch_total: Count
+    released_at: Time

@@ -1,0 +1,46 @@
+"""The snapshot root commits to every field of every live entry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from underseal_core.snapshot import LiveEntry, snapshot_root
+
+ENTRY = LiveEntry(
+    block=1,
+    slot=7,
+    template_id=b"t" * 16,
+    subject_id=b"s" * 16,
+    label_sha256=b"l" * 32,
+    unit_sha256=b"u" * 32,
+)
+OTHER = replace(ENTRY, block=0, slot=9, template_id=b"o" * 16)
+
+
+def test_order_does_not_matter() -> None:
+    assert snapshot_root("g", 3, [ENTRY, OTHER]) == snapshot_root("g", 3, [OTHER, ENTRY])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(ENTRY, block=2),
+        replace(ENTRY, slot=8),
+        replace(ENTRY, template_id=b"x" * 16),
+        replace(ENTRY, subject_id=b"x" * 16),
+        replace(ENTRY, label_sha256=b"x" * 32),
+        replace(ENTRY, unit_sha256=b"x" * 32),
+    ],
+)
+def test_every_field_counts(changed: LiveEntry) -> None:
+    assert snapshot_root("g", 3, [changed, OTHER]) != snapshot_root("g", 3, [ENTRY, OTHER])
+
+
+def test_name_version_and_membership_count() -> None:
+    root = snapshot_root("g", 3, [ENTRY])
+    assert root != snapshot_root("h", 3, [ENTRY])
+    assert root != snapshot_root("g", 4, [ENTRY])
+    assert root != snapshot_root("g", 3, [])
+    assert root != snapshot_root("g", 3, [ENTRY, OTHER])

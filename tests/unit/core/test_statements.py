@@ -1,0 +1,96 @@
+"""Statements are canonical, strict and survive a round trip."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from underseal_core.errors import Damaged, PermissionRefused
+from underseal_core.signing import Identity
+from underseal_core.statements import (
+    MAX_BYTES,
+    Pin,
+    SearchRequest,
+    Targets,
+    Wanted,
+    utc_moment,
+    utc_text,
+)
+
+
+def request(**changes: Any) -> SearchRequest:
+    fields: dict[str, Any] = {
+        "request_id": "ab" * 16,
+        "client": "agency-a",
+        "gallery": "missing",
+        "pin": Pin(
+            model_id="zoo-sface", model_dimension=128, profile="guarded", key_epoch="0" * 64
+        ),
+        "probe_sha256": "1" * 64,
+        "purpose": "missing-person",
+        "case_reference": "2026/17 Ünal",
+        "wanted": Wanted(top_k=5, threshold="0.55"),
+        "issued_at": "2026-01-02T03:04:05Z",
+        "expires_at": "2026-01-02T03:14:05Z",
+    }
+    return SearchRequest(**(fields | changes))
+
+
+def test_round_trip_and_hash_depend_on_content_only() -> None:
+    statement = request()
+    assert SearchRequest.parse(statement.payload()) == statement
+    assert statement.sha256() == request().sha256()
+    assert statement.sha256() != request(purpose="border").sha256()
+
+
+def test_signed_statement_opens_for_its_signer_only() -> None:
+    identity = Identity.generate()
+    envelope = request().sign(identity)
+    assert SearchRequest.open(envelope, identity.public_key) == request()
+    with pytest.raises(PermissionRefused):
+        SearchRequest.open(envelope, Identity.generate().public_key)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda p: p + b" ",
+        lambda p: p.replace(b'"case_reference"', b'"Case_reference"'),
+        lambda p: p[:-1],
+        lambda p: p.replace(b'"top_k":5', b'"top_k":"5"'),
+        lambda p: p.replace(b'"top_k":5', b'"top_k":5.5'),
+        lambda p: p.replace(b'"top_k":5', b'"top_k":0'),
+        lambda p: p.replace(b'"0.55"', b'"1.55"'),
+        lambda p: p.replace(b'"version":1', b'"version":2'),
+        lambda p: p.replace(b"agency-a", b"Agency A"),
+        lambda p: b"[" * 100_000,
+        lambda p: b" " * (MAX_BYTES + 1),
+        lambda p: b"\xff\xfe",
+        lambda p: b"NaN",
+    ],
+)
+def test_spoiled_bytes_are_refused(spoil: Any) -> None:
+    with pytest.raises(Damaged):
+        SearchRequest.parse(spoil(request().payload()))
+
+
+def test_unknown_fields_are_refused() -> None:
+    body = json.loads(request().payload()) | {"zz_extra": 1}
+    payload = json.dumps(body, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+    with pytest.raises(Damaged):
+        SearchRequest.parse(payload)
+
+
+def test_targets_are_false_when_empty() -> None:
+    assert not Targets()
+    assert Targets(subject_id="cd" * 16)
+    assert Targets(template_ids=("cd" * 16,))
+
+
+def test_times_round_trip_in_whole_seconds() -> None:
+    moment = datetime(2026, 5, 6, 7, 8, 9, 999, tzinfo=UTC)
+    assert utc_text(moment) == "2026-05-06T07:08:09Z"
+    assert utc_moment("2026-05-06T07:08:09Z") == moment.replace(microsecond=0)
