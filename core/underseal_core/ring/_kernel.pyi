@@ -1,0 +1,59 @@
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+_Residues: TypeAlias = npt.NDArray[np.uint32]
+
+class Basis:
+    def __init__(self, degree: int, primes: list[int]) -> None: ...
+    def transform(self, values: _Residues, invert: bool, out: _Residues) -> None: ...
+    def elementwise(
+        self, operation: int, left: _Residues, right: _Residues, out: _Residues
+    ) -> None: ...
+    def below_primes(self, values: _Residues) -> bool: ...
+    def scale_key(self, key: _Residues, out: _Residues) -> None: ...
+    def interleave(self, polynomials: _Residues, group: _Residues) -> None: ...
+    def deinterleave(self, group: _Residues, polynomials: _Residues) -> None: ...
+
+def expand(
+    basis: Basis,
+    nodes: _Residues,
+    lanes: int,
+    key: _Residues,
+    element: int,
+    shift: int,
+    difference: _Residues,
+) -> None: ...
+def apply_galois(
+    basis: Basis, group: _Residues, key: _Residues, element: int, out: _Residues
+) -> None: ...
+def switch_key(basis: Basis, group: _Residues, key: _Residues, out: _Residues) -> None: ...
+def rescale(basis: Basis, group: _Residues, out: _Residues) -> None: ...
+def prepare(basis: Basis, columns: _Residues, tiles: _Residues, begin: int, end: int) -> None: ...
+def place(
+    basis: Basis,
+    columns: _Residues,
+    first: int,
+    power: int,
+    tiles: _Residues,
+    begin: int,
+    end: int,
+) -> None: ...
+def score(
+    basis: Basis,
+    probes: list[_Residues],
+    blocks: list[_Residues],
+    out: _Residues,
+    begin: int,
+    end: int,
+) -> None: ...
+def check_sums(
+    basis: Basis,
+    columns: _Residues,
+    signs: npt.NDArray[np.uint8],
+    norm: _Residues,
+    projection: _Residues,
+    begin: int,
+    end: int,
+) -> None: ...

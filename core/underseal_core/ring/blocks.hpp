@@ -1,0 +1,46 @@
+// Gallery blocks and scoring.
+//
+// A block is tile-major, [prime][N/16][dimension][component][16]: the 2 * 16 residues of every
+// column at one tile of coefficients lie together, so that scoring streams a block once while one
+// tile of the probe stays in cache. Columns are [dimension][component][prime][N].
+#pragma once
+
+#include "basis.hpp"
+
+namespace underseal {
+
+struct BlockShape {
+    size_t level;
+    size_t degree;
+    size_t dimension;
+
+    size_t tiles() const { return degree / kLanes; }
+    size_t tile_words() const { return dimension * 2 * kLanes; }
+};
+
+// A range of tiles over all primes: tile t of prime i is number i * tiles() + t.
+struct TileRange {
+    size_t begin;
+    size_t end;
+};
+
+// Probe tiles from columns, in Montgomery form.
+void prepare(const Basis& basis, const BlockShape& shape, const u32* columns, TileRange range,
+             u32* tiles);
+
+// tiles[first + k] += X^power * columns[k] for k < count. power counts modulo 2N (X^N = -1).
+void place(const Basis& basis, const BlockShape& shape, const u32* columns, size_t first,
+           size_t count, const std::vector<std::vector<Factor>>& monomials, TileRange range,
+           u32* tiles);
+
+// out[(probe * blocks + block)] (3, level, N) = sum_i probe_i (x) block_i.
+void score(const Basis& basis, const BlockShape& shape, const std::vector<const u32*>& probes,
+           const std::vector<const u32*>& blocks, TileRange range, u32* out);
+
+// norm (3, level, N) = sum_i columns_i (x) columns_i, and projection (2, level, N) =
+// sum_i signs_i columns_i with signs 0 for +, 1 for -; coefficients begin..end of every prime.
+void check_sums(const Basis& basis, const BlockShape& shape, const u32* columns,
+                const unsigned char* signs, size_t begin, size_t end, u32* norm,
+                u32* projection);
+
+}  // namespace underseal

@@ -1,0 +1,1 @@
+"""The scheme: profiles, encoding, encryption, evaluation on ciphertexts."""

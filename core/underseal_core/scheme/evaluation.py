@@ -1,0 +1,320 @@
+"""The evaluator: expand, score, place, remove - integer arithmetic on ciphertexts.
+
+Public and deterministic: it holds no secret, and anybody with the same ciphertexts can recompute
+every result bit for bit (SCHEME sections 2, 3 and 5).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from underseal_core.errors import InvalidInput, MalformedCiphertext
+from underseal_core.ring import _kernel
+from underseal_core.ring.kernel import LANES, Residues, aligned, basis, check_array, check_residues
+from underseal_core.scheme import blocks
+from underseal_core.scheme.blocks import tiles_shape
+from underseal_core.scheme.ciphertext import Ciphertext, Kind
+from underseal_core.scheme.keyswitch import (
+    prepare_key,
+    relinearise,
+    rescale,
+)
+from underseal_core.scheme.profiles import MAX_DIMENSION, MIN_DIMENSION
+from underseal_core.scheme.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from underseal_core.scheme.profiles import Profile
+
+__all__ = [
+    "EvaluationKeys",
+    "Evaluator",
+    "Probe",
+    "galois_elements",
+    "projection_signs",
+    "tiles_shape",
+]
+
+PROJECTION_DOMAIN: Final = b"underseal/v1/projection\0"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvaluationKeys:
+    """Public keys of the evaluator, in SEAL's layout.
+
+    Each is ``(fresh_level, 2, fresh_level + 1, degree)``: digit, component, prime (the special
+    one last), position in NTT order. ``galois`` maps Galois elements to keys.
+    """
+
+    relinearisation: Residues
+    galois: Mapping[int, Residues]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probe:
+    """An expanded probe, laid out for scoring. Never changed in place."""
+
+    tiles: Residues
+
+
+def galois_elements(profile: Profile, dimension: int) -> tuple[int, ...]:
+    """Galois elements that the expansion of a row needs, in the order of its levels."""
+    return tuple(profile.degree // (1 << level) + 1 for level in range(dimension.bit_length() - 1))
+
+
+def projection_signs(row: Ciphertext, dimension: int) -> npt.NDArray[np.uint8]:
+    """Signs of the random projection that a probe must pass (SCHEME section 3).
+
+    Returns
+    -------
+    numpy.ndarray
+        ``uint8``, shape ``(dimension,)``: 1 where the column is subtracted. SHAKE256 of the
+        serialised row, bits least significant first.
+    """
+    length = -(-dimension // 8)
+    digest = hashlib.shake_256(PROJECTION_DOMAIN + row.to_bytes()).digest(length)
+    bits = np.unpackbits(np.frombuffer(digest, dtype=np.uint8), bitorder="little")
+    return np.ascontiguousarray(bits[:dimension])
+
+
+class Evaluator:
+    """Computes on ciphertexts of one bundle.
+
+    Thread-safe. Owns a pool of threads; close it, or use it as a context manager.
+
+    Parameters
+    ----------
+    profile, dimension
+        Of the bundle; the dimension is a power of two, ``MIN_DIMENSION..MAX_DIMENSION``.
+    keys
+        The bundle's evaluation keys, with a Galois key for each of :func:`galois_elements`.
+    threads
+        Threads per call; 1 computes in the caller's.
+
+    Raises
+    ------
+    InvalidInput
+        The dimension or a key does not fit the profile.
+    """
+
+    def __init__(
+        self, profile: Profile, dimension: int, keys: EvaluationKeys, threads: int = 1
+    ) -> None:
+        if not MIN_DIMENSION <= dimension <= MAX_DIMENSION or dimension & (dimension - 1):
+            raise InvalidInput(f"dimension {dimension} is no power of two in range")
+        self.profile = profile
+        self.dimension = dimension
+        self._ring = basis(profile.degree, (*profile.data_primes, profile.special_prime))
+        self._relinearisation = prepare_key(keys.relinearisation, profile)
+        self._galois = []
+        for element in galois_elements(profile, dimension):
+            if element not in keys.galois:
+                raise InvalidInput(f"the keys have no Galois key for element {element}")
+            self._galois.append((element, prepare_key(keys.galois[element], profile)))
+        self._workers = Workers(threads)
+
+    def close(self) -> None:
+        """End the threads. The evaluator must not be used afterwards."""
+        self._workers.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def expand(self, row: Ciphertext) -> Residues:
+        """Turn a row into columns (SealPIR's expansion; SCHEME section 2).
+
+        Parameters
+        ----------
+        row
+            ``PROBE_ROW`` or ``TEMPLATE_ROW`` with up to ``degree / dimension`` templates.
+
+        Returns
+        -------
+        Residues
+            ``(dimension, 2, gallery_level, degree)``: column ``i`` encrypts component ``i`` of
+            template ``r`` at the coefficient of ``X^(r * dimension)``.
+
+        Raises
+        ------
+        MalformedCiphertext
+            Not a row of this profile.
+        """
+        if row.kind not in (Kind.PROBE_ROW, Kind.TEMPLATE_ROW):
+            raise MalformedCiphertext("only a row can be expanded")
+        self._check(row)
+        profile = self.profile
+        count = max(1, self.dimension // LANES)
+        groups = aligned((count, 2, profile.fresh_level, profile.degree, LANES))
+        self._ring.interleave(row.residues[None], groups[0])
+        for level, (element, key) in enumerate(self._galois):
+            self._expand_level(groups, level, element, key)
+        return self._columns(groups)
+
+    def _expand_level(self, groups: Residues, level: int, element: int, key: Residues) -> None:
+        """Replace the ``2^level`` nodes in ``groups`` by their children."""
+        nodes = 1 << level
+        used = max(1, nodes // LANES)
+        shift = 2 * self.profile.degree - nodes
+
+        def work(i: int) -> None:
+            lanes = min(nodes, LANES)
+            other = groups[i + used] if lanes == LANES else groups[i]
+            _kernel.expand(self._ring, groups[i], lanes, key, element, shift, other)
+
+        self._workers.run(work, range(used))
+
+    def _columns(self, groups: Residues) -> Residues:
+        """Rescale groups of nodes to gallery level and separate them."""
+        profile = self.profile
+        columns = aligned(blocks.columns_shape(profile, self.dimension))
+
+        def work(i: int) -> None:
+            group = groups[i]
+            for level in range(profile.fresh_level - 1, profile.gallery_level - 1, -1):
+                lower = aligned((2, level, profile.degree, LANES))
+                _kernel.rescale(self._ring, group, lower)
+                group = lower
+            self._ring.deinterleave(group, columns[LANES * i : LANES * (i + 1)])
+
+        self._workers.run(work, range(len(groups)))
+        return columns
+
+    def prepare(self, columns: Residues) -> Probe:
+        """Lay out an expanded probe for :meth:`score`."""
+        self._check_columns(columns)
+        tiles = aligned(tiles_shape(self.profile, self.dimension))
+
+        def work(piece: tuple[int, int]) -> None:
+            _kernel.prepare(self._ring, columns, tiles, *piece)
+
+        self._workers.run(work, blocks.tile_pieces(self.profile, self._workers.threads))
+        return Probe(tiles)
+
+    def score(self, probe: Probe, tiles: Residues) -> Ciphertext:
+        """Score one block: see :meth:`score_many`."""
+        return self.score_many([probe], [tiles])[0][0]
+
+    def score_many(
+        self, probes: Sequence[Probe], tiles: Sequence[Residues]
+    ) -> list[list[Ciphertext]]:
+        """Score every block for every probe.
+
+        The blocks are read from memory once, whatever the number of probes, and a tile of the
+        probe stays in cache while the same tile of every block passes: a few blocks per call are
+        faster than one.
+
+        Parameters
+        ----------
+        probes
+            From :meth:`prepare`.
+        tiles
+            Blocks of shape ``tiles_shape(profile, dimension)``; may be memory maps.
+
+        Returns
+        -------
+        list of list of Ciphertext
+            ``[probe][block]``, kind ``RESULT``: coefficient ``j`` is the score of slot ``j``.
+        """
+        shape = tiles_shape(self.profile, self.dimension)
+        for block in tiles:
+            check_array(block, "block", shape)
+        left = [probe.tiles for probe in probes]
+        right = [np.asarray(block) for block in tiles]
+        sums = aligned((len(left), len(right), 3, self.profile.gallery_level, self.profile.degree))
+
+        def work(piece: tuple[int, int]) -> None:
+            _kernel.score(self._ring, left, right, sums, *piece)
+
+        self._workers.run(work, blocks.tile_pieces(self.profile, self._workers.threads))
+        flat = self._finish(sums.reshape(-1, *sums.shape[2:]))
+        results = [Ciphertext(self.profile, Kind.RESULT, residues) for residues in flat]
+        return [results[i : i + len(right)] for i in range(0, len(results), len(right))]
+
+    def checks(self, row: Ciphertext, columns: Residues) -> tuple[Ciphertext, Ciphertext]:
+        """Compute the ciphertexts that show a probe to be one unit vector (SCHEME section 3).
+
+        Parameters
+        ----------
+        row, columns
+            The probe and its expansion.
+
+        Returns
+        -------
+        tuple of Ciphertext
+            ``NORM``: coefficient 0 is the squared norm; ``PROJECTION``: coefficient 0 is the
+            signed sum of the components. Every other coefficient of an honest probe's is 0.
+        """
+        profile = self.profile
+        self._check(row)
+        self._check_columns(columns)
+        lower = rescale(columns, profile.check_level, profile, self._workers)
+        norm = aligned((3, profile.check_level, profile.degree))
+        projection = aligned((2, profile.check_level, profile.degree))
+        signs = projection_signs(row, self.dimension)
+        _kernel.check_sums(self._ring, lower, signs, norm, projection, 0, profile.degree)
+        return (
+            Ciphertext(profile, Kind.NORM, self._finish(norm[None])[0]),
+            Ciphertext(profile, Kind.PROJECTION, projection),
+        )
+
+    def add(self, tiles: Residues, columns: Residues, offset: int) -> None:
+        """Add templates to a block, in place: ``tiles += X^offset * columns``.
+
+        Parameters
+        ----------
+        tiles
+            Shape ``tiles_shape(profile, dimension)``; may be a memory map.
+        columns
+            Shape ``(dimension, 2, gallery_level, degree)``.
+        offset
+            Slot of the first template, ``0 <= offset < degree``.
+        """
+        self._check_columns(columns)
+        self._place(tiles, columns, 0, self._slot(offset))
+
+    def subtract(self, tiles: Residues, columns: Residues, offset: int) -> None:
+        """Undo :meth:`add` with the same arguments, exactly."""
+        self._check_columns(columns)
+        self._place(tiles, columns, 0, self._slot(offset) + self.profile.degree)
+
+    def add_column(self, tiles: Residues, index: int, column: Residues, offset: int) -> None:
+        """Add column ``index``, shape ``(2, gallery_level, degree)``, alone to a block."""
+        self._place(tiles, column[None], index, self._slot(offset))
+
+    def subtract_column(self, tiles: Residues, index: int, column: Residues, offset: int) -> None:
+        """Undo :meth:`add_column` with the same arguments, exactly."""
+        self._place(tiles, column[None], index, self._slot(offset) + self.profile.degree)
+
+    def _place(self, tiles: Residues, columns: Residues, first: int, power: int) -> None:
+        check_array(tiles, "block", tiles_shape(self.profile, self.dimension))
+        blocks.place(tiles, columns, first, power, self.profile, self._workers)
+
+    def _check_columns(self, columns: Residues) -> None:
+        check_array(columns, "columns", blocks.columns_shape(self.profile, self.dimension))
+
+    def _slot(self, offset: int) -> int:
+        if not 0 <= offset < self.profile.degree:
+            raise InvalidInput(f"a block has no slot {offset}")
+        return offset
+
+    def _finish(self, sums: Residues) -> Residues:
+        """Relinearise sums of products and rescale them to result level."""
+        two = relinearise(sums, self._relinearisation, self.profile, self._workers)
+        return rescale(two, self.profile.result_level, self.profile, self._workers)
+
+    def _check(self, ciphertext: Ciphertext) -> None:
+        profile = self.profile
+        level = ciphertext.kind.level(profile)
+        if ciphertext.profile != profile:
+            raise MalformedCiphertext(f"ciphertext is not of profile {profile.name}")
+        check_array(ciphertext.residues, "ciphertext", (2, level, profile.degree))
+        check_residues(ciphertext.residues, profile.data_primes[:level], "ciphertext")

@@ -1,0 +1,182 @@
+"""Operations on batches of ciphertexts that need the special prime or drop one.
+
+All agree with SEAL residue for residue: ``apply_galois``, ``relinearize``, ``rescale_to_next``
+(SEAL's ``native/src/seal/evaluator.cpp`` and ``util/rns.cpp``). A batch is cut into groups of 16
+ciphertexts, interleaved for the kernel, and groups run in parallel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from underseal_core.errors import InvalidInput
+from underseal_core.ring import _kernel
+from underseal_core.ring.kernel import LANES, Residues, aligned, basis, check_array, check_residues
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from underseal_core.scheme.profiles import Profile
+    from underseal_core.scheme.workers import Workers
+
+Group = Residues
+"""Shape ``(components, level, degree, 16)``: 16 ciphertexts interleaved."""
+
+
+def prepare_key(key: Residues, profile: Profile) -> Residues:
+    """Bring a key-switching key into the kernel's form.
+
+    Parameters
+    ----------
+    key
+        Shape ``(fresh_level, 2, fresh_level + 1, degree)``, the special prime last.
+
+    Returns
+    -------
+    Residues
+        Same shape, times ``2^32`` modulo each prime (Montgomery form).
+
+    Raises
+    ------
+    InvalidInput
+        Wrong shape, or a residue that is not below its prime.
+    """
+    levels = profile.fresh_level
+    primes = (*profile.data_primes, profile.special_prime)
+    check_array(key, "evaluation key", (levels, 2, levels + 1, profile.degree))
+    ring = check_residues(key, primes, "evaluation key")
+    out = aligned(key.shape)
+    ring.scale_key(key, out)
+    return out
+
+
+def apply_galois(
+    ciphertexts: Residues, element: int, key: Residues, profile: Profile, workers: Workers
+) -> Residues:
+    """Apply ``X -> X^element`` and switch back to the secret key.
+
+    Parameters
+    ----------
+    ciphertexts
+        Shape ``(count, 2, level, degree)``.
+    element
+        Odd, below ``2 * degree``.
+    key
+        From :func:`prepare_key`.
+
+    Returns
+    -------
+    Residues
+        Same shape.
+    """
+    ring = _full_basis(profile)
+
+    def work(group: Group, out: Group) -> None:
+        _kernel.apply_galois(ring, group, key, element, out)
+
+    return _by_groups(ciphertexts, ciphertexts.shape[1:3], work, profile, workers)
+
+
+def relinearise(
+    ciphertexts: Residues, key: Residues, profile: Profile, workers: Workers
+) -> Residues:
+    """Bring three components, shape ``(count, 3, level, degree)``, back to two."""
+    if ciphertexts.ndim != 4 or ciphertexts.shape[1] != 3:
+        raise InvalidInput("relinearisation wants ciphertexts of three components")
+    return _switch(ciphertexts, key, profile, workers)
+
+
+def switch_key(
+    ciphertexts: Residues, key: Residues, profile: Profile, workers: Workers
+) -> Residues:
+    """Re-encrypt under the secret that the switching key leads to (SCHEME section 7).
+
+    Parameters
+    ----------
+    ciphertexts
+        Shape ``(count, 2, level, degree)``.
+    key
+        From :func:`prepare_key`: encryptions, under the new secret, of the old one.
+    """
+    if ciphertexts.ndim != 4 or ciphertexts.shape[1] != 2:
+        raise InvalidInput("key switching wants ciphertexts of two components")
+    return _switch(ciphertexts, key, profile, workers)
+
+
+def rescale(ciphertexts: Residues, stop: int, profile: Profile, workers: Workers) -> Residues:
+    """Divide by the last primes, one after the other, down to level ``stop``.
+
+    Parameters
+    ----------
+    ciphertexts
+        Shape ``(count, components, level, degree)`` with ``level >= stop``.
+
+    Returns
+    -------
+    Residues
+        Shape ``(count, components, stop, degree)``.
+    """
+    ring = _full_basis(profile)
+    components, level = ciphertexts.shape[1:3]
+    if not 1 <= stop <= level:
+        raise InvalidInput(f"cannot rescale from level {level} to level {stop}")
+    if stop == level:
+        return ciphertexts
+
+    def work(group: Group, out: Group) -> None:
+        for below in range(level - 1, stop, -1):
+            lower = aligned((components, below, profile.degree, LANES))
+            _kernel.rescale(ring, group, lower)
+            group = lower
+        _kernel.rescale(ring, group, out)
+
+    return _by_groups(ciphertexts, (components, stop), work, profile, workers)
+
+
+def interleave(ciphertexts: Residues, profile: Profile) -> Group:
+    """Return at most 16 ciphertexts ``(count, components, level, degree)`` as one group."""
+    _, components, level, degree = ciphertexts.shape
+    group = aligned((components, level, degree, LANES))
+    _full_basis(profile).interleave(np.ascontiguousarray(ciphertexts), group)
+    return group
+
+
+def deinterleave(group: Group, out: Residues, profile: Profile) -> None:
+    """Write the first ``len(out)`` ciphertexts of a group to ``out``."""
+    _full_basis(profile).deinterleave(group, out)
+
+
+def _switch(ciphertexts: Residues, key: Residues, profile: Profile, workers: Workers) -> Residues:
+    ring = _full_basis(profile)
+
+    def work(group: Group, out: Group) -> None:
+        _kernel.switch_key(ring, group, key, out)
+
+    shape = (2, ciphertexts.shape[2])
+    return _by_groups(ciphertexts, shape, work, profile, workers)
+
+
+def _by_groups(
+    ciphertexts: Residues,
+    shape: tuple[int, ...],
+    work: Callable[[Group, Group], None],
+    profile: Profile,
+    workers: Workers,
+) -> Residues:
+    check_array(ciphertexts, "batch of ciphertexts")
+    result = aligned((len(ciphertexts), *shape, profile.degree))
+
+    def group_at(start: int) -> None:
+        stop = min(start + LANES, len(ciphertexts))
+        out = aligned((*shape, profile.degree, LANES))
+        work(interleave(ciphertexts[start:stop], profile), out)
+        deinterleave(out, result[start:stop], profile)
+
+    workers.run(group_at, range(0, len(ciphertexts), LANES))
+    return result
+
+
+def _full_basis(profile: Profile) -> _kernel.Basis:
+    return basis(profile.degree, (*profile.data_primes, profile.special_prime))
