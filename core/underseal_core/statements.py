@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from datetime import UTC, datetime
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 import rfc8785
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -17,9 +18,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from underseal_core.errors import Damaged
 from underseal_core.signing import Envelope, Identity, open_envelope
 
+_CONTROLS: Final = frozenset({"Cc", "Zl", "Zp"})
+_OVERRIDES: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""With the controls, what could make a terminal or a log show another text than was signed."""
+
 
 def _real_time(text: str) -> str:
     utc_moment(text)  # the pattern alone lets the 99th of a month pass
+    return text
+
+
+def _one_line(text: str) -> str:
+    if any(sign in _OVERRIDES or unicodedata.category(sign) in _CONTROLS for sign in text):
+        raise ValueError("holds control characters")
     return text
 
 
@@ -27,9 +38,11 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-Text = Annotated[str, Field(min_length=1, max_length=200)]
+Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
 Time = Annotated[
-    str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"), AfterValidator(_real_time)
+    str,
+    Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"),
+    AfterValidator(_real_time),
 ]
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 
@@ -78,14 +91,15 @@ class Statement(Part):
         Raises
         ------
         Damaged
-            Too long, not canonical JSON, or not this statement.
+            Too long, not canonical JSON, not this statement, or one that leaves out a field:
+            two payloads of different hash would read the same.
         """
         if len(payload) > MAX_BYTES:
             raise Damaged("statement is too long")
         try:
             if rfc8785.dumps(json.loads(payload)) != payload:
                 raise Damaged("statement is not canonical JSON")
-            return cls.model_validate_json(payload)
+            statement = cls.model_validate_json(payload)
         except (
             ValueError,
             RecursionError,
@@ -93,6 +107,9 @@ class Statement(Part):
             rfc8785.CanonicalizationError,
         ) as error:
             raise Damaged(f"not a valid {cls.__name__} statement") from error
+        if statement.payload() != payload:
+            raise Damaged(f"{cls.__name__} statement leaves out or rewrites a field")
+        return statement
 
     @classmethod
     def open(cls, envelope: Envelope, signer: bytes) -> Self:
@@ -123,7 +140,7 @@ class Wanted(Part):
     """
 
     top_k: Annotated[int, Field(ge=1, le=1000)]
-    threshold: Annotated[str, Field(pattern=r"^0\.\d{1,4}$|^$")] = ""
+    threshold: Annotated[str, Field(pattern=r"^0\.[0-9]{1,4}$|^$")] = ""
 
 
 class Targets(Part):
@@ -192,7 +209,7 @@ class Match(Part):
     template_id: Id
     subject_id: Id
     rank: Annotated[int, Field(ge=1)]
-    score: Annotated[str, Field(pattern=r"^$|^-?[01]\.\d{1,4}$")]
+    score: Annotated[str, Field(pattern=r"^$|^-?[01]\.[0-9]{1,4}$")]
     label: str
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import rfc8785
 
 from underseal_core.errors import Damaged, PermissionRefused
 from underseal_core.signing import Identity
@@ -75,6 +76,46 @@ def test_signed_statement_opens_for_its_signer_only() -> None:
 def test_spoiled_bytes_are_refused(spoil: Any) -> None:
     with pytest.raises(Damaged):
         SearchRequest.parse(spoil(request().payload()))
+
+
+def canonical(**changes: Any) -> bytes:
+    """The request with fields changed, or left out when the new value is None."""
+    body = json.loads(request().payload()) | changes
+    return rfc8785.dumps({name: value for name, value in body.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": None},
+        {"version": True},
+        {"targets": None},
+        {"targets": {"subject_id": ""}},
+        {"wanted": {"top_k": 5}},
+    ],
+    ids=str,
+)
+def test_one_statement_has_one_payload(changes: dict[str, Any]) -> None:
+    """A field left to its default would give a statement two payloads, and two hashes."""
+    assert SearchRequest.parse(canonical()) == request()
+    with pytest.raises(Damaged):
+        SearchRequest.parse(canonical(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"expires_at": "\u0662\u0660\u0662\u0666-01-02T03:14:05Z"},
+        {"wanted": {"top_k": 5, "threshold": "0.\u0665"}},
+        {"case_reference": "17\nrelease: yes"},
+        {"case_reference": "17\x1b[2J"},
+        {"case_reference": "17\u202e71"},
+    ],
+    ids=ascii,
+)
+def test_text_that_reads_otherwise_than_it_is_signed_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(Damaged):
+        SearchRequest.parse(canonical(**changes))
 
 
 def test_unknown_fields_are_refused() -> None:

@@ -1,0 +1,1 @@
+"""Keys: the ceremony, shares, partial decryption, combination (OVERSIGHT section 5)."""

@@ -1,0 +1,85 @@
+"""The ceremony file: what all members agree on before the first round."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from math import comb
+from typing import TYPE_CHECKING, Final
+
+import rfc8785
+
+from underseal_core.bundle import MAX_MEMBERS
+from underseal_core.errors import InvalidInput
+from underseal_core.scheme.profiles import MAX_DIMENSION, MIN_DIMENSION, Profile
+
+if TYPE_CHECKING:
+    from underseal_core.labels import SealingKey
+
+MAX_SUBSETS: Final = 1000
+"""The known-answer test opens a ciphertext with every k-subset of the members."""
+_DOMAIN: Final = b"underseal/v1/ceremony-file\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class MemberKeys:
+    """A member's public keys: Ed25519 (32 bytes) and the one that shares are sealed to."""
+
+    signing: bytes
+    sealing: SealingKey
+
+
+@dataclass(frozen=True)
+class CeremonyFile:
+    """Parameters and members. Member ``i`` (from 1) has the Shamir point ``i``.
+
+    ``dimension`` is a power of two; ``label_key`` is the registrar's.
+
+    Raises
+    ------
+    InvalidInput
+        Impossible threshold or dimension, a member twice, or too many subsets to test.
+    """
+
+    profile: Profile
+    dimension: int
+    threshold: int
+    members: tuple[MemberKeys, ...]
+    label_key: SealingKey
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        count = len(self.members)
+        if not 1 <= self.threshold <= count <= MAX_MEMBERS:
+            raise InvalidInput(
+                f"a threshold of {self.threshold} does not fit {count} members",
+                hint=f"1 <= threshold <= members <= {MAX_MEMBERS}",
+            )
+        if comb(count, self.threshold) > MAX_SUBSETS:
+            raise InvalidInput(
+                f"{count} members have too many groups of {self.threshold} to test each",
+                hint=f"choose members and threshold with at most {MAX_SUBSETS} groups",
+            )
+        power_of_two = self.dimension & (self.dimension - 1) == 0
+        if not (MIN_DIMENSION <= self.dimension <= MAX_DIMENSION and power_of_two):
+            raise InvalidInput(f"dimension {self.dimension} is not a power of two in range")
+        if len({member.signing for member in self.members}) != count:
+            raise InvalidInput("the ceremony file names a member twice")
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the canonical form (RFC 8785)."""
+        content = rfc8785.dumps(
+            {
+                "dimension": self.dimension,
+                "label_key": self.label_key.raw.hex(),
+                "members": [
+                    {"sealing": member.sealing.raw.hex(), "signing": member.signing.hex()}
+                    for member in self.members
+                ],
+                "profile": self.profile.name,
+                "threshold": self.threshold,
+            }
+        )
+        return hashlib.sha256(_DOMAIN + content).digest()

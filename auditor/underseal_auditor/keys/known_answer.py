@@ -1,0 +1,182 @@
+"""The ceremony's known-answer test: a search on dummy data, opened by every k-subset.
+
+The dummy templates are public and the same for everyone; their encryption takes randomness from
+every member, so that no member knows all of it, and the partial decryptions are flooded like any
+other. It proves public, relinearisation and Galois keys and all shares together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from underseal_auditor.keys.decryption import combine, encrypt_zero, rerandomise
+from underseal_auditor.keys.elements import total
+from underseal_auditor.keys.messages import CeremonyFailed
+from underseal_auditor.keys.sampling import PublicStream
+from underseal_core.ring import kernel
+from underseal_core.scheme.ciphertext import Ciphertext, Kind
+from underseal_core.scheme.encoding import encode_row
+from underseal_core.scheme.evaluation import EvaluationKeys, Evaluator, tiles_shape
+from underseal_core.scheme.fields import FieldReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from underseal_auditor.keys.ceremony_file import CeremonyFile
+    from underseal_auditor.keys.sampling import Stream
+    from underseal_core.scheme.ciphertext import Residues
+    from underseal_core.scheme.encoding import Real
+
+SIGMA: Final = 2.0**-6
+"""Generous, to reveal little: wrong keys give values spread over the whole modulus."""
+LARGEST_ERROR: Final = 10.0 * SIGMA
+LARGEST_RMS: Final = 1.08 * SIGMA
+"""Close to the noise itself: what a cheat adds to its zeros, such as a multiple of the joint
+secret, must not hide below it. The estimate's own deviation is ``1 / sqrt(2N)``, about 1 %."""
+
+_SLOTS: Final = 4
+"""Templates in the dummy gallery, at most as many as a row holds."""
+
+
+def subsets(file: CeremonyFile) -> list[tuple[int, ...]]:
+    """Return all groups of ``threshold`` points, in lexicographic order."""
+    return list(combinations(range(1, len(file.members) + 1), file.threshold))
+
+
+def subsets_with(file: CeremonyFile, point: int) -> list[tuple[int, ...]]:
+    """Return the groups that ``point`` is in, in the order of :func:`subsets`."""
+    return [active for active in subsets(file) if point in active]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DummyZeros:
+    """One member's encryptions of zero: the randomness it adds to the dummy search.
+
+    ``probe`` and ``gallery``: ``(2, fresh_level, degree)``; ``masks``: one ``(2, result_level,
+    degree)`` for each group that the member is in.
+    """
+
+    probe: Residues
+    gallery: Residues
+    masks: tuple[Residues, ...]
+
+    @classmethod
+    def make(cls, file: CeremonyFile, public_key: Residues, point: int, stream: Stream) -> Self:
+        """Encrypt zeros under the joint public key."""
+        profile = file.profile
+        fresh, result = profile.fresh_level, profile.result_level
+        return cls(
+            encrypt_zero(public_key, profile, fresh, stream),
+            encrypt_zero(public_key, profile, fresh, stream),
+            tuple(
+                encrypt_zero(public_key, profile, result, stream) for _ in subsets_with(file, point)
+            ),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Serialise; the exact inverse of :meth:`parse`."""
+        arrays = (self.probe, self.gallery, *self.masks)
+        return b"".join(array.astype("<u4", copy=False).tobytes() for array in arrays)
+
+    @classmethod
+    def parse(cls, payload: bytes, file: CeremonyFile, point: int) -> Self:
+        """Parse a member's message.
+
+        Raises
+        ------
+        InvalidInput
+            Wrong length, or a residue that is not below its prime.
+        """
+        profile = file.profile
+        reader = FieldReader(payload)
+        fresh = profile.data_primes
+        result = profile.data_primes[: profile.result_level]
+        row = (2, len(fresh), profile.degree)
+        mask = (2, len(result), profile.degree)
+        zeros = cls(
+            reader.residues(fresh, row),
+            reader.residues(fresh, row),
+            tuple(reader.residues(result, mask) for _ in subsets_with(file, point)),
+        )
+        reader.finish()
+        return zeros
+
+
+class DummySearch:
+    """The search, computed by every member alike, and the check of its opened results."""
+
+    def __init__(
+        self,
+        file: CeremonyFile,
+        keys: EvaluationKeys,
+        seed: bytes,
+        zeros: Sequence[DummyZeros],
+    ) -> None:
+        self._file = file
+        self._templates = _dummy_templates(file, seed)
+        self._zeros = zeros
+        probe = self._row(self._templates[:1], Kind.PROBE_ROW, [part.probe for part in zeros])
+        gallery = self._row(self._templates, Kind.TEMPLATE_ROW, [part.gallery for part in zeros])
+        self._result = _search(file, keys, probe, gallery)
+
+    def masked(self, active: tuple[int, ...]) -> Ciphertext:
+        """Return the result as re-randomised by the members of one group."""
+        masks = [
+            self._zeros[point - 1].masks[subsets_with(self._file, point).index(active)]
+            for point in active
+        ]
+        return rerandomise(self._result, masks)
+
+    def check(self, active: tuple[int, ...], partials: Sequence[Residues]) -> None:
+        """Open with one group's answers and compare with the plain inner products.
+
+        Raises
+        ------
+        CeremonyFailed
+            A value is off.
+        """
+        dimension = self._file.dimension
+        opened = combine(self.masked(active), partials, dimension)
+        wanted = np.zeros_like(opened)
+        scores = self._templates @ self._templates[0]
+        wanted[: len(scores) * dimension : dimension] = scores
+        error = opened - wanted
+        rms = float(np.sqrt(np.mean(error**2)))
+        if float(np.abs(error).max()) > LARGEST_ERROR or rms > LARGEST_RMS:
+            members = ", ".join(str(point) for point in active)
+            raise CeremonyFailed(f"members {members} together do not open the known answer")
+
+    def _row(self, templates: Real, kind: Kind, zeros: list[Residues]) -> Ciphertext:
+        profile = self._file.profile
+        primes = profile.data_primes
+        dimension = self._file.dimension
+        residues = total(zeros, primes).copy()
+        message = encode_row(templates, profile, dimension, kind.scale(profile, dimension))
+        residues[0] = kernel.add(residues[0], message, primes)
+        return Ciphertext(profile, kind, residues)
+
+
+def _dummy_templates(file: CeremonyFile, seed: bytes) -> Real:
+    count = min(_SLOTS, file.profile.degree // file.dimension)
+    stream = PublicStream(seed, "underseal/v1/dummy-templates")
+    values = np.frombuffer(stream.read(2 * count * file.dimension), dtype="<i2").astype(np.float64)
+    rows = values.reshape(count, file.dimension)
+    unit: Real = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
+
+
+def _search(
+    file: CeremonyFile, keys: EvaluationKeys, probe: Ciphertext, gallery: Ciphertext
+) -> Ciphertext:
+    evaluator = Evaluator(file.profile, file.dimension, keys)
+    try:
+        tiles = np.zeros(tiles_shape(file.profile, file.dimension), dtype=np.uint32)
+        evaluator.add(tiles, evaluator.expand(gallery), 0)
+        return evaluator.score(evaluator.prepare(evaluator.expand(probe)), tiles)
+    finally:
+        evaluator.close()

@@ -1,0 +1,103 @@
+"""A member's share of the joint secret."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from underseal_auditor.keys.elements import key_primes
+from underseal_core.errors import InvalidInput, UndersealError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from underseal_core.scheme.ciphertext import Residues
+    from underseal_core.scheme.profiles import Profile
+
+
+class ShareClosed(UndersealError):
+    """The share was overwritten. Load it again."""
+
+
+class Share:
+    """The value ``S_l`` of the joint Shamir polynomial at the member's point.
+
+    Parameters
+    ----------
+    profile
+        The key epoch's profile.
+    epoch
+        The key epoch's id, 64 hexadecimal digits.
+    point, threshold, members
+        This member's point, ``1 <= point <= members``; how many are needed; how many there are.
+    secret
+        ``(fresh_level + 1, degree)``, NTT form, the special prime last. Owned from here on, and
+        overwritten by :meth:`close`.
+
+    Raises
+    ------
+    InvalidInput
+        The parts do not fit together.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        epoch: str,
+        point: int,
+        threshold: int,
+        members: int,
+        secret: Residues,
+    ) -> None:
+        if not 1 <= point <= members or not 1 <= threshold <= members:
+            raise InvalidInput("the share's point or threshold is impossible")
+        if secret.shape != (len(key_primes(profile)), profile.degree):
+            raise InvalidInput("the share does not have the profile's shape")
+        self.profile = profile
+        self.epoch = epoch
+        self.point = point
+        self.threshold = threshold
+        self.members = members
+        self._secret: Residues | None = secret
+
+    def __repr__(self) -> str:
+        quorum = f"{self.threshold} of {self.members}"
+        return f"Share(epoch={self.epoch[:16]}, point={self.point}, {quorum})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a share is not pickled")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def secret(self) -> Residues:
+        """The share itself; not to be copied.
+
+        Raises
+        ------
+        ShareClosed
+            After :meth:`close`.
+        """
+        if self._secret is None:
+            raise ShareClosed("the key share was closed", hint="load the share file again")
+        return self._secret
+
+    def bound_to(self, epoch: str) -> Share:
+        """Hand the secret over to a share of this key epoch; this object is closed."""
+        secret = self.secret
+        self._secret = None
+        return Share(self.profile, epoch, self.point, self.threshold, self.members, secret)
+
+    def close(self) -> None:
+        """Overwrite the share. What the interpreter copied elsewhere is out of reach."""
+        if self._secret is not None:
+            self._secret.fill(0)
+            self._secret = None

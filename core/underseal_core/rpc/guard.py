@@ -1,0 +1,135 @@
+"""The interceptor around every call: identity, role table, time limit, errors, log, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import grpc
+import structlog
+
+from underseal_core.errors import Busy
+from underseal_core.rpc.access import AccessTable, Context, admit
+from underseal_core.rpc.status import Status, new_incident, to_status
+
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+_log: Final = structlog.get_logger("underseal.rpc")
+
+WATCH: Final = "/grpc.health.v1.Health/Watch"
+"""Open-ended by its specification, hence without a time limit."""
+
+
+class CallObserver(Protocol):
+    """Told about every finished call, for metrics."""
+
+    def __call__(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
+        """Record one call: full method name, outcome, time from admission to the end."""
+
+
+def _ignore(method: str, code: grpc.StatusCode, seconds: float) -> None:
+    """Observe nothing."""
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Admits, limits, translates and records every call of a listener.
+
+    Parameters
+    ----------
+    table
+        Rows for every method; a missing row means denied.
+    seconds
+        Longest time a call may take, even if the caller allows more.
+    observer
+        Metrics, if any.
+    """
+
+    def __init__(
+        self, table: AccessTable, *, seconds: float = 3600.0, observer: CallObserver = _ignore
+    ) -> None:
+        self._table = table
+        self._seconds = seconds
+        self._observer = observer
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Wrap the method's handler; unknown methods stay UNIMPLEMENTED."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        return self._wrap(handler_call_details.method, handler)
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        kind = ("stream" if handler.request_streaming else "unary") + (
+            "_stream" if handler.response_streaming else "_unary"
+        )
+        inner = getattr(handler, kind)
+
+        async def unary(request: Any, context: Context) -> Any:
+            async with self._around(method, context):
+                return await inner(request, context)
+
+        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._around(method, context):
+                answers = inner(request, context)
+                if inspect.isawaitable(answers):
+                    await answers  # it writes through the context
+                else:
+                    async for answer in answers:
+                        yield answer
+
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        wrapped: Handler = make(
+            stream if handler.response_streaming else unary,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+    @asynccontextmanager
+    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
+        start = time.monotonic()
+        code = grpc.StatusCode.OK
+        caller = ""
+        try:
+            peer = admit(self._table, method, context)
+            caller = f"{peer.role}/{peer.name}"
+            async with asyncio.timeout(None if method == WATCH else self._seconds):
+                yield
+        except (asyncio.CancelledError, GeneratorExit):
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except grpc.aio.AbortError:
+            code = context.code() or grpc.StatusCode.UNKNOWN
+            raise
+        except Exception as error:  # noqa: BLE001  # the one place where every error ends
+            status = self._translate(method, caller, error)
+            code = status.code
+            await context.abort(status.code, status.details, status.trailing)
+        finally:
+            seconds = time.monotonic() - start
+            self._observer(method, code, seconds)
+            _log.info(
+                "call", method=method, caller=caller, code=code.name, seconds=round(seconds, 4)
+            )
+
+    def _translate(self, method: str, caller: str, error: Exception) -> Status:
+        if isinstance(error, TimeoutError):
+            error = Busy("the call took longer than this server allows", hint="ask for less")
+        incident = new_incident()
+        status = to_status(error, incident)
+        if status.code is grpc.StatusCode.INTERNAL:
+            _log.error(
+                "unexpected", method=method, caller=caller, incident=incident, exc_info=error
+            )
+        else:
+            _log.warning("refused", method=method, caller=caller, reason=status.details)
+        return status

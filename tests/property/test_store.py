@@ -1,0 +1,141 @@
+"""Any sequence of enrolments, removals, checkpoints and crashes leaves the sum of live units."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tests.server_fixtures import Lab, labelled, unit_vectors
+from underseal_core.scheme.ciphertext import Ciphertext, Residues
+from underseal_core.scheme.evaluation import Evaluator
+from underseal_server.store.records import GallerySpec, NewUnit, Shape, Unit
+from underseal_server.store.store import Store
+
+LAB = Lab(dimension=2)
+SIZES = {Shape.ROW: (1, 5, 2048), Shape.COLUMNS: (1, 3, 2000, 4096)}
+
+
+@lru_cache
+def evaluator() -> Evaluator:
+    return LAB.evaluator()
+
+
+@lru_cache
+def sealed(shape: Shape, size: int) -> tuple[tuple[Ciphertext, ...], Residues | None]:
+    """Ciphertexts of one unit, with the expansion of a row."""
+    vectors = unit_vectors(size, LAB.dimension)
+    if shape is Shape.COLUMNS:
+        return tuple(LAB.columns(vectors)), None
+    row = LAB.row(vectors)
+    return (row,), evaluator().expand(row)
+
+
+class Gallery(RuleBasedStateMachine):
+    """The store beside a model of it: the live template ids of every unit."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.live: dict[bytes, set[bytes]] = {}
+        self.size: dict[bytes, int] = {}
+        self.open()
+
+    def open(self) -> None:
+        self.store = Store(Path(self.folder.name) / "data")
+        spec = GallerySpec("missing", LAB.pin, "agency", frozenset({"agency"}), 9)
+        row = self.store.galleries.create(spec, self.store.clock())
+        self.gallery = self.store.open_gallery(row, evaluator())
+
+    @rule(shape=st.sampled_from(Shape), choice=st.integers(0, 3))
+    def enrol(self, shape: Shape, choice: int) -> None:
+        size = SIZES[shape][choice % len(SIZES[shape])]
+        ciphertexts, columns = sealed(shape, size)
+        templates = tuple(labelled(size))
+        token = secrets.token_bytes(16)
+        with self.gallery.files.stage(shape) as staged:
+            for ciphertext in ciphertexts:
+                staged.write(ciphertext.to_bytes())
+            staged.sync()
+            unit = NewUnit(token, shape, templates, "agency", staged.sha256, staged.size)
+            self.gallery.enrol(unit, staged, columns)
+        self.live[token] = {template.template_id for template in templates}
+        self.size[token] = size
+
+    @rule(unit=st.integers(0, 9), part=st.floats(0, 1), whole=st.booleans())
+    def remove(self, unit: int, part: float, whole: bool) -> None:
+        if not self.live:
+            return
+        token = sorted(self.live)[unit % len(self.live)]
+        ids = sorted(self.live[token])
+        chosen = ids if whole else ids[: int(part * len(ids))]
+        assert self.gallery.remove(self.unit(token), chosen, None) == len(chosen)
+        self.live[token] -= set(chosen)
+        if not self.live[token]:
+            del self.live[token]
+
+    @rule()
+    def checkpoint(self) -> None:
+        self.gallery.checkpoint()
+
+    @rule(saved=st.booleans())
+    def restart(self, saved: bool) -> None:
+        if saved:
+            self.gallery.checkpoint()
+        self.store.close()
+        self.open()
+
+    def unit(self, token: bytes) -> Unit:
+        unit = self.store.units.by_token(self.gallery.gallery, token)
+        assert unit is not None
+        return unit
+
+    @invariant()
+    def the_catalogue_agrees_with_the_model(self) -> None:
+        if not hasattr(self, "gallery"):
+            return
+        row = self.gallery.gallery
+        listed = self.store.templates.page(row, None, (-1, -1), 10**6)
+        wanted = set().union(*self.live.values()) if self.live else set()
+        assert {template.template_id for template in listed} == wanted
+        assert len({(template.block, template.slot) for template in listed}) == len(listed)
+        assert self.gallery.view().templates == len(wanted)
+
+    @invariant()
+    def every_block_is_the_sum_of_its_live_units(self) -> None:
+        if not hasattr(self, "gallery"):
+            return
+        sums: dict[int, Residues] = {}
+        for token in self.live:
+            unit = self.unit(token)
+            place = unit.placement
+            tiles = sums.setdefault(place.block, np.zeros_like(self.gallery.tiles(place.block)))
+            ciphertexts, columns = sealed(unit.shape, self.size[token])
+            if columns is not None:
+                evaluator().add(tiles, columns, place.first_slot)
+                continue
+            for index, column in enumerate(ciphertexts):
+                evaluator().add_column(tiles, index, column.residues, place.first_slot)
+        assert set(self.gallery.view().blocks) == set(sums)
+        for number, tiles in sums.items():
+            assert np.array_equal(self.gallery.tiles(number), tiles)
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
+            self.folder.cleanup()
+
+
+TestGallery = Gallery.TestCase
+TestGallery.settings = settings(
+    max_examples=12,
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
