@@ -1,0 +1,1 @@
+"""The operator's side: galleries of encrypted templates and comparisons it cannot read."""

@@ -1,0 +1,151 @@
+"""GalleryService: galleries, enrolment, lists, removal, the auditors' feed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from underseal_core.errors import InvalidInput
+from underseal_core.rpc.access import Context, current_peer
+from underseal_proto.v1 import gallery_pb2, gallery_pb2_grpc
+from underseal_server import wire
+from underseal_server.api.access import check_writer
+from underseal_server.api.enrol import EnrolStream
+from underseal_server.engine.admission import PerClient
+from underseal_server.engine.hosting import Hosting
+from underseal_server.engine.threads import Threads, finish
+from underseal_server.store.templates import Templates
+
+PAGE: Final = 100
+MAX_PAGE: Final = 1000
+MAX_REMOVED: Final = 1000
+"""Template ids in one removal."""
+SYNC_PAGE: Final = 256
+"""With the longest labels, half of what a message may hold."""
+
+
+def page_size(asked: int) -> int:
+    """Return the length of a page: 0 asks for the default."""
+    return min(asked or PAGE, MAX_PAGE)
+
+
+class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
+    """See ``gallery.proto``. The guard has admitted the caller's role."""
+
+    def __init__(
+        self,
+        hosting: Hosting,
+        templates: Templates,
+        threads: Threads,
+        *,
+        per_subject: int,
+        streams: PerClient,
+    ) -> None:
+        self._hosting = hosting
+        self._templates = templates
+        self._threads = threads
+        self._per_subject = per_subject
+        self._streams = streams
+
+    async def CreateGallery(  # noqa: N802
+        self, request: gallery_pb2.CreateGalleryRequest, context: Context
+    ) -> gallery_pb2.CreateGalleryResponse:
+        """Create a gallery that the caller owns."""
+        spec = wire.spec_from_wire(request, current_peer().name, self._per_subject)
+        made = await self._hosting.create(spec)
+        return gallery_pb2.CreateGalleryResponse(gallery=wire.description_to_wire(made))
+
+    async def GetGallery(  # noqa: N802
+        self, request: gallery_pb2.GetGalleryRequest, context: Context
+    ) -> gallery_pb2.GetGalleryResponse:
+        """Describe a gallery."""
+        row = await self._hosting.row(wire.name_from_wire(request.name))
+        found = await self._hosting.describe(row)
+        return gallery_pb2.GetGalleryResponse(gallery=wire.description_to_wire(found))
+
+    async def ListGalleries(  # noqa: N802
+        self, request: gallery_pb2.ListGalleriesRequest, context: Context
+    ) -> gallery_pb2.ListGalleriesResponse:
+        """List galleries by name."""
+        limit = page_size(request.page_size)
+        page = await self._hosting.page(wire.page_place(request.page_token), limit)
+        full = len(page) == limit
+        return gallery_pb2.ListGalleriesResponse(
+            galleries=[wire.description_to_wire(entry) for entry in page],
+            next_page_token=wire.page_token(page[-1].gallery.name) if full else "",
+        )
+
+    async def DeleteGallery(  # noqa: N802
+        self, request: gallery_pb2.DeleteGalleryRequest, context: Context
+    ) -> gallery_pb2.DeleteGalleryResponse:
+        """Delete a gallery with everything in it."""
+        row = await self._hosting.row(wire.name_from_wire(request.name))
+        check_writer(current_peer(), row)
+        await self._hosting.delete(row)
+        return gallery_pb2.DeleteGalleryResponse()
+
+    async def Enrol(  # noqa: N802
+        self, request_iterator: AsyncIterator[gallery_pb2.EnrolRequest], context: Context
+    ) -> AsyncIterator[gallery_pb2.EnrolResponse]:
+        """Store units."""
+        peer = current_peer()
+        with self._streams.hold(peer.name):
+            stream = EnrolStream(request_iterator, peer, self._hosting, self._threads)
+            async for receipt in stream.receipts():
+                yield wire.receipt_to_wire(receipt)
+
+    async def ListTemplates(  # noqa: N802
+        self, request: gallery_pb2.ListTemplatesRequest, context: Context
+    ) -> gallery_pb2.ListTemplatesResponse:
+        """List live templates in slot order."""
+        row = await self._hosting.row(wire.name_from_wire(request.gallery))
+        check_writer(current_peer(), row)
+        subject = request.subject_id or None
+        if subject is not None:
+            wire.id_from_wire(subject, "subject id")
+        after = wire.slot_place(request.page_token) if request.page_token else (-1, -1)
+        limit = page_size(request.page_size)
+        page = await finish(self._threads.store, self._templates.page, row, subject, after, limit)
+        full = len(page) == limit
+        place = f"{page[-1].block}.{page[-1].slot}" if full else ""
+        return gallery_pb2.ListTemplatesResponse(
+            templates=[wire.template_to_wire(template) for template in page],
+            next_page_token=wire.page_token(place),
+        )
+
+    async def RemoveTemplates(  # noqa: N802
+        self, request: gallery_pb2.RemoveTemplatesRequest, context: Context
+    ) -> gallery_pb2.RemoveTemplatesResponse:
+        """Remove templates by id, or all of a subject."""
+        if bool(request.template_ids) == bool(request.subject_id):
+            raise InvalidInput("name either templates or a subject")
+        if len(request.template_ids) > MAX_REMOVED:
+            raise InvalidInput(f"at most {MAX_REMOVED} templates are removed at a time")
+        name = wire.name_from_wire(request.gallery)
+        check_writer(current_peer(), await self._hosting.row(name))
+        hosted = await self._hosting.open(name)
+        pool, gallery = self._threads.store, hosted.gallery
+        if request.subject_id:
+            subject = wire.id_from_wire(request.subject_id, "subject id")
+            chosen = await finish(pool, self._templates.units_of_subject, gallery, subject)
+        else:
+            ids = [wire.id_from_wire(entry, "template id") for entry in request.template_ids]
+            chosen = await finish(pool, self._templates.units_of_templates, gallery, ids)
+        removed = await self._hosting.remove(hosted, chosen)
+        version = (await self._hosting.describe(gallery)).view.version
+        return gallery_pb2.RemoveTemplatesResponse(removed=removed, gallery_version=version)
+
+    async def SyncCatalogue(  # noqa: N802
+        self, request: gallery_pb2.SyncCatalogueRequest, context: Context
+    ) -> AsyncIterator[gallery_pb2.SyncCatalogueResponse]:
+        """Send what changed after a version, of one consistent state, then that state's version."""
+        row = await self._hosting.row(wire.name_from_wire(request.gallery))
+        pages = self._templates.changes(row, request.after_version, SYNC_PAGE)
+        version = 0
+        try:
+            while (page := await finish(self._threads.store, next, pages, None)) is not None:
+                changes, version = page
+                yield wire.changes_to_wire(changes, 0)
+            yield wire.changes_to_wire((), version)
+        finally:
+            await finish(self._threads.store, pages.close)

@@ -1,0 +1,168 @@
+"""Puts the server together and runs it until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from underseal_core.credentials import Credentials, Role
+from underseal_core.errors import InvalidInput
+from underseal_core.rpc.guard import Guard
+from underseal_core.rpc.listener import Listener
+from underseal_core.rpc.tls import own_peer
+from underseal_proto.v1.gallery_pb2_grpc import add_GalleryServiceServicer_to_server
+from underseal_proto.v1.search_pb2_grpc import add_SearchServiceServicer_to_server
+from underseal_server.api.access import GALLERY_SERVICE, SEARCH_SERVICE, TABLE
+from underseal_server.api.gallery import GalleryServicer
+from underseal_server.api.search import SearchServicer
+from underseal_server.engine.admission import Admission, PerClient
+from underseal_server.engine.executor import ThreadExecutor
+from underseal_server.engine.hosting import Hosting
+from underseal_server.engine.keys import KeyEpochs
+from underseal_server.engine.search import SearchEngine
+from underseal_server.engine.threads import Threads
+from underseal_server.metrics import Metrics
+from underseal_server.settings import Settings
+from underseal_server.store.store import BUNDLES, Store, utc_now
+
+if TYPE_CHECKING:
+    import grpc
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that listens on ``port``."""
+
+    port: int
+    listener: Listener
+    hosting: Hosting
+    engine: SearchEngine
+    metrics: Metrics
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, now: Callable[[], datetime] = utc_now
+) -> AsyncIterator[Running]:
+    """Start a server; on leaving, end its calls and save every block.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+    now
+        The clock.
+
+    Raises
+    ------
+    InvalidInput
+        Settings, credentials or bundles cannot be used.
+    StorageFull, Damaged
+        The data folder cannot be opened.
+    """
+    credentials = Credentials.load(settings.credentials)
+    name = _server_name(credentials)
+    async with AsyncExitStack() as stack:
+        store = Store(settings.data, now)
+        stack.callback(store.close)
+        keys = KeyEpochs(settings.data / BUNDLES, settings.threads)
+        stack.callback(keys.close)
+        for path in settings.bundles:
+            keys.add(path)
+        threads = Threads()
+        stack.callback(threads.close)
+        executor = ThreadExecutor(threads)
+        hosting = Hosting(store, keys, executor, threads)
+        await hosting.open_all()
+        stack.push_async_callback(hosting.save)
+        metrics = Metrics()
+        engine = _engine(settings, store, executor, threads, metrics)
+        galleries = GalleryServicer(
+            hosting,
+            store.templates,
+            threads,
+            per_subject=settings.templates_per_subject,
+            streams=PerClient(settings.enrolments_per_client, "enrolments"),
+        )
+        searches = SearchServicer(
+            hosting, engine, store.requests, threads, name, credentials.identity, now
+        )
+        listener = _listener(settings, credentials, galleries, searches, metrics)
+        if settings.metrics_listen:
+            stack.callback(metrics.serve(settings.metrics_listen))
+        saving = asyncio.create_task(hosting.keep_saving(settings.save_seconds))
+        stack.push_async_callback(_ended, saving)
+        port = await listener.start()
+        stack.push_async_callback(listener.stop, settings.stop_seconds)
+        yield Running(port, listener, hosting, engine, metrics)
+
+
+async def serve(settings: Settings, started: Callable[[int], None]) -> None:
+    """Run a server until SIGINT or SIGTERM.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+    started
+        Told the port once the server listens.
+    """
+    async with running(settings) as server:
+        started(server.port)
+        await server.listener.serve_until_signal(settings.stop_seconds)
+
+
+def _server_name(credentials: Credentials) -> str:
+    peer = own_peer(credentials)
+    if peer.role is not Role.SERVER:
+        raise InvalidInput(
+            f"these are credentials of role {peer.role}, not of a server",
+            hint="use the folder 'server' that `underseal-server init` made",
+        )
+    return peer.name
+
+
+def _engine(
+    settings: Settings,
+    store: Store,
+    executor: ThreadExecutor,
+    threads: Threads,
+    metrics: Metrics,
+) -> SearchEngine:
+    admission = Admission(
+        running=settings.running_searches,
+        waiting=settings.queue_length,
+        per_client=settings.searches_per_client,
+    )
+    metrics.watch_queue(lambda: admission.waiting)
+    return SearchEngine(admission, executor, store.templates, threads, metrics.search)
+
+
+def _listener(
+    settings: Settings,
+    credentials: Credentials,
+    galleries: GalleryServicer,
+    searches: SearchServicer,
+    metrics: Metrics,
+) -> Listener:
+    def observe(method: str, code: grpc.StatusCode, seconds: float) -> None:
+        metrics.call(method, code.name, seconds)
+
+    guard = Guard(TABLE, seconds=settings.call_seconds, observer=observe)
+    register = (
+        partial(add_GalleryServiceServicer_to_server, galleries),
+        partial(add_SearchServiceServicer_to_server, searches),
+    )
+    services = (GALLERY_SERVICE, SEARCH_SERVICE)
+    return Listener(settings.listen, credentials, guard, services, register)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

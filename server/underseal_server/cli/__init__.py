@@ -1,0 +1,23 @@
+"""The ``underseal-server`` command."""
+
+from __future__ import annotations
+
+import typer
+
+from underseal_server.cli import bundle, check, init, serve
+from underseal_server.cli.outcome import run
+
+app = typer.Typer(
+    help="Keeps encrypted galleries and compares what it cannot read.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("init")(init.init)
+app.command("serve")(serve.serve)
+app.command("check")(check.check)
+app.add_typer(bundle.app, name="bundle")
+
+
+def main() -> None:
+    """Run the command."""
+    run(app)

@@ -1,0 +1,39 @@
+"""``underseal-server check``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from underseal_server.check import Checker
+from underseal_server.cli.outcome import DAMAGED, show
+
+
+def check(
+    data: Annotated[Path, typer.Option(help="Data folder of a stopped server.")] = Path("data"),
+    *,
+    deep: Annotated[bool, typer.Option(help="Add up every block anew from its units.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check that catalogue, units and blocks fit together. Ends with 7 if they do not."""
+    columns = (SpinnerColumn(), TextColumn("checked {task.completed:.0f} files"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        checker = Checker(
+            data, lambda: progress.advance(task), deep=deep, threads=os.cpu_count() or 1
+        )
+        report = checker.run()
+    counts = (
+        f"{report.galleries} galleries, {report.templates} templates in {report.units} units, "
+        f"{report.blocks} blocks: "
+    )
+    summary = counts + (f"{len(report.problems)} problems" if report.problems else "all sound")
+    show(asdict(report), "\n".join([*report.problems, summary]), as_json=as_json)
+    if report.problems:
+        raise typer.Exit(DAMAGED)

@@ -1,0 +1,1 @@
+"""What runs when: galleries with their locks, key epochs, the queue, the comparison itself."""

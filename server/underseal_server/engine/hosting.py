@@ -1,0 +1,257 @@
+"""Galleries that are open, and the order in which calls may touch them.
+
+A change of a gallery holds ``changing`` (one at a time) and, while it shows, ``shared`` for
+writing; a search holds ``shared`` for reading from the moment it reads the snapshot until the last
+block is scored, so its result is of exactly that version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from underseal_core.errors import NotFound, UndersealError
+from underseal_core.scheme.ciphertext import Residues
+from underseal_core.scheme.evaluation import Evaluator
+from underseal_server.engine.executor import Executor
+from underseal_server.engine.keys import KeyEpochs
+from underseal_server.engine.locks import SharedLock
+from underseal_server.engine.threads import Threads, finish
+from underseal_server.store.gallery_store import GalleryStore
+from underseal_server.store.records import Gallery, GallerySpec, NewUnit, Receipt, Unit, View
+from underseal_server.store.store import Store
+from underseal_server.store.unit_files import StagedUnit
+
+_log: Final = structlog.get_logger("underseal.engine")
+
+
+@dataclass(eq=False, slots=True)
+class Hosted:
+    """An open gallery."""
+
+    store: GalleryStore
+    evaluator: Evaluator
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    shared: SharedLock = field(default_factory=SharedLock)
+    deleted: bool = False
+
+    @property
+    def gallery(self) -> Gallery:
+        """Its row."""
+        return self.store.gallery
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[GalleryStore]:
+        """Read one version."""
+        async with self.shared.reading():
+            self.check()
+            yield self.store
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[GalleryStore]:
+        """Change the version; needs ``changing``."""
+        async with self.shared.writing():
+            self.check()
+            yield self.store
+
+    def check(self) -> None:
+        """Refuse when the gallery was deleted.
+
+        Raises
+        ------
+        NotFound
+            It was.
+        """
+        if self.deleted:
+            raise NotFound(f"there is no gallery {self.gallery.name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A gallery as lists show it."""
+
+    gallery: Gallery
+    view: View
+    bytes_stored: int
+
+
+class Hosting:
+    """All galleries of a data folder.
+
+    Parameters
+    ----------
+    store
+        The data folder.
+    keys
+        Key epochs.
+    executor
+        Expands rows.
+    threads
+        For the store's work.
+    """
+
+    def __init__(self, store: Store, keys: KeyEpochs, executor: Executor, threads: Threads) -> None:
+        self._store = store
+        self._keys = keys
+        self._executor = executor
+        self._pool = threads.store
+        self._hosted: dict[int, Hosted] = {}
+        self._opening = asyncio.Lock()
+
+    async def open_all(self) -> None:
+        """Open every gallery; one that cannot be opened is logged and tried again when used."""
+        after = ""
+        while page := await finish(self._pool, self._store.galleries.page, after, 100):
+            for gallery in page:
+                try:
+                    await self.open(gallery.name)
+                except UndersealError as error:
+                    _log.error("gallery not opened", gallery=gallery.name, reason=error.public)
+            after = page[-1].name
+
+    async def open(self, name: str) -> Hosted:
+        """Return an open gallery.
+
+        Raises
+        ------
+        NotFound
+            There is none of this name.
+        Mismatch
+            This server has no bundle for it.
+        Damaged
+            A stored unit is.
+        """
+        gallery = await self.row(name)
+        hosted = self._hosted.get(gallery.id)
+        if hosted is None:
+            async with self._opening:
+                hosted = self._hosted.get(gallery.id) or await self._open(gallery)
+                self._hosted[gallery.id] = hosted
+        return hosted
+
+    async def _open(self, gallery: Gallery) -> Hosted:
+        evaluator = await finish(self._pool, self._keys.evaluator, gallery.spec.pin)
+        opened = await finish(self._pool, self._store.open_gallery, gallery, evaluator)
+        return Hosted(opened, evaluator)
+
+    async def row(self, name: str) -> Gallery:
+        """Return a gallery's row.
+
+        Raises
+        ------
+        NotFound
+            There is none of this name.
+        """
+        return await finish(self._pool, self._store.galleries.get, name)
+
+    async def create(self, spec: GallerySpec) -> Description:
+        """Create a gallery; the same one again gives the stored one.
+
+        Raises
+        ------
+        Mismatch
+            No bundle of the pin's key epoch, or profile or dimension differ from it.
+        Conflict
+            The name is taken.
+        """
+        await finish(self._pool, self._keys.evaluator, spec.pin)
+        moment = self._store.clock()
+        gallery = await finish(self._pool, self._store.galleries.create, spec, moment)
+        return await self.describe(gallery)
+
+    async def describe(self, gallery: Gallery) -> Description:
+        """Return a gallery's present state."""
+        hosted = self._hosted.get(gallery.id)
+        if hosted is None:
+            view = await finish(self._pool, self._store.templates.view, gallery)
+        else:
+            async with hosted.reading() as opened:
+                view = await finish(self._pool, opened.view)
+        size = await finish(self._pool, self._store.bytes_stored, gallery)
+        return Description(gallery, view, size)
+
+    async def page(self, after: str, limit: int) -> Sequence[Description]:
+        """Return a page of galleries in order of name."""
+        rows = await finish(self._pool, self._store.galleries.page, after, limit)
+        return [await self.describe(row) for row in rows]
+
+    async def delete(self, gallery: Gallery) -> None:
+        """Delete a gallery; waits for searches in it."""
+        hosted = self._hosted.get(gallery.id)
+        if hosted is None:
+            await finish(self._pool, self._store.delete_gallery, gallery)
+            return
+        async with hosted.changing, hosted.writing():
+            hosted.deleted = True  # before its files go: who misses one asks
+            try:
+                await finish(self._pool, self._store.delete_gallery, gallery)
+            except UndersealError:
+                hosted.deleted = False
+                raise
+            self._hosted.pop(gallery.id, None)
+
+    async def enrol(self, hosted: Hosted, unit: NewUnit, staged: StagedUnit) -> Receipt:
+        """Store a unit whose ciphertexts have all come; see :meth:`GalleryStore.enrol`."""
+        await finish(self._pool, staged.sync)
+        repeated = await finish(self._pool, hosted.store.receipt, unit)
+        if repeated is not None:
+            return repeated
+        columns = None
+        if staged.row is not None:
+            columns = await self._executor.expand(hosted.evaluator, staged.row)
+        async with hosted.changing, hosted.writing() as opened:
+            return await finish(self._pool, opened.enrol, unit, staged, columns)
+
+    async def remove(self, hosted: Hosted, template_ids: dict[int, list[bytes]]) -> int:
+        """Remove templates, unit by unit; each unit's are removed at once.
+
+        Parameters
+        ----------
+        hosted
+            The gallery.
+        template_ids
+            By number of the unit.
+
+        Returns
+        -------
+        int
+            How many were live.
+        """
+        removed = 0
+        for unit in await finish(self._pool, self._store.units.by_ids, list(template_ids)):
+            chosen = template_ids[unit.id]
+            async with hosted.changing:
+                columns = await self._leaving(hosted, unit, chosen)
+                async with hosted.writing() as opened:
+                    removed += await finish(self._pool, opened.remove, unit, chosen, columns)
+        return removed
+
+    async def _leaving(
+        self, hosted: Hosted, unit: Unit, template_ids: Sequence[bytes]
+    ) -> Residues | None:
+        """Expand a row that is about to leave, while searches still go on."""
+        if unit.removed_version:
+            return None
+        row = await finish(self._pool, hosted.store.leaving_row, unit, template_ids)
+        return None if row is None else await self._executor.expand(hosted.evaluator, row)
+
+    async def save(self) -> None:
+        """Write checkpoints of all changed blocks. Searches go on meanwhile."""
+        for hosted in list(self._hosted.values()):
+            async with hosted.changing:
+                if not hosted.deleted and hosted.store.unsaved():
+                    await finish(self._pool, hosted.store.checkpoint)
+
+    async def keep_saving(self, seconds: float) -> None:
+        """Save every ``seconds`` until cancelled."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await self.save()
+            except Exception:  # noqa: BLE001  # nothing is lost: tried again next time
+                _log.exception("saving failed")

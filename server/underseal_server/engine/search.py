@@ -1,0 +1,184 @@
+"""One comparison from encrypted probe to sealed results.
+
+Results are handed over through a buffer, so that the queue's place and the gallery's lock are
+held while computing only and not while a slow client reads: 16 bytes or less per template.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from underseal_core.scheme.ciphertext import Ciphertext
+from underseal_core.statements import Targets
+from underseal_server.engine.admission import Admission, Ticket
+from underseal_server.engine.executor import Executor, ReadyProbe, Sealed
+from underseal_server.engine.hosting import Hosted
+from underseal_server.engine.threads import Threads, finish
+from underseal_server.store.gallery_store import GalleryStore
+from underseal_server.store.records import View
+from underseal_server.store.templates import Templates
+
+BLOCKS_PER_CALL: Final = 4
+"""Blocks scored together: the probe stays in cache. Cancelled between calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """``queued``: searches before this one."""
+
+    queued: int
+    blocks_done: int
+    blocks_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealedBlock:
+    """Scores of one block."""
+
+    block: int
+    sealed: Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the signed result says: the snapshot, its blocks in order, the probe's checks."""
+
+    view: View
+    blocks: tuple[SealedBlock, ...]
+    probe: ReadyProbe
+    compared: int
+
+
+Event = Progress | SealedBlock | Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTimes:
+    """Seconds of one search, for metrics."""
+
+    queued: float
+    expand: float
+    score: float
+
+
+def _ignore(times: SearchTimes) -> None:
+    """Observe nothing."""
+
+
+class SearchEngine:
+    """Runs searches, few at a time.
+
+    Parameters
+    ----------
+    admission
+        The queue.
+    executor
+        The arithmetic.
+    templates
+        The catalogue, to find the targets of a 1:1 search.
+    threads
+        For the store's work.
+    observer
+        Told the times of every finished search.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        executor: Executor,
+        templates: Templates,
+        threads: Threads,
+        observer: Callable[[SearchTimes], None] = _ignore,
+    ) -> None:
+        self.admission = admission
+        self._executor = executor
+        self._templates = templates
+        self._pool = threads.store
+        self._observer = observer
+
+    async def run(
+        self, ticket: Ticket, hosted: Hosted, row: Ciphertext, targets: Targets
+    ) -> AsyncGenerator[Event, None]:
+        """Yield progress, sealed blocks as they are ready, and the outcome last.
+
+        Parameters
+        ----------
+        ticket
+            Of the queue.
+        hosted
+            The gallery.
+        row
+            The probe, checked against the gallery's profile.
+        targets
+            For 1:1; only blocks that hold a target are scored. Empty for 1:N.
+
+        Raises
+        ------
+        NotFound
+            A target is not live, or the gallery was deleted meanwhile.
+        """
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
+        work = asyncio.create_task(self._compute(ticket, hosted, row, targets, events.put_nowait))
+        work.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            await work
+        finally:
+            if not work.done():
+                work.cancel()
+                await asyncio.wait((work,))
+
+    async def _compute(
+        self,
+        ticket: Ticket,
+        hosted: Hosted,
+        row: Ciphertext,
+        targets: Targets,
+        tell: Callable[[Event], None],
+    ) -> None:
+        begin = time.monotonic()
+        async with self.admission.turn(ticket, lambda queued: tell(Progress(queued, 0, 0))):
+            start = time.monotonic()
+            probe = await self._executor.prepare(hosted.evaluator, row)
+            expanded = time.monotonic()
+            async with hosted.reading() as opened:
+                view = await finish(self._pool, opened.view)
+                numbers, compared = await self._chosen(hosted, view, targets)
+                blocks = await self._score(hosted, opened, probe, numbers, tell)
+            tell(Outcome(view, tuple(blocks), probe, compared))
+        done = time.monotonic()
+        self._observer(SearchTimes(start - begin, expanded - start, done - expanded))
+
+    async def _chosen(
+        self, hosted: Hosted, view: View, targets: Targets
+    ) -> tuple[tuple[int, ...], int]:
+        if not targets:
+            return view.blocks, view.templates
+        subject = bytes.fromhex(targets.subject_id) if targets.subject_id else None
+        ids = [bytes.fromhex(template_id) for template_id in targets.template_ids]
+        blocks_of = self._templates.blocks_of
+        return await finish(self._pool, blocks_of, hosted.gallery, subject, ids)
+
+    async def _score(
+        self,
+        hosted: Hosted,
+        opened: GalleryStore,
+        probe: ReadyProbe,
+        numbers: tuple[int, ...],
+        tell: Callable[[Event], None],
+    ) -> list[SealedBlock]:
+        blocks: list[SealedBlock] = []
+        for start in range(0, len(numbers), BLOCKS_PER_CALL):
+            some = numbers[start : start + BLOCKS_PER_CALL]
+            tiles = [await finish(self._pool, opened.tiles, number) for number in some]
+            results = await self._executor.score(hosted.evaluator, probe.probe, tiles)
+            for number, sealed in zip(some, results, strict=True):
+                blocks.append(SealedBlock(number, sealed))
+                tell(blocks[-1])
+            tell(Progress(0, len(blocks), len(numbers)))
+        return blocks

@@ -1,0 +1,50 @@
+"""Work off the event loop: one pool for the store, one for arithmetic."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor as Pool
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+STORE_THREADS: Final = 4
+COMPUTE_THREADS: Final = 2
+"""Computations at a time: a search beside an enrolment. Each uses the evaluator's own threads."""
+
+
+async def finish(pool: Pool, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Run ``function`` in ``pool`` and wait for its end, even when cancelled.
+
+    The caller holds locks on what the function works with; cancelled early, it would let go of
+    them too soon.
+    """
+    future = pool.submit(function, *args, **kwargs)
+    waiter = asyncio.wrap_future(future)
+    try:
+        return await asyncio.shield(waiter)
+    except asyncio.CancelledError:
+        while not waiter.done():
+            try:
+                await asyncio.wait((waiter,))
+            except asyncio.CancelledError:
+                continue
+        if not waiter.cancelled():
+            waiter.exception()  # seen: nobody is left to tell
+        raise
+
+
+class Threads:
+    """The two pools. Not for work that waits for other work."""
+
+    def __init__(self) -> None:
+        self.store: Final = ThreadPoolExecutor(STORE_THREADS, "store")
+        self.compute: Final = ThreadPoolExecutor(COMPUTE_THREADS, "compute")
+
+    def close(self) -> None:
+        """Wait for running work and end."""
+        self.store.shutdown()
+        self.compute.shutdown()

@@ -1,0 +1,78 @@
+"""Counters for Prometheus: calls, durations, the queue. Names and outcomes only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from underseal_core.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from underseal_server.engine.search import SearchTimes
+
+_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+
+
+class Metrics:
+    """What the server counts."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._calls = Counter(
+            "underseal_calls", "Finished calls.", ("method", "code"), registry=self.registry
+        )
+        self._call_seconds = Histogram(
+            "underseal_call_seconds",
+            "Time from admission to the end of a call.",
+            ("method",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._search_seconds = Histogram(
+            "underseal_search_seconds",
+            "Time of a search by stage.",
+            ("stage",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._waiting = Gauge(
+            "underseal_searches_waiting", "Searches in the queue.", registry=self.registry
+        )
+
+    def call(self, method: str, code: str, seconds: float) -> None:
+        """Record a finished call."""
+        self._calls.labels(method, code).inc()
+        self._call_seconds.labels(method).observe(seconds)
+
+    def search(self, times: SearchTimes) -> None:
+        """Record a finished search."""
+        self._search_seconds.labels("queued").observe(times.queued)
+        self._search_seconds.labels("expand").observe(times.expand)
+        self._search_seconds.labels("score").observe(times.score)
+
+    def watch_queue(self, waiting: Callable[[], int]) -> None:
+        """Show the length of the queue."""
+        self._waiting.set_function(waiting)
+
+    def serve(self, listen: str) -> Callable[[], None]:
+        """Serve ``/metrics`` over plain HTTP at ``host:port``; return what stops it.
+
+        Raises
+        ------
+        InvalidInput
+            The address cannot be listened on.
+        """
+        host, _, port = listen.rpartition(":")
+        try:
+            server, thread = start_http_server(int(port), host, self.registry)
+        except OSError as error:
+            raise InvalidInput(f"cannot listen on {listen} for metrics") from error
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return stop

@@ -1,0 +1,89 @@
+"""Settings of the server: command line over environment over ``server.toml`` over defaults.
+
+Environment variables are called ``UNDERSEAL_SERVER_`` and the setting's name.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from underseal_core.errors import InvalidInput
+
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """See ``docs/reference/server.md``."""
+
+    model_config = SettingsConfigDict(env_prefix="UNDERSEAL_SERVER_", extra="forbid", frozen=True)
+
+    listen: str = "127.0.0.1:7440"
+    data: Path = Path("data")
+    credentials: Path = Path("credentials/server")
+    bundles: tuple[Path, ...] = ()
+    threads: Positive = Field(default_factory=lambda: os.cpu_count() or 1)
+    running_searches: Positive = 1
+    queue_length: Annotated[int, Field(ge=0)] = 16
+    searches_per_client: Positive = 4
+    enrolments_per_client: Positive = 4
+    templates_per_subject: Positive = 8
+    call_seconds: Seconds = 3600.0
+    save_seconds: Seconds = 10.0
+    stop_seconds: Seconds = 5.0
+    metrics_listen: Annotated[str, Field(pattern=r"^$|^.+:\d{1,5}$")] = ""
+    log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, environment, then the file that :func:`load_settings` names."""
+        file = TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, file
+
+
+def load_settings(file: Path | None, **given: Any) -> Settings:
+    """Read the settings.
+
+    Parameters
+    ----------
+    file
+        TOML file, or ``None``.
+    given
+        From the command line; ``None`` counts as not given.
+
+    Raises
+    ------
+    InvalidInput
+        The file is unreadable, or a setting is unknown or out of range.
+    """
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    if file is not None and not file.is_file():
+        raise InvalidInput(f"there is no settings file {file}")
+    try:
+        return FromFile(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"setting {where}: {first['msg']}") from error
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"cannot read the settings file {file}: {error}") from error

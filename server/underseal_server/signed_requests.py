@@ -1,0 +1,70 @@
+"""What a signed search request must satisfy before anything is computed. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from typing import Final
+
+from underseal_core.credentials import Peer
+from underseal_core.errors import Damaged, InvalidInput, PermissionRefused
+from underseal_core.signing import Envelope
+from underseal_core.statements import SearchRequest, utc_moment, utc_text
+
+CLOCK_SKEW: Final = timedelta(seconds=60)
+MAX_VALIDITY: Final = timedelta(hours=1)
+MAX_TARGETS: Final = 64
+
+
+def open_request(envelope: Envelope, peer: Peer, probe: bytes, now: datetime) -> SearchRequest:
+    """Return the request that ``peer`` signed for ``probe``.
+
+    Parameters
+    ----------
+    envelope
+        As sent.
+    peer
+        Who sent it, from the certificate.
+    probe
+        The ciphertext as sent.
+    now
+        The present.
+
+    Raises
+    ------
+    InvalidInput
+        Not a search request, of another probe, expired, not valid yet or for too long.
+    PermissionRefused
+        Not signed by the sender, or in another client's name.
+    """
+    try:
+        request = SearchRequest.open(envelope, peer.key)
+    except Damaged as error:
+        raise InvalidInput(
+            error.public, hint="the client's and server's versions differ"
+        ) from error
+    if request.client != peer.name:
+        raise PermissionRefused("the request is in another client's name")
+    if hashlib.sha256(probe).hexdigest() != request.probe_sha256:
+        raise InvalidInput("the signed request is for another probe")
+    _check_times(request, now)
+    if len(request.targets.template_ids) > MAX_TARGETS:
+        raise InvalidInput(f"a request names at most {MAX_TARGETS} templates")
+    if request.targets.template_ids and request.targets.subject_id:
+        raise InvalidInput("a request names templates or a subject, not both")
+    return request
+
+
+def remembered_until(request: SearchRequest) -> str:
+    """Return until when the request's id must be remembered."""
+    return utc_text(utc_moment(request.expires_at) + CLOCK_SKEW)
+
+
+def _check_times(request: SearchRequest, now: datetime) -> None:
+    issued, expires = utc_moment(request.issued_at), utc_moment(request.expires_at)
+    if not timedelta() < expires - issued <= MAX_VALIDITY:
+        raise InvalidInput("a request is valid for at most one hour", hint="sign a shorter one")
+    if issued > now + CLOCK_SKEW:
+        raise InvalidInput("the request is not valid yet", hint="check the clock")
+    if expires + CLOCK_SKEW <= now:
+        raise InvalidInput("the request has expired", hint="sign a new one; check the clock")

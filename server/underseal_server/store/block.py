@@ -1,0 +1,157 @@
+"""One block in memory: tiles, the units folded into them, and its checkpoint on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import structlog
+
+from underseal_core.errors import Damaged
+from underseal_core.scheme.ciphertext import Residues
+from underseal_core.scheme.evaluation import Evaluator, tiles_shape
+from underseal_server.store.block_file import (
+    BlockHeader,
+    map_tiles,
+    read_header,
+    tiles_sha256,
+    write_block,
+)
+from underseal_server.store.records import Shape, Unit
+from underseal_server.store.unit_files import UnitFiles
+
+_log: Final = structlog.get_logger("underseal.store")
+
+
+class Block:
+    """A block, loaded from its checkpoint or empty.
+
+    Parameters
+    ----------
+    path
+        The checkpoint; need not exist.
+    number
+        Number of the block in its gallery.
+    evaluator
+        Of the gallery's key epoch.
+    files
+        Of the gallery's units.
+
+    Raises
+    ------
+    Damaged
+        The checkpoint exists but is not one of this block, or its tiles were changed.
+    """
+
+    def __init__(self, path: Path, number: int, evaluator: Evaluator, files: UnitFiles) -> None:
+        self._path = path
+        self._evaluator = evaluator
+        self._files = files
+        self.number = number
+        self.folded: set[int] = set()
+        self.unsaved = 0
+        """Changes since the checkpoint."""
+        self.retired: list[bytes] = []
+        """Tokens of units folded out since the checkpoint: it still needs their files."""
+        self._shape = tiles_shape(evaluator.profile, evaluator.dimension)
+        self.tiles: Residues = self._load() if path.exists() else self._empty()
+
+    def _empty(self) -> Residues:
+        return np.zeros(self._shape, dtype=np.uint32)
+
+    def _load(self) -> Residues:
+        header, offset = read_header(self._path)
+        profile, dimension = self._evaluator.profile.name, self._evaluator.dimension
+        if (header.profile, header.dimension, header.block) != (profile, dimension, self.number):
+            raise Damaged("a block file is damaged: it is of another block")
+        tiles = map_tiles(self._path, offset, self._shape)
+        if tiles_sha256(tiles) != header.sha256:
+            raise Damaged("a block file is damaged: its checksum differs")
+        self.folded = set(header.units)
+        return tiles
+
+    def fold_in(self, unit: Unit, columns: Residues | None = None) -> None:
+        """Add a unit.
+
+        Parameters
+        ----------
+        unit
+            Not folded in yet.
+        columns
+            The expansion of a unit of one row, if it is at hand.
+
+        Raises
+        ------
+        Damaged
+            The unit's file is. The tiles may hold part of the unit: discard the block.
+        """
+        self._fold(unit, columns, add=True)
+        self.folded.add(unit.id)
+
+    def fold_out(self, unit: Unit, columns: Residues | None = None) -> None:
+        """Subtract exactly what :meth:`fold_in` added; same parameters and errors."""
+        self._fold(unit, columns, add=False)
+        self.folded.discard(unit.id)
+        self.retired.append(unit.token)
+
+    def _fold(self, unit: Unit, columns: Residues | None, *, add: bool) -> None:
+        evaluator, first = self._evaluator, unit.placement.first_slot
+        self.unsaved += 1
+        if unit.shape is Shape.ROW:
+            if columns is None:
+                (row,) = self._files.ciphertexts(unit)
+                columns = evaluator.expand(row)
+            place = evaluator.add if add else evaluator.subtract
+            place(self.tiles, columns, first)
+            return
+        place_column = evaluator.add_column if add else evaluator.subtract_column
+        for index, column in enumerate(self._files.ciphertexts(unit)):
+            place_column(self.tiles, index, column.residues, first)
+
+    def reconcile(self, wanted: Iterable[Unit], present: Iterable[Unit]) -> None:
+        """Fold in and out whatever differs between the checkpoint and the catalogue.
+
+        Parameters
+        ----------
+        wanted
+            The block's live units.
+        present
+            The units that the checkpoint names.
+        """
+        live = {unit.id: unit for unit in wanted}
+        stale = [unit for unit in present if unit.id not in live]
+        missing = [unit for unit in live.values() if unit.id not in self.folded]
+        if stale or missing:
+            _log.info("refolding", block=self.number, out=len(stale), into=len(missing))
+        for unit in stale:
+            self.fold_out(unit)
+        for unit in missing:
+            self.fold_in(unit)
+
+    def checkpoint(self) -> None:
+        """Write the block to disk if it changed, then forget units that were folded out.
+
+        Raises
+        ------
+        StorageFull
+            No room; the checkpoint before it still stands.
+        """
+        if not self.unsaved and self._path.exists():
+            return
+        header = BlockHeader(
+            self._evaluator.profile.name,
+            self._evaluator.dimension,
+            self.number,
+            tuple(sorted(self.folded)),
+            tiles_sha256(self.tiles),
+        )
+        write_block(self._path, header, self.tiles)
+        _, offset = read_header(self._path)
+        # Mapped again, the tiles are clean pages that the system may drop and read back.
+        self.tiles = map_tiles(self._path, offset, self._shape)
+        self.unsaved = 0
+        for token in self.retired:
+            self._files.remove(token)
+        self.retired.clear()

@@ -1,0 +1,115 @@
+"""Checkpoints of blocks: one file, replaced as a whole.
+
+    offset  size    field
+    0       8       magic "USBLOCK1"
+    8       4       length of the header's text, little-endian
+    12      ...     header: JSON of :class:`BlockHeader`, zeros up to a multiple of 4096
+    ...     ...     tiles, uint32 little-endian, shape ``tiles_shape(profile, dimension)``
+
+The header names the units whose sum the tiles are, so the file alone says what is missing from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from underseal_core.errors import Damaged
+from underseal_core.scheme.ciphertext import Residues
+from underseal_server.store.disk import disk_errors, sync_folder
+
+_MAGIC: Final = b"USBLOCK1"
+_FIXED: Final = 12
+_PAGE: Final = 4096
+"""Tiles begin on a page, hence on a cache line."""
+_MAX_TEXT: Final = 1 << 20
+"""A block of N = 8192 one-template units needs a tenth of this."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockHeader:
+    """What a checkpoint holds. ``sha256``: of the tiles, hex; ``units``: their numbers."""
+
+    profile: str
+    dimension: int
+    block: int
+    units: tuple[int, ...]
+    sha256: str
+
+    def to_bytes(self) -> bytes:
+        """Serialise with magic and padding."""
+        text = json.dumps(asdict(self), sort_keys=True).encode()
+        head = _MAGIC + struct.pack("<I", len(text)) + text
+        return head.ljust(-(-len(head) // _PAGE) * _PAGE, b"\0")
+
+
+def write_block(path: Path, header: BlockHeader, tiles: Residues) -> None:
+    """Replace a checkpoint, durably and at once.
+
+    Raises
+    ------
+    StorageFull
+        No room; the checkpoint before it is untouched.
+    """
+    temporary = path.with_suffix(".part")
+    with disk_errors():
+        try:
+            with temporary.open("wb") as file:
+                file.write(header.to_bytes())
+                file.write(np.asarray(tiles).data.cast("B"))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def read_header(path: Path) -> tuple[BlockHeader, int]:
+    """Return a checkpoint's header and the offset of its tiles.
+
+    Raises
+    ------
+    Damaged
+        Not a checkpoint.
+    """
+    with disk_errors(), path.open("rb") as file:
+        fixed = file.read(_FIXED)
+        if len(fixed) != _FIXED or fixed[:8] != _MAGIC:
+            raise Damaged("a block file is damaged: no header")
+        (length,) = struct.unpack("<I", fixed[8:])
+        text = file.read(min(length, _MAX_TEXT))
+    try:
+        fields = json.loads(text)
+        header = BlockHeader(**{**fields, "units": tuple(map(int, fields["units"]))})
+    except (ValueError, TypeError, KeyError) as error:
+        raise Damaged("a block file is damaged: unreadable header") from error
+    return header, -(-(_FIXED + length) // _PAGE) * _PAGE
+
+
+def map_tiles(path: Path, offset: int, shape: tuple[int, ...]) -> Residues:
+    """Map a checkpoint's tiles. Writing to the array changes private copies of pages only.
+
+    Raises
+    ------
+    Damaged
+        The file is too short or too long.
+    """
+    with disk_errors():
+        if path.stat().st_size != offset + 4 * prod(shape):
+            raise Damaged("a block file is damaged: wrong length")
+        return np.memmap(path, dtype="<u4", mode="c", offset=offset, shape=shape)
+
+
+def tiles_sha256(tiles: Residues) -> str:
+    """Return the hash that :class:`BlockHeader` holds."""
+    return hashlib.sha256(np.asarray(tiles).data.cast("B")).hexdigest()

@@ -1,0 +1,102 @@
+"""Tables of the catalogue. ``migrations`` makes them; a test compares the two.
+
+Ids and hashes are raw bytes. ``removed_version`` is 0 while a row is live. Rows of removed
+templates stay, without their label: a template id or unit token never names two things.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+
+NAMES: Final = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata: Final = sa.MetaData(naming_convention=NAMES)
+
+galleries: Final = sa.Table(
+    "galleries",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(63), nullable=False, unique=True),
+    sa.Column("model_id", sa.String(200), nullable=False),
+    sa.Column("model_dimension", sa.Integer, nullable=False),
+    sa.Column("profile", sa.String(63), nullable=False),
+    sa.Column("key_epoch", sa.String(64), nullable=False),
+    sa.Column("owner", sa.String(63), nullable=False),
+    sa.Column("max_per_subject", sa.Integer, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.String(20), nullable=False),
+    sqlite_autoincrement=True,  # an id, and its folders, never name two galleries
+)
+
+writers: Final = sa.Table(
+    "writers",
+    metadata,
+    sa.Column("gallery_id", sa.ForeignKey("galleries.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("client", sa.String(63), primary_key=True),
+)
+
+units: Final = sa.Table(
+    "units",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("gallery_id", sa.ForeignKey("galleries.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("token", sa.LargeBinary(16), nullable=False),
+    sa.Column("shape", sa.String(10), nullable=False),
+    sa.Column("block", sa.Integer, nullable=False),
+    sa.Column("first_slot", sa.Integer, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("templates", sa.Integer, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.LargeBinary(32), nullable=False),
+    sa.Column("content_sha256", sa.LargeBinary(32), nullable=False),
+    sa.Column("enrolled_by", sa.String(63), nullable=False),
+    sa.Column("enrolled_at", sa.String(20), nullable=False),
+    sa.Column("added_version", sa.BigInteger, nullable=False),
+    sa.Column("removed_version", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("gallery_id", "token"),
+    sa.Index(None, "gallery_id", "block"),
+    sqlite_autoincrement=True,  # checkpoints name units by id, for ever
+)
+
+templates: Final = sa.Table(
+    "templates",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("gallery_id", sa.ForeignKey("galleries.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("unit_id", sa.ForeignKey("units.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("template_id", sa.LargeBinary(16), nullable=False),
+    sa.Column("subject_id", sa.LargeBinary(16), nullable=False),
+    sa.Column("block", sa.Integer, nullable=False),
+    sa.Column("slot", sa.Integer, nullable=False),
+    sa.Column("sealed_label", sa.LargeBinary, nullable=False),
+    sa.Column("label_sha256", sa.LargeBinary(32), nullable=False),
+    sa.Column("added_version", sa.BigInteger, nullable=False),
+    sa.Column("removed_version", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("gallery_id", "template_id"),
+    sa.Index(None, "gallery_id", "subject_id"),
+    sa.Index(None, "unit_id"),
+    sqlite_autoincrement=True,
+)
+sa.Index(
+    "uq_templates_live_slot",
+    templates.c.gallery_id,
+    templates.c.block,
+    templates.c.slot,
+    unique=True,
+    sqlite_where=templates.c.removed_version == 0,
+    postgresql_where=templates.c.removed_version == 0,
+)
+
+requests: Final = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("request_id", sa.String(32), primary_key=True),
+    sa.Column("client", sa.String(63), nullable=False),
+    sa.Column("expires_at", sa.String(20), nullable=False, index=True),
+)

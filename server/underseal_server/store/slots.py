@@ -1,0 +1,77 @@
+"""Which slots of a gallery's blocks are taken, and where the next unit goes. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from underseal_core.errors import Damaged
+from underseal_server.store.records import Placement
+
+Mask = npt.NDArray[np.bool_]
+
+
+class SlotMap:
+    """Taken slots, by block.
+
+    A unit takes slots ``first + r * step``: neighbours for columns, one per ``dimension`` slots
+    for a row. Blocks are filled from the first on, so that freed slots are used again before a
+    new block begins.
+
+    Parameters
+    ----------
+    degree
+        Slots of a block.
+    """
+
+    def __init__(self, degree: int) -> None:
+        self._degree: Final = degree
+        self._taken: dict[int, Mask] = {}
+
+    def find(self, step: int, count: int) -> Placement:
+        """Return the first place for ``count`` templates; takes nothing.
+
+        Needs ``1 <= count <= degree / step``.
+        """
+        for block in sorted(self._taken):
+            first = _first_free(self._taken[block], step, count)
+            if first is not None:
+                return Placement(block, first, step, count)
+        unused = next(b for b in range(len(self._taken) + 1) if b not in self._taken)
+        return Placement(unused, 0, step, count)
+
+    def take(self, placement: Placement) -> None:
+        """Mark slots taken.
+
+        Raises
+        ------
+        Damaged
+            One of them is taken, or outside the block: the catalogue contradicts itself.
+        """
+        slots = placement.slots()
+        mask = self._taken.setdefault(placement.block, np.zeros(self._degree, dtype=np.bool_))
+        if slots[0] < 0 or slots[-1] >= self._degree or bool(mask[_slice(slots)].any()):
+            raise Damaged("the server's catalogue places two units in one slot")
+        mask[_slice(slots)] = True
+
+    def free(self, placement: Placement) -> None:
+        """Mark slots free again."""
+        self._taken[placement.block][_slice(placement.slots())] = False
+
+
+def _slice(slots: range) -> slice:
+    return slice(slots.start, slots.stop, slots.step)
+
+
+def _first_free(taken: Mask, step: int, count: int) -> int | None:
+    """Smallest ``o`` with ``o, o + step, ... `` (``count`` of them) free and in the block."""
+    last = len(taken) - (count - 1) * step
+    # busy[o] counts the taken ones among the slots from o on: a windowed sum along the step.
+    steps = taken.reshape(-1, step).astype(np.int32)
+    sums = np.zeros((len(steps) + 1, step), dtype=np.int32)
+    np.cumsum(steps, axis=0, out=sums[1:])
+    busy = (sums[count:] - sums[:-count]).reshape(-1)[:last]
+    free = np.flatnonzero(busy == 0)
+    return int(free[0]) if len(free) else None

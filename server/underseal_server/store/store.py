@@ -1,0 +1,132 @@
+"""The data folder as a whole: one server at a time, catalogue, galleries' files."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from underseal_core.errors import InvalidInput
+from underseal_core.scheme.evaluation import Evaluator
+from underseal_core.statements import utc_text
+from underseal_server.store.database import Database
+from underseal_server.store.disk import disk_errors, make_folder
+from underseal_server.store.galleries import Galleries
+from underseal_server.store.gallery_store import Folders, GalleryStore
+from underseal_server.store.records import Gallery
+from underseal_server.store.requests import Requests
+from underseal_server.store.templates import Templates
+from underseal_server.store.units import Units
+
+CATALOGUE: Final = "catalogue.sqlite"
+BUNDLES: Final = "bundles"
+
+
+def utc_now() -> datetime:
+    """Return the present; passed in so that tests can replace it."""
+    return datetime.now(UTC)
+
+
+class Store:
+    """An opened data folder.
+
+    Parameters
+    ----------
+    folder
+        Made when it does not exist.
+    now
+        The clock.
+
+    Raises
+    ------
+    InvalidInput
+        The folder cannot be used, or another server uses it.
+    StorageFull, Damaged
+        The catalogue cannot be opened.
+    """
+
+    def __init__(self, folder: Path, now: Callable[[], datetime] = utc_now) -> None:
+        self.folder = folder
+        self._now = now
+        self._lock = _lock(folder)
+        try:
+            with disk_errors():
+                for name in (BUNDLES, "units", "blocks"):
+                    make_folder(folder / name)
+                self._database = Database(folder / CATALOGUE)
+            self.galleries = Galleries(self._database)
+            self.units = Units(self._database)
+            self.templates = Templates(self._database)
+            self.requests = Requests(self._database)
+            self._sweep()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def close(self) -> None:
+        """Close the catalogue and let other servers have the folder."""
+        self._database.close()
+        os.close(self._lock)
+
+    def database_problems(self) -> list[str]:
+        """Return what the catalogue's database finds wrong with itself."""
+        return self._database.problems()
+
+    def clock(self) -> str:
+        """Return the present as statements write it."""
+        return utc_text(self._now())
+
+    def open_gallery(self, gallery: Gallery, evaluator: Evaluator) -> GalleryStore:
+        """Open a gallery's files; see :class:`GalleryStore`."""
+        return GalleryStore(
+            gallery, self.units, self.templates, self.folders(gallery.id), evaluator, self.clock
+        )
+
+    def bytes_stored(self, gallery: Gallery) -> int:
+        """Return the bytes of a gallery's unit files and checkpoints."""
+        with disk_errors():
+            blocks = self.folders(gallery.id).blocks.glob("*.tiles")
+            return sum(path.stat().st_size for path in blocks) + self.units.bytes_stored(gallery)
+
+    def delete_gallery(self, gallery: Gallery) -> None:
+        """Delete a gallery, its catalogue rows first: what is left over is swept at the start."""
+        self.galleries.delete(gallery)
+        self._delete_files(gallery.id)
+
+    def folders(self, number: int) -> Folders:
+        """Return where the files of gallery ``number`` are."""
+        return Folders(self.folder / "units" / str(number), self.folder / "blocks" / str(number))
+
+    def _delete_files(self, number: int) -> None:
+        folders = self.folders(number)
+        for path in (folders.units, folders.blocks):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        known = {str(number) for number in self.galleries.ids()}
+        found = {
+            path.name for part in ("units", "blocks") for path in (self.folder / part).iterdir()
+        }
+        for name in found - known:
+            if name.isdigit():
+                self._delete_files(int(name))
+
+
+def _lock(folder: Path) -> int:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise InvalidInput(f"cannot use the data folder {folder}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise InvalidInput(
+            f"the data folder {folder} is used by another server", hint="stop that one first"
+        ) from error
+    return descriptor

@@ -1,0 +1,223 @@
+"""Rows of templates, as searches, lists and the auditors' mirror see them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Final
+
+import sqlalchemy as sa
+
+from underseal_core.errors import NotFound
+from underseal_core.snapshot import LiveEntry, snapshot_root
+from underseal_server.store.database import Database
+from underseal_server.store.records import Change, Gallery, Template, View
+from underseal_server.store.schema import galleries, templates, units
+
+_CHUNK: Final = 500
+"""Values in one SQL list; far below every database's limit."""
+
+
+class Templates:
+    """The table of templates, for reading."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def view(self, gallery: Gallery) -> View:
+        """Return the gallery's present state with its snapshot root."""
+        query = _joined(
+            templates.c.block,
+            templates.c.slot,
+            templates.c.template_id,
+            templates.c.subject_id,
+            templates.c.label_sha256,
+            units.c.sha256.label("unit_sha256"),
+        ).where(_live(gallery))
+        with self._database.reading() as connection:
+            version = _version(connection, gallery)
+            entries = [
+                LiveEntry(
+                    row.block,
+                    row.slot,
+                    row.template_id,
+                    row.subject_id,
+                    row.label_sha256,
+                    row.unit_sha256,
+                )
+                for row in connection.execute(query)
+            ]
+        root = snapshot_root(gallery.name, version, entries)
+        blocks = tuple(sorted({entry.block for entry in entries}))
+        return View(version, root, len(entries), blocks)
+
+    def page(
+        self, gallery: Gallery, subject: bytes | None, after: tuple[int, int], limit: int
+    ) -> Sequence[Template]:
+        """Return up to ``limit`` live templates in slot order, from the first after ``after``.
+
+        Parameters
+        ----------
+        gallery
+            The gallery.
+        subject
+            Only this subject's; ``None`` for all.
+        after
+            Block and slot of the last one of the page before; ``(-1, -1)`` at first.
+        limit
+            Length of the page.
+        """
+        later = sa.tuple_(templates.c.block, templates.c.slot) > sa.tuple_(*after)
+        query = (
+            _joined(templates, units.c.enrolled_by, units.c.enrolled_at)
+            .where(_live(gallery), later)
+            .order_by(templates.c.block, templates.c.slot)
+            .limit(limit)
+        )
+        if subject is not None:
+            query = query.where(templates.c.subject_id == subject)
+        with self._database.reading() as connection:
+            return [
+                Template(
+                    row.template_id,
+                    row.subject_id,
+                    row.block,
+                    row.slot,
+                    row.enrolled_by,
+                    row.enrolled_at,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def units_of_subject(self, gallery: Gallery, subject: bytes) -> dict[int, list[bytes]]:
+        """Return the subject's live template ids by unit number.
+
+        Raises
+        ------
+        NotFound
+            The subject has none.
+        """
+        query = sa.select(templates.c.unit_id, templates.c.template_id)
+        chosen = query.where(_live(gallery), templates.c.subject_id == subject)
+        with self._database.reading() as connection:
+            found = [(row.unit_id, row.template_id) for row in connection.execute(chosen)]
+        if not found:
+            raise NotFound("the gallery has no templates of this subject")
+        return _by_first(found)
+
+    def units_of_templates(
+        self, gallery: Gallery, template_ids: Sequence[bytes]
+    ) -> dict[int, list[bytes]]:
+        """Return the given templates, removed ones too, by unit number.
+
+        Raises
+        ------
+        NotFound
+            One of them was never in the gallery.
+        """
+        found: list[tuple[int, bytes]] = []
+        wanted = sorted(set(template_ids))
+        query = sa.select(templates.c.unit_id, templates.c.template_id)
+        with self._database.reading() as connection:
+            for start in range(0, len(wanted), _CHUNK):
+                some = templates.c.template_id.in_(wanted[start : start + _CHUNK])
+                rows = connection.execute(query.where(templates.c.gallery_id == gallery.id, some))
+                found += [(row.unit_id, row.template_id) for row in rows]
+        if len(found) != len(wanted):
+            raise NotFound("the gallery has no template of one of these ids")
+        return _by_first(found)
+
+    def blocks_of(
+        self, gallery: Gallery, subject: bytes | None, template_ids: Sequence[bytes]
+    ) -> tuple[tuple[int, ...], int]:
+        """Return the blocks that hold the targets of a 1:1 search, and how many targets.
+
+        Raises
+        ------
+        NotFound
+            The subject has no live template, or one of the ids is not live.
+        """
+        wanted = sorted(set(template_ids))
+        chosen = (
+            templates.c.subject_id == subject
+            if subject is not None
+            else templates.c.template_id.in_(wanted)
+        )
+        query = sa.select(templates.c.block).where(_live(gallery), chosen)
+        with self._database.reading() as connection:
+            blocks = list(connection.scalars(query))
+        if not blocks or (subject is None and len(blocks) != len(wanted)):
+            raise NotFound("the gallery has no live template of this subject or id")
+        return tuple(sorted(set(blocks))), len(blocks)
+
+    def misplaced(self, gallery: Gallery) -> Sequence[int]:
+        """Return units whose live templates are not in the unit's slots, or that are removed."""
+        offset = templates.c.slot - units.c.first_slot
+        inside = sa.and_(
+            templates.c.block == units.c.block,
+            units.c.removed_version == 0,
+            offset >= 0,
+            offset % units.c.step == 0,
+            offset < units.c.step * units.c.templates,
+        )
+        query = _joined(templates.c.unit_id).where(_live(gallery), sa.not_(inside)).distinct()
+        with self._database.reading() as connection:
+            return list(connection.scalars(query))
+
+    def changes(
+        self, gallery: Gallery, after: int, page: int
+    ) -> Generator[tuple[Sequence[Change], int], None, None]:
+        """Yield what changed after version ``after``, in pages, all of one consistent view.
+
+        Yields
+        ------
+        tuple
+            Changes in order of enrolment, and the version that the view shows; first an empty page.
+        """
+        changed = (templates.c.added_version > after) | (templates.c.removed_version > after)
+        columns = _joined(templates, units.c.sha256.label("unit_sha256"))
+        query = columns.where(templates.c.gallery_id == gallery.id, changed)
+        query = query.order_by(templates.c.id)
+        with self._database.reading() as connection:
+            version = _version(connection, gallery)
+            yield (), version
+            rows = connection.execution_options(yield_per=page).execute(query)
+            for part in rows.partitions(page):
+                yield [_change(row) for row in part], version
+
+
+def _joined(*columns: sa.Table | sa.ColumnElement[object]) -> sa.Select[tuple[object, ...]]:
+    join = templates.join(units, templates.c.unit_id == units.c.id)
+    return sa.select(*columns).select_from(join)
+
+
+def _live(gallery: Gallery) -> sa.ColumnElement[bool]:
+    # Written out, not bound: only then SQLite uses the index over live templates.
+    zero = sa.literal_column("0", sa.BigInteger)
+    return sa.and_(templates.c.gallery_id == gallery.id, templates.c.removed_version == zero)
+
+
+def _version(connection: sa.Connection, gallery: Gallery) -> int:
+    version = connection.scalar(sa.select(galleries.c.version).where(galleries.c.id == gallery.id))
+    if version is None:
+        raise NotFound(f"there is no gallery {gallery.name}")
+    return int(version)
+
+
+def _by_first(pairs: Sequence[tuple[int, bytes]]) -> dict[int, list[bytes]]:
+    grouped: dict[int, list[bytes]] = {}
+    for unit, template_id in pairs:
+        grouped.setdefault(unit, []).append(template_id)
+    return grouped
+
+
+def _change(row: sa.Row[tuple[object, ...]]) -> Change:
+    return Change(
+        row.template_id,
+        row.subject_id,
+        row.block,
+        row.slot,
+        row.sealed_label,
+        row.unit_sha256,
+        row.added_version,
+        row.removed_version,
+    )

@@ -1,0 +1,161 @@
+"""Ciphertexts of units, byte for byte as they were sent: one file per unit.
+
+A unit's file is its ciphertexts one after another, so its SHA-256 is the unit's. Files are written
+under a temporary name while they stream in, synced, and renamed when the unit is accepted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Collection, Iterator
+from io import FileIO
+from pathlib import Path
+from typing import Final, Self
+
+from underseal_core.errors import Damaged, MalformedCiphertext
+from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext, wire_size
+from underseal_core.scheme.profiles import Profile
+from underseal_server.store.disk import disk_errors, make_folder, sync_folder
+from underseal_server.store.records import Shape, Unit
+
+_SUFFIX: Final = ".unit"
+_KINDS: Final = {Shape.ROW: Kind.TEMPLATE_ROW, Shape.COLUMNS: Kind.COLUMN}
+
+
+class StagedUnit:
+    """A unit's file while it streams in. Removed on leaving the context unless it was kept."""
+
+    def __init__(self, path: Path, profile: Profile, dimension: int, shape: Shape) -> None:
+        self.path = path
+        self._profile = profile
+        self._kind = _KINDS[shape]
+        self._wanted = shape.ciphertexts(dimension)
+        self._digest = hashlib.sha256()
+        self._count = 0
+        self._file: FileIO | None = None
+        self.row: Ciphertext | None = None
+
+    def __enter__(self) -> Self:
+        with disk_errors():
+            # Unbuffered, so that closing has nothing left to write and cannot fail.
+            self._file = self.path.open("xb", buffering=0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every ciphertext has come."""
+        return self._count == self._wanted
+
+    @property
+    def sha256(self) -> bytes:
+        """Hash of what has come."""
+        return self._digest.digest()
+
+    @property
+    def size(self) -> int:
+        """Bytes that have come."""
+        return self._count * wire_size(self._profile, self._kind)
+
+    def write(self, data: bytes) -> None:
+        """Check and append the next ciphertext.
+
+        Raises
+        ------
+        MalformedCiphertext
+            Not the ciphertext that is due, or one too many.
+        StorageFull
+            No room.
+        """
+        if self.complete:
+            raise MalformedCiphertext(f"the unit has {self._wanted} ciphertexts, and here is more")
+        ciphertext = parse_ciphertext(data, self._profile, self._kind)
+        if self._kind is Kind.TEMPLATE_ROW:
+            self.row = ciphertext
+        with disk_errors():
+            assert self._file is not None  # noqa: S101  # entered
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        self._digest.update(data)
+        self._count += 1
+
+    def sync(self) -> None:
+        """Make what was written durable.
+
+        Raises
+        ------
+        StorageFull
+            No room.
+        """
+        with disk_errors():
+            assert self._file is not None  # noqa: S101  # entered
+            os.fsync(self._file.fileno())
+
+
+class UnitFiles:
+    """The unit files of one gallery."""
+
+    def __init__(self, folder: Path, profile: Profile, dimension: int) -> None:
+        self._folder = folder
+        self._profile = profile
+        self._dimension = dimension
+        with disk_errors():
+            make_folder(folder)
+
+    def stage(self, shape: Shape) -> StagedUnit:
+        """Begin a unit; use the result as a context manager."""
+        path = self._folder / f"{secrets.token_hex(8)}.part"
+        return StagedUnit(path, self._profile, self._dimension, shape)
+
+    def keep(self, staged: StagedUnit, token: bytes) -> None:
+        """Give a synced file its name, durably."""
+        with disk_errors():
+            staged.path.replace(self.path(token))
+            sync_folder(self._folder)
+
+    def path(self, token: bytes) -> Path:
+        """Where the unit of this token is."""
+        return self._folder / (token.hex() + _SUFFIX)
+
+    def remove(self, token: bytes) -> None:
+        """Delete a unit's file; fine when it is gone."""
+        with disk_errors():
+            self.path(token).unlink(missing_ok=True)
+
+    def ciphertexts(self, unit: Unit) -> Iterator[Ciphertext]:
+        """Yield the unit's ciphertexts, reading one at a time.
+
+        Raises
+        ------
+        Damaged
+            The file is missing or is not what was stored.
+        """
+        kind = _KINDS[unit.shape]
+        size = wire_size(self._profile, kind)
+        digest = hashlib.sha256()
+        try:
+            with disk_errors(), self.path(unit.token).open("rb") as file:
+                for _ in range(unit.shape.ciphertexts(self._dimension)):
+                    data = file.read(size)
+                    digest.update(data)
+                    yield parse_ciphertext(data, self._profile, kind)
+        except MalformedCiphertext as error:
+            raise Damaged("a stored unit is damaged") from error
+        if digest.digest() != unit.sha256:
+            raise Damaged("a stored unit is damaged")
+
+    def sweep(self, tokens: Collection[bytes]) -> int:
+        """Delete every file that no token in ``tokens`` names; return how many."""
+        known = {self.path(token).name for token in tokens}
+        with disk_errors():
+            unknown = [path for path in self._folder.iterdir() if path.name not in known]
+            for path in unknown:
+                path.unlink()
+        return len(unknown)

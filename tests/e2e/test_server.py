@@ -1,0 +1,290 @@
+"""The server over gRPC with mutual TLS: what it does when everybody behaves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+
+from tests.server_fixtures import Lab, labelled, unit_vectors
+from tests.server_harness import (
+    Caller,
+    calling,
+    ciphertexts,
+    make_credentials,
+    serving,
+    targets,
+    unit_parts,
+)
+from underseal_core.bundle import PublicBundle
+from underseal_core.credentials import Credentials
+from underseal_core.errors import NotFound
+from underseal_core.scheme.ciphertext import Kind, parse_ciphertext
+from underseal_core.snapshot import LiveEntry, snapshot_root
+from underseal_core.statements import SearchResult
+from underseal_proto.v1 import gallery_pb2
+from underseal_server.settings import Settings
+from underseal_server.store.records import Shape
+
+LAB = Lab()
+
+
+@pytest.fixture(scope="module")
+def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_credentials(tmp_path_factory.mktemp("credentials"))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, credentials: Path) -> Settings:
+    bundle: PublicBundle = LAB.bundle
+    bundle.save(tmp_path / "bundle.usb")
+    return Settings(
+        listen="127.0.0.1:0",
+        data=tmp_path / "data",
+        credentials=credentials / "server",
+        bundles=(tmp_path / "bundle.usb",),
+        threads=1,
+        save_seconds=0.05,
+    )
+
+
+@pytest.fixture
+def people(settings: Settings, credentials: Path) -> Iterator[dict[str, Caller]]:
+    """Callers by name, of one running server."""
+    with serving(settings) as server, ExitStack() as stack:
+        yield {
+            name: stack.enter_context(calling(server.port, credentials / name))
+            for name in ("agency", "other", "auditor", "operator")
+        }
+
+
+def live_entry(entry: gallery_pb2.CatalogueEntry) -> LiveEntry:
+    return LiveEntry(
+        entry.block,
+        entry.slot,
+        entry.template_id,
+        entry.subject_id,
+        hashlib.sha256(entry.sealed_label).digest(),
+        entry.unit_sha256,
+    )
+
+
+def test_a_gallery_from_creation_to_deletion(people: dict[str, Caller]) -> None:
+    agency = people["agency"]
+    made = agency.create(writers=["partner"])
+    assert (made.templates, made.version, list(made.writers)) == (0, 0, ["agency", "partner"])
+    assert agency.create(writers=["partner"]) == made
+    agency.create("another")
+    listed = people["auditor"].galleries.ListGalleries(
+        gallery_pb2.ListGalleriesRequest(page_size=1)
+    )
+    assert [gallery.name for gallery in listed.galleries] == ["another"]
+    rest = gallery_pb2.ListGalleriesRequest(page_token=listed.next_page_token)
+    assert [g.name for g in people["operator"].galleries.ListGalleries(rest).galleries] == [
+        "missing"
+    ]
+    agency.galleries.DeleteGallery(gallery_pb2.DeleteGalleryRequest(name="missing"))
+    with pytest.raises(NotFound):
+        agency.state()
+
+
+def test_search_gives_a_score_for_every_template_and_a_signed_result(
+    people: dict[str, Caller], credentials: Path
+) -> None:
+    agency = people["agency"]
+    agency.create()
+    vectors = unit_vectors(4 + 50)
+    _, row = agency.enrol(vectors[:4])
+    _, bulk = agency.enrol(vectors[4:], Shape.COLUMNS)
+    slots = [
+        receipt.first_slot + r * receipt.slot_step
+        for receipt in (row, bulk)
+        for r in range(receipt.templates)
+    ]
+    found = people["other"].search(vectors[9])
+    scores = people["other"].scores(found)[0]
+    assert np.abs(scores[slots] - vectors @ vectors[9]).max() < 2**-9
+    server = Credentials.load(credentials / "server").identity.public_key
+    result = SearchResult.open(found.envelope, server)
+    assert (result.server, result.compared, result.snapshot.templates) == ("server", 54, 54)
+    assert result.snapshot.root == agency.state().snapshot_root
+    hashes = {entry.block: entry.sha256 for entry in result.blocks}
+    assert hashes == {b: hashlib.sha256(data).hexdigest() for b, data in found.blocks.items()}
+    assert found.progress[-1].blocks_done == found.progress[-1].blocks_total == 1
+    norm = LAB.open(parse_ciphertext(found.norm, LAB.bundle.profile, Kind.NORM))
+    projection = parse_ciphertext(found.projection, LAB.bundle.profile, Kind.PROJECTION)
+    assert abs(norm[0] - 1) < 0.01
+    assert np.abs(LAB.open(projection)[1:]).max() < 0.01
+
+
+def test_the_snapshot_root_is_what_the_auditors_compute_from_the_feed(
+    people: dict[str, Caller],
+) -> None:
+    agency = people["agency"]
+    agency.create()
+    templates, _ = agency.enrol(unit_vectors(300), Shape.COLUMNS)
+    agency.enrol(unit_vectors(2))
+    gone = templates[0].template_id
+    agency.galleries.RemoveTemplates(
+        gallery_pb2.RemoveTemplatesRequest(gallery="missing", template_ids=[gone])
+    )
+    feed = list(
+        people["auditor"].galleries.SyncCatalogue(
+            gallery_pb2.SyncCatalogueRequest(gallery="missing")
+        )
+    )
+    entries = [entry for part in feed for entry in part.entries]
+    live = [live_entry(entry) for entry in entries if not entry.removed_version]
+    state = agency.state()
+    assert len(live) == state.templates == 301
+    assert feed[-1].complete_version == state.version == 3
+    assert snapshot_root("missing", 3, live) == state.snapshot_root
+    again = gallery_pb2.SyncCatalogueRequest(gallery="missing", after_version=2)
+    changed = [e for part in people["auditor"].galleries.SyncCatalogue(again) for e in part.entries]
+    assert [(e.template_id, e.removed_version) for e in changed] == [(gone, 3)]
+
+
+def test_verify_scores_only_blocks_with_targets(people: dict[str, Caller]) -> None:
+    agency = people["agency"]
+    agency.create()
+    vectors = unit_vectors(LAB.bundle.profile.degree + 2)
+    full, _ = agency.enrol(vectors[:-2], Shape.COLUMNS)
+    late, receipt = agency.enrol(vectors[-2:])
+    assert receipt.block == 1
+    found = agency.search(vectors[-1], targets=targets(subject=late[1].subject_id))
+    assert set(found.blocks) == {1}
+    assert found.result.compared == 1
+    slot = receipt.first_slot + receipt.slot_step
+    assert abs(agency.scores(found)[1][slot] - 1) < 2**-9
+    both = agency.search(vectors[0], targets=targets(full[0].template_id, late[0].template_id))
+    assert set(both.blocks) == {0, 1}
+    with pytest.raises(NotFound, match="no live template"):
+        agency.search(vectors[0], targets=targets(b"\1" * 16))
+    assert set(agency.search(vectors[0]).blocks) == {0, 1}
+
+
+def test_templates_are_listed_in_pages_and_removed_by_subject(people: dict[str, Caller]) -> None:
+    agency = people["agency"]
+    agency.create()
+    person = b"p" * 16
+    templates, _ = agency.enrol(unit_vectors(3), templates=labelled(3, [person, b"q" * 16, person]))
+    pages, token = [], ""
+    while True:
+        page = agency.galleries.ListTemplates(
+            gallery_pb2.ListTemplatesRequest(gallery="missing", page_size=2, page_token=token)
+        )
+        pages.append([template.template_id for template in page.templates])
+        token = page.next_page_token
+        if not token:
+            break
+    assert pages == [[t.template_id for t in templates[:2]], [templates[2].template_id]]
+    removed = agency.galleries.RemoveTemplates(
+        gallery_pb2.RemoveTemplatesRequest(gallery="missing", subject_id=person)
+    )
+    assert (removed.removed, removed.gallery_version) == (2, 2)
+    left = people["operator"].galleries.ListTemplates(
+        gallery_pb2.ListTemplatesRequest(gallery="missing")
+    )
+    assert [template.enrolled_by for template in left.templates] == ["agency"]
+
+
+def test_a_unit_sent_twice_is_stored_once(people: dict[str, Caller]) -> None:
+    agency = people["agency"]
+    agency.create()
+    vectors, templates = unit_vectors(2), labelled(2)
+    parts = unit_parts(templates, ciphertexts(LAB, vectors, Shape.ROW))
+    first, second = agency.stream([agency.header(), *parts, *parts])
+    (third,) = agency.stream([agency.header(), *parts])
+    assert not first.repeated_token
+    assert second == third
+    assert (second.repeated_token, second.first_slot) == (True, first.first_slot)
+    assert (agency.state().templates, agency.state().version) == (2, 1)
+
+
+def test_everything_is_there_after_a_restart(settings: Settings, credentials: Path) -> None:
+    vectors = unit_vectors(20)
+    with serving(settings) as server, calling(server.port, credentials / "agency") as agency:
+        agency.create()
+        agency.enrol(vectors[:2])
+        agency.enrol(vectors[2:], Shape.COLUMNS)
+        before = agency.state()
+        first = agency.search(vectors[0])
+        request = agency.request(agency.lab.probe(vectors[0]).to_bytes())
+    with serving(settings) as server, calling(server.port, credentials / "agency") as agency:
+        assert agency.state() == before
+        probe = agency.lab.probe(vectors[0]).to_bytes()
+        found = agency.ask(agency.request(probe), probe)
+        assert np.abs(agency.scores(found)[0] - agency.scores(first)[0]).max() < 2**-8
+        assert found.result.request_sha256 != request.sha256()
+
+
+def test_a_search_speaks_of_exactly_one_version_while_the_gallery_changes(
+    people: dict[str, Caller],
+) -> None:
+    agency, other = people["agency"], people["other"]
+    agency.create()
+    vectors = unit_vectors(24)
+    agency.enrol(vectors[:1])
+    slots = [0]
+
+    def enrol_the_rest() -> None:
+        for vector in vectors[1:]:
+            _, receipt = agency.enrol(vector[None, :])
+            slots.append(receipt.first_slot)
+
+    found = []
+    with ThreadPoolExecutor(1) as pool:
+        enrolling = pool.submit(enrol_the_rest)
+        while not enrolling.done():
+            found.append(other.search(vectors[0]))
+        enrolling.result()
+    feed = people["auditor"].galleries.SyncCatalogue(
+        gallery_pb2.SyncCatalogueRequest(gallery="missing")
+    )
+    entries = [entry for part in feed for entry in part.entries]
+    assert len({result.result.snapshot.version for result in found}) > 1
+    for each in found:
+        snapshot = each.result.snapshot
+        live = [live_entry(entry) for entry in entries if entry.added_version <= snapshot.version]
+        assert snapshot_root("missing", snapshot.version, live) == snapshot.root
+        scores = other.scores(each)[0]
+        here = slots[: snapshot.version]
+        assert np.abs(scores[here] - vectors[: len(here)] @ vectors[0]).max() < 2**-8
+        rest = np.delete(scores, here)
+        assert np.abs(rest).max() < 2**-8, "a template of a later version was scored"
+
+
+def test_a_gallery_is_deleted_under_an_open_enrolment(people: dict[str, Caller]) -> None:
+    agency = people["agency"]
+    agency.create()
+
+    def parts() -> Iterator[gallery_pb2.EnrolRequest]:
+        unit = unit_parts(labelled(1), ciphertexts(LAB, unit_vectors(1), Shape.ROW))
+        yield agency.header()
+        yield from unit[:-1]
+        agency.galleries.DeleteGallery(gallery_pb2.DeleteGalleryRequest(name="missing"))
+        yield unit[-1]
+
+    with pytest.raises(NotFound):
+        agency.stream(parts())
+    with pytest.raises(NotFound):
+        agency.state()
+
+
+def test_health_and_reflection_are_served(people: dict[str, Caller]) -> None:
+    channel = people["operator"].channel
+    health = health_pb2_grpc.HealthStub(channel)
+    for service in ("", "underseal.v1.GalleryService", "underseal.v1.SearchService"):
+        answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    services = ProtoReflectionDescriptorDatabase(channel).get_services()
+    assert {"underseal.v1.GalleryService", "underseal.v1.SearchService"} <= set(services)

@@ -1,0 +1,313 @@
+"""Enrolment, removal and blocks on a real data folder, with real keys."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.server_fixtures import Lab, Vectors, labelled, unit_vectors
+from underseal_core.errors import Conflict, Damaged, InvalidInput, MalformedCiphertext, NotFound
+from underseal_core.scheme.ciphertext import Ciphertext, Residues
+from underseal_core.scheme.evaluation import Evaluator
+from underseal_server.store.gallery_store import GalleryStore
+from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit, Receipt, Shape
+from underseal_server.store.store import Store
+
+LAB = Lab()
+
+
+@pytest.fixture(scope="module")
+def evaluator() -> Iterator[Evaluator]:
+    with LAB.evaluator() as evaluator:
+        yield evaluator
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "data")
+    yield store
+    store.close()
+
+
+def spec(name: str = "missing", per_subject: int = 3) -> GallerySpec:
+    return GallerySpec(name, LAB.pin, "agency", frozenset({"agency"}), per_subject)
+
+
+def opened(store: Store, evaluator: Evaluator, name: str = "missing") -> GalleryStore:
+    return store.open_gallery(store.galleries.create(spec(name), store.clock()), evaluator)
+
+
+def enrol(
+    gallery: GalleryStore,
+    shape: Shape,
+    vectors: Vectors,
+    templates: list[NewTemplate] | None = None,
+    token: bytes | None = None,
+    ciphertexts: list[Ciphertext] | None = None,
+) -> tuple[Receipt, NewUnit]:
+    if ciphertexts is None:
+        ciphertexts = [LAB.row(vectors)] if shape is Shape.ROW else LAB.columns(vectors)
+    with gallery.files.stage(shape) as staged:
+        for ciphertext in ciphertexts:
+            staged.write(ciphertext.to_bytes())
+        staged.sync()
+        unit = NewUnit(
+            token or secrets.token_bytes(16),
+            shape,
+            tuple(templates or labelled(len(vectors))),
+            "agency",
+            staged.sha256,
+            staged.size,
+        )
+        columns = None
+        if staged.row is not None:
+            columns = gallery._evaluator.expand(staged.row)
+        return gallery.enrol(unit, staged, columns), unit
+
+
+def scores(gallery: GalleryStore, evaluator: Evaluator, probe: Vectors, block: int = 0) -> Vectors:
+    columns = evaluator.expand(LAB.probe(probe))
+    result = evaluator.score(evaluator.prepare(columns), gallery.tiles(block))
+    return LAB.open(result)
+
+
+def test_rows_and_columns_share_a_block_and_every_slot_has_its_score(
+    store: Store, evaluator: Evaluator
+) -> None:
+    gallery = opened(store, evaluator)
+    vectors = unit_vectors(3 + 1 + 20)
+    rows, single, bulk = vectors[:3], vectors[3:4], vectors[4:]
+    receipts = [
+        enrol(gallery, Shape.ROW, rows)[0],
+        enrol(gallery, Shape.ROW, single)[0],
+        enrol(gallery, Shape.COLUMNS, bulk)[0],
+    ]
+    slots = [slot for receipt in receipts for slot in receipt.placement.slots()]
+    assert {receipt.placement.block for receipt in receipts} == {0}
+    assert slots[:4] == [0, 8, 16, 1]
+    got = scores(gallery, evaluator, vectors[5])
+    assert np.abs(got[slots] - vectors @ vectors[5]).max() < 2**-9
+    view = gallery.view()
+    assert (view.version, view.templates, view.blocks) == (3, 24, (0,))
+
+
+def test_state_survives_a_restart(tmp_path: Path, evaluator: Evaluator) -> None:
+    vectors = unit_vectors(30)
+    first = Store(tmp_path)
+    gallery = opened(first, evaluator)
+    enrol(gallery, Shape.ROW, vectors[:2])
+    enrol(gallery, Shape.COLUMNS, vectors[2:])
+    view, tiles = gallery.view(), np.array(gallery.tiles(0))
+    first.close()  # without a checkpoint: as after a crash
+    second = Store(tmp_path)
+    again = second.open_gallery(second.galleries.get("missing"), evaluator)
+    assert again.view() == view
+    assert np.array_equal(again.tiles(0), tiles)
+    assert not again.unsaved()
+    second.close()
+
+
+def test_a_removed_unit_leaves_no_trace_in_the_block(store: Store, evaluator: Evaluator) -> None:
+    gallery = opened(store, evaluator)
+    vectors = unit_vectors(12)
+    enrol(gallery, Shape.ROW, vectors[:2])
+    before = np.array(gallery.tiles(0))
+    for shape in Shape:
+        receipt, unit = enrol(gallery, shape, vectors[2:])
+        assert not np.array_equal(gallery.tiles(0), before)
+        stored = gallery._units.by_token(gallery.gallery, unit.token)
+        assert stored is not None
+        ids = [template.template_id for template in unit.templates]
+        assert gallery.remove(stored, ids, None) == 10
+        assert np.array_equal(gallery.tiles(0), before)
+        assert gallery.view().templates == 2
+        gallery.checkpoint()
+        assert not gallery.files.path(unit.token).exists()
+        # The freed slots are taken again.
+        assert enrol(gallery, shape, vectors[2:])[0].placement == receipt.placement
+        stored = gallery._units.live(gallery.gallery)[-1]
+        ids = [t.template_id for t in gallery._templates.page(gallery.gallery, None, (-1, -1), 99)]
+        gallery.remove(stored, ids, None)
+
+
+def test_a_part_of_a_unit_dies_first_and_the_last_one_takes_the_unit_along(
+    store: Store, evaluator: Evaluator
+) -> None:
+    gallery = opened(store, evaluator)
+    empty = np.array(enrol_and_forget(gallery))
+    _, unit = enrol(gallery, Shape.COLUMNS, unit_vectors(4))
+    stored = gallery._units.by_token(gallery.gallery, unit.token)
+    assert stored is not None
+    ids = [template.template_id for template in unit.templates]
+    assert gallery.remove(stored, ids[:3], None) == 3
+    assert gallery.remove(stored, ids[:3], None) == 0
+    view = gallery.view()
+    assert view.templates == 1
+    assert not np.array_equal(gallery.tiles(0), empty)
+    changes = [c for page, _ in gallery._templates.changes(gallery.gallery, 0, 10) for c in page]
+    dead = [change for change in changes if change.removed_version]
+    assert all(change.sealed_label == b"" for change in dead)
+    assert gallery.remove(stored, ids, None) == 1
+    assert gallery.view().blocks == ()
+    assert np.array_equal(gallery.tiles(0), empty)
+
+
+def enrol_and_forget(gallery: GalleryStore) -> Residues:
+    """Make block 0 exist and be empty again."""
+    _, unit = enrol(gallery, Shape.ROW, unit_vectors(1, seed=9))
+    stored = gallery._units.by_token(gallery.gallery, unit.token)
+    assert stored is not None
+    gallery.remove(stored, [unit.templates[0].template_id], None)
+    return gallery.tiles(0)
+
+
+def test_a_repeated_token_gets_its_receipt_and_a_reused_one_is_refused(
+    store: Store, evaluator: Evaluator
+) -> None:
+    gallery = opened(store, evaluator)
+    vectors, templates, row = unit_vectors(2), labelled(2), [LAB.row(unit_vectors(2))]
+    first, unit = enrol(gallery, Shape.ROW, vectors, templates, ciphertexts=row)
+    again, _ = enrol(gallery, Shape.ROW, vectors, templates, unit.token, row)
+    assert again.repeated and again.placement == first.placement
+    assert gallery.view().templates == 2
+    with pytest.raises(Conflict, match="token"):
+        enrol(gallery, Shape.ROW, vectors, labelled(2), unit.token, row)
+    with pytest.raises(Conflict, match="template id"):
+        enrol(gallery, Shape.ROW, vectors, templates)
+    assert (gallery.view().version, gallery.view().templates) == (1, 2)
+    assert len(list(gallery.files._folder.iterdir())) == 1
+
+
+def test_a_subject_has_a_limit(store: Store, evaluator: Evaluator) -> None:
+    gallery = opened(store, evaluator)
+    subject = secrets.token_bytes(16)
+    enrol(gallery, Shape.ROW, unit_vectors(2), labelled(2, [subject] * 2))
+    with pytest.raises(InvalidInput, match="more than 3 templates"):
+        enrol(gallery, Shape.ROW, unit_vectors(2), labelled(2, [subject] * 2))
+    enrol(gallery, Shape.ROW, unit_vectors(1), labelled(1, [subject]))
+    assert gallery.view().templates == 3
+
+
+def test_a_full_block_is_followed_by_another(store: Store, evaluator: Evaluator) -> None:
+    gallery = opened(store, evaluator)
+    vectors = unit_vectors(LAB.bundle.profile.degree)
+    full, _ = enrol(gallery, Shape.COLUMNS, vectors)
+    more, _ = enrol(gallery, Shape.ROW, vectors[:1])
+    assert (full.placement.block, more.placement.block) == (0, 1)
+    assert np.abs(scores(gallery, evaluator, vectors[7]) - vectors @ vectors[7]).max() < 2**-9
+    assert abs(scores(gallery, evaluator, vectors[0], block=1)[0] - 1) < 2**-9
+
+
+def test_wrong_ciphertexts_are_refused_while_they_stream_in(
+    store: Store, evaluator: Evaluator
+) -> None:
+    gallery = opened(store, evaluator)
+    row = LAB.row(unit_vectors(1)).to_bytes()
+    residue = bytearray(row)
+    residue[8:12] = b"\xff\xff\xff\xff"
+    for bad in (row[:-1], row + b"\0", bytes(residue), LAB.probe(unit_vectors(1)[0]).to_bytes()):
+        with gallery.files.stage(Shape.ROW) as staged, pytest.raises(MalformedCiphertext):
+            staged.write(bad)
+    with gallery.files.stage(Shape.ROW) as staged:
+        staged.write(row)
+        with pytest.raises(MalformedCiphertext, match="here is more"):
+            staged.write(row)
+    assert list(gallery.files._folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["tiles", "header", "length", "gone"])
+def test_a_damaged_block_file_is_made_again_from_its_units(
+    tmp_path: Path, evaluator: Evaluator, damage: str
+) -> None:
+    first = Store(tmp_path)
+    gallery = opened(first, evaluator)
+    enrol(gallery, Shape.ROW, unit_vectors(3))
+    gallery.checkpoint()
+    tiles, path = np.array(gallery.tiles(0)), gallery._folder / "0.tiles"
+    first.close()
+    data = bytearray(path.read_bytes())
+    match damage:
+        case "tiles":
+            data[5000] ^= 1
+        case "header":
+            data[0] ^= 1
+        case "length":
+            del data[-4:]
+    path.write_bytes(data)
+    if damage == "gone":
+        path.unlink()
+    second = Store(tmp_path)
+    again = second.open_gallery(second.galleries.get("missing"), evaluator)
+    assert np.array_equal(again.tiles(0), tiles)
+    second.close()
+
+
+def test_a_damaged_unit_is_reported_and_never_used(tmp_path: Path, evaluator: Evaluator) -> None:
+    first = Store(tmp_path)
+    gallery = opened(first, evaluator)
+    _, unit = enrol(gallery, Shape.COLUMNS, unit_vectors(3))
+    path = gallery.files.path(unit.token)
+    first.close()
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    second = Store(tmp_path)
+    (gallery._folder / "0.tiles").unlink()
+    with pytest.raises(Damaged, match="stored unit is damaged"):
+        second.open_gallery(second.galleries.get("missing"), evaluator)
+    second.close()
+
+
+def test_the_folder_is_used_by_one_server_only(store: Store) -> None:
+    with pytest.raises(InvalidInput, match="another server"):
+        Store(store.folder)
+
+
+def test_galleries_have_one_meaning_per_name(store: Store) -> None:
+    first = store.galleries.create(spec("a"), store.clock())
+    assert store.galleries.create(spec("a"), store.clock()) == first
+    with pytest.raises(Conflict):
+        store.galleries.create(spec("a", per_subject=4), store.clock())
+    store.galleries.create(spec("b"), store.clock())
+    assert [gallery.name for gallery in store.galleries.page("", 10)] == ["a", "b"]
+    assert [gallery.name for gallery in store.galleries.page("a", 10)] == ["b"]
+    store.delete_gallery(first)
+    with pytest.raises(NotFound):
+        store.galleries.get("a")
+    assert store.galleries.create(spec("a"), store.clock()).id != first.id
+
+
+def test_a_request_id_is_good_for_one_use_until_it_expires(store: Store) -> None:
+    used = "ab" * 16
+    store.requests.claim(used, "agency", "2026-01-01T00:10:00Z", "2026-01-01T00:00:00Z")
+    with pytest.raises(Conflict, match="duplicate request id"):
+        store.requests.claim(used, "other", "2026-01-01T00:10:00Z", "2026-01-01T00:05:00Z")
+    store.requests.claim(used, "agency", "2026-01-01T09:10:00Z", "2026-01-01T09:00:00Z")
+
+
+def test_changes_show_one_consistent_state(store: Store, evaluator: Evaluator) -> None:
+    gallery = opened(store, evaluator)
+    _, one = enrol(gallery, Shape.ROW, unit_vectors(3))
+    pages = gallery._templates.changes(gallery.gallery, 0, 2)
+    assert next(pages) == ((), 1)
+    first, version = next(pages)
+    _, two = enrol(gallery, Shape.ROW, unit_vectors(1))
+    stored = gallery._units.by_token(gallery.gallery, one.token)
+    assert stored is not None
+    gallery.remove(stored, [one.templates[2].template_id], None)
+    rest = [change for page, _ in pages for change in page]
+    assert version == 1
+    assert [c.template_id for c in (*first, *rest)] == [t.template_id for t in one.templates]
+    assert all(not change.removed_version and change.sealed_label for change in (*first, *rest))
+    assert {change.unit_sha256 for change in first} == {one.sha256}
+    later = [c for page, v in gallery._templates.changes(gallery.gallery, 1, 2) for c in page]
+    assert {(c.template_id, c.removed_version > 0) for c in later} == {
+        (two.templates[0].template_id, False),
+        (one.templates[2].template_id, True),
+    }
+    assert hashlib.sha256(rest[0].sealed_label).digest() != hashlib.sha256(b"").digest()
