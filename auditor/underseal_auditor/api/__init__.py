@@ -1,0 +1,1 @@
+"""The registrar on the network: servicer, role table, listener."""

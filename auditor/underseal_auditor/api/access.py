@@ -1,0 +1,17 @@
+"""Who may call what on the registrar's listener. A missing row means denied."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from underseal_core.credentials import Role
+from underseal_core.rpc.access import EVERYONE, STANDARD_METHODS, AccessTable
+
+SERVICE: Final = "underseal.v1.RegistrarService"
+
+ACCESS: Final[AccessTable] = {
+    f"/{SERVICE}/Submit": frozenset({Role.CLIENT}),
+    f"/{SERVICE}/GetRelease": frozenset({Role.CLIENT}),
+    f"/{SERVICE}/GetPolicy": EVERYONE,
+    **STANDARD_METHODS,
+}

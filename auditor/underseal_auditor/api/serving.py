@@ -1,0 +1,143 @@
+"""Everything a registrar's process consists of, put together from its settings."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from underseal_auditor.api.access import ACCESS, SERVICE
+from underseal_auditor.api.registrar_servicer import RegistrarServicer
+from underseal_auditor.connection import ServerCatalogue
+from underseal_auditor.guardian import LocalGuardian
+from underseal_auditor.keys import share_file
+from underseal_auditor.keys.decryption import Opener
+from underseal_auditor.mirror import Mirror
+from underseal_auditor.policy.document import Policy, load_policy
+from underseal_auditor.policy.rules import KeyFacts
+from underseal_auditor.registrar import Office, Registrar
+from underseal_auditor.settings import RegistrarSettings
+from underseal_auditor.store.database import Database
+from underseal_auditor.store.ledger import Ledger
+from underseal_core.bundle import PublicBundle, load_bundle
+from underseal_core.credentials import Credentials, Role
+from underseal_core.errors import InvalidInput, Mismatch
+from underseal_core.rpc.guard import Guard
+from underseal_core.rpc.listener import Listener
+from underseal_core.rpc.tls import own_peer
+from underseal_proto.v1 import registrar_pb2_grpc
+
+DATABASE_NAME: Final = "registrar.sqlite"
+
+
+class RegistrarProcess:
+    """Registrar and guardian of one process.
+
+    Parameters
+    ----------
+    settings
+        Where everything is.
+    passphrase
+        Opens the key share and the label key.
+
+    Raises
+    ------
+    UndersealError
+        A file is missing, damaged or does not fit the others; nothing is left open.
+    """
+
+    def __init__(self, settings: RegistrarSettings, passphrase: bytes) -> None:
+        self._stack = ExitStack()
+        with self._stack:
+            self._build(settings, passphrase)
+            self._stack = self._stack.pop_all()
+
+    def _build(self, settings: RegistrarSettings, passphrase: bytes) -> None:
+        credentials = Credentials.load(settings.credentials)
+        bundle = load_bundle(settings.bundle)
+        policy = load_policy(settings.policy)
+        check_parts(credentials, bundle, policy, settings)
+        self.key_epoch = bundle.epoch
+        self.policy_sha256 = policy.sha256
+        share = self._stack.enter_context(share_file.load(settings.share, passphrase, bundle.epoch))
+        keys = KeyFacts(bundle.epoch, bundle.profile.name, bundle.dimension)
+        database = Database(settings.data / DATABASE_NAME)
+        self._stack.callback(database.close)
+        feeds = {
+            name: ServerCatalogue(address, credentials)
+            for name, address in settings.servers.items()
+        }
+        for feed in feeds.values():
+            self._stack.callback(feed.close)
+        office = Office(
+            policy=policy,
+            guardian=LocalGuardian(Opener([share], bundle), keys),
+            label_key=share_file.load_label_key(settings.label_key, passphrase, bundle.epoch),
+            identity=credentials.identity,
+            ledger=Ledger(database),
+            mirror=Mirror(database),
+            feeds=feeds,
+            clock=partial(datetime.now, UTC),
+        )
+        self._servicer = RegistrarServicer(Registrar(office), settings.max_submissions)
+        self._stack.callback(self._servicer.close)
+        self._credentials = credentials
+        self._address = settings.listen
+
+    async def start(self) -> str:
+        """Start listening and return the address.
+
+        Raises
+        ------
+        InvalidInput
+            The address cannot be listened on.
+        """
+        register = partial(
+            registrar_pb2_grpc.add_RegistrarServiceServicer_to_server, self._servicer
+        )
+        self._listener = Listener(
+            self._address, self._credentials, Guard(ACCESS), [SERVICE], [register]
+        )
+        port = await self._listener.start()
+        return f"{self._address.rpartition(':')[0]}:{port}"
+
+    async def stop(self) -> None:
+        """Stop listening; calls that run have a few seconds."""
+        await self._listener.stop()
+
+    async def serve_until_signal(self) -> None:
+        """Return after SIGINT or SIGTERM."""
+        await self._listener.serve_until_signal()
+
+    def close(self) -> None:
+        """Close files and connections, and overwrite the share."""
+        self._stack.close()
+
+
+def check_parts(
+    credentials: Credentials, bundle: PublicBundle, policy: Policy, settings: RegistrarSettings
+) -> None:
+    """Check that settings, keys, policy and identity are of one deployment.
+
+    Raises
+    ------
+    Mismatch
+        The policy is for another profile than the keys.
+    InvalidInput
+        Not an auditor's credentials, not a member of the ceremony, or a server without address.
+    """
+    if own_peer(credentials).role is not Role.AUDITOR:
+        raise InvalidInput("the credentials are not an auditor's")
+    if credentials.identity.public_key not in bundle.members:
+        raise InvalidInput(
+            "this identity took no part in the ceremony of the bundle",
+            hint="releases would not verify: use the credentials that the ceremony used",
+        )
+    if policy.profile != bundle.profile:
+        raise Mismatch(
+            f"the policy is for profile {policy.profile.name}, the keys are {bundle.profile.name}"
+        )
+    unknown = set(policy.document.servers) - set(settings.servers)
+    if unknown:
+        raise InvalidInput(f"setting servers has no address for server {min(unknown)}")

@@ -1,0 +1,28 @@
+"""The ``underseal-auditor`` command."""
+
+from __future__ import annotations
+
+import typer
+
+from underseal_auditor.cli.ceremony import ceremony
+from underseal_auditor.cli.mirror import app as mirror_app
+from underseal_auditor.cli.outcome import run
+from underseal_auditor.cli.policy import app as policy_app
+from underseal_auditor.cli.registrar import app as registrar_app
+
+app = typer.Typer(
+    name="underseal-auditor",
+    help="Keys, policy and release: the only program that opens a score.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(ceremony)
+app.add_typer(registrar_app, name="registrar")
+app.add_typer(policy_app, name="policy")
+app.add_typer(mirror_app, name="mirror")
+
+
+def main() -> None:
+    """Run the command; the process ends with the exit code of the error's class."""
+    run(app)

@@ -1,0 +1,48 @@
+"""``underseal-auditor mirror``: the registrar's copies of catalogues. Stop the registrar first."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from underseal_auditor.api.serving import DATABASE_NAME
+from underseal_auditor.cli.outcome import show
+from underseal_auditor.mirror import Mirror
+from underseal_auditor.store.database import Database
+from underseal_core.errors import NotFound
+
+app = typer.Typer(help="Mirrored catalogues.", no_args_is_help=True)
+
+DataOption = Annotated[Path, typer.Option(help="The registrar's own folder.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command(name="list")
+def list_(data: DataOption, *, as_json: JsonOption = False) -> None:
+    """List what is mirrored."""
+    with closing(_open(data)) as database:
+        found = Mirror(database).galleries()
+    lines = [
+        f"{g.server}  {g.gallery}  version {g.version}, {g.templates} templates" for g in found
+    ]
+    show({"galleries": [asdict(g) for g in found]}, "\n".join(lines), as_json=as_json)
+
+
+@app.command()
+def forget(server: str, gallery: str, data: DataOption, *, as_json: JsonOption = False) -> None:
+    """Drop one catalogue, after its gallery was deleted or made again under its name."""
+    with closing(_open(data)) as database:
+        Mirror(database).forget(server, gallery)
+    facts = {"server": server, "gallery": gallery}
+    show(facts, f"forgot {gallery} of {server}", as_json=as_json)
+
+
+def _open(data: Path) -> Database:
+    path = data / DATABASE_NAME
+    if not path.exists():
+        raise NotFound(f"no registrar keeps its data in {data}")
+    return Database(path)

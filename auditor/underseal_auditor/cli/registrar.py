@@ -1,0 +1,75 @@
+"""``underseal-auditor registrar serve``."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from underseal_auditor.api.serving import RegistrarProcess
+from underseal_auditor.cli.outcome import show
+from underseal_auditor.cli.passphrase import read_passphrase
+from underseal_auditor.settings import load_settings
+from underseal_core.rpc import logging
+
+app = typer.Typer(help="The auditors' front door.", no_args_is_help=True)
+
+
+@app.callback()
+def _registrar() -> None:
+    """Keep ``serve`` a command of its own."""
+
+
+@app.command()
+def serve(
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    listen: Annotated[str | None, typer.Option(help="host:port; port 0 takes a free one.")] = None,
+    credentials: Annotated[Path | None, typer.Option(help="Credentials folder.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Public bundle of the ceremony.")] = None,
+    share: Annotated[Path | None, typer.Option(help="Sealed key share.")] = None,
+    label_key: Annotated[Path | None, typer.Option(help="Sealed label key.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The registrar's own folder.")] = None,
+    server: Annotated[list[str] | None, typer.Option(help="NAME=HOST:PORT, repeatable.")] = None,
+    max_submissions: Annotated[int | None, typer.Option(help="At a time.")] = None,
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None, typer.Option()
+    ] = None,
+    passphrase_file: Annotated[Path | None, typer.Option(help="Opens share and label key.")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Serve until SIGINT or SIGTERM. Prints one line when it is ready; logs go to stderr."""
+    flags: dict[str, object] = {
+        "listen": listen,
+        "credentials": credentials,
+        "bundle": bundle,
+        "share": share,
+        "label_key": label_key,
+        "policy": policy,
+        "data": data,
+        "servers": server or None,
+        "max_submissions": max_submissions,
+        "log_level": log_level,
+    }
+    settings = load_settings(config, flags)
+    logging.configure(settings.log_level)
+    process = RegistrarProcess(settings, read_passphrase(passphrase_file))
+    try:
+        asyncio.run(_serve(process, as_json=as_json))
+    finally:
+        process.close()
+
+
+async def _serve(process: RegistrarProcess, *, as_json: bool) -> None:
+    address = await process.start()
+    facts = {
+        "listening": address,
+        "key_epoch": process.key_epoch,
+        "policy_sha256": process.policy_sha256,
+    }
+    lines = f"listening on {address}, key epoch {process.key_epoch[:16]}"
+    show(facts, lines, as_json=as_json)
+    await process.serve_until_signal()

@@ -1,0 +1,105 @@
+"""Open a submission and judge what comes out, before any of it leaves.
+
+Everything opened carries the flooding noise already. The scores live in arrays that are
+overwritten before this module returns; what is left are the hits and a count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from underseal_auditor.guardian import Guardian
+from underseal_auditor.policy.rules import Terms
+from underseal_auditor.release import Hit, OpenedBlock, Real, hits
+from underseal_auditor.verify.catalogue import View
+from underseal_auditor.verify.chain import Sealed
+from underseal_auditor.verify.numbers import (
+    Bounds,
+    charged,
+    check_norm,
+    check_projection,
+    check_scores,
+)
+from underseal_core.statements import Targets
+
+REFUSAL_CHARGE = 1
+"""A refusal is one bit about what was opened."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Verdict:
+    """What opening came to.
+
+    ``rule``: the broken rule, empty if none. ``hits`` are empty when one is broken.
+    ``charge``: values made visible. ``compared``: templates that the request asked about.
+    """
+
+    rule: str
+    hits: tuple[Hit, ...]
+    charge: int
+    compared: int
+
+
+def judge(
+    guardian: Guardian, sealed: Sealed, view: View, targets: Targets, terms: Terms
+) -> Verdict:
+    """Open the checks, then the scores, and apply the terms.
+
+    Parameters
+    ----------
+    sealed
+        Its results are exactly the blocks that ``view`` expects for ``targets``.
+    """
+    rule = _check_probe(guardian, sealed, terms)
+    if rule:
+        return Verdict(rule, (), REFUSAL_CHARGE, 0)
+    opened = _open_results(guardian, sealed, view, targets, terms)
+    live = np.concatenate([one.live for one in opened]) if opened else np.empty(0)
+    mask = np.concatenate([one.compared for one in opened]) if opened else np.empty(0, np.bool_)
+    compared = live[mask]
+    try:
+        return _apply(opened, live, compared, terms)
+    finally:
+        for array in (live, compared):
+            array.fill(0.0)
+        for one in opened:
+            one.wipe()
+
+
+def _check_probe(guardian: Guardian, sealed: Sealed, terms: Terms) -> str:
+    norm = guardian.open(sealed.norm, terms.noise_std)
+    projection = guardian.open(sealed.projection, terms.noise_std)
+    rule = check_norm(norm) or check_projection(projection) or ""
+    norm.fill(0.0)
+    projection.fill(0.0)
+    return rule
+
+
+def _open_results(
+    guardian: Guardian, sealed: Sealed, view: View, targets: Targets, terms: Terms
+) -> list[OpenedBlock]:
+    opened = []
+    for number, ciphertext in sealed.results.items():
+        block = view.blocks[number]
+        coefficients = guardian.open(ciphertext, terms.noise_std)
+        live: Real = coefficients[block.slots]  # a copy: dead and empty slots go no further
+        coefficients.fill(0.0)
+        opened.append(OpenedBlock(block, live, block.compared(targets)))
+    return opened
+
+
+def _apply(opened: list[OpenedBlock], live: Real, compared: Real, terms: Terms) -> Verdict:
+    bounds = Bounds(
+        threshold=float(terms.threshold),
+        band=terms.band,
+        max_positives=terms.max_positives,
+        max_near=terms.max_near,
+        max_spread=terms.max_spread,
+    )
+    rule = check_scores(live, compared, bounds)
+    if rule:
+        return Verdict(rule, (), REFUSAL_CHARGE, compared.size)
+    charge = charged(compared, bounds.threshold, bounds.band)
+    return Verdict("", tuple(hits(opened, terms)), charge, compared.size)

@@ -1,0 +1,235 @@
+"""The decision on a request, before anything is opened. Pure: clock and totals are passed in.
+
+The rules, in the order in which they are asked; the first that refuses decides:
+
+    client-known         the policy names the client
+    purpose-known        the policy names the purpose
+    purpose-of-client    the client may state it
+    gallery-of-purpose   the purpose may search this gallery
+    key-epoch            the request is for the keys that this auditor holds
+    profile              and for their profile
+    dimension            and for their dimension
+    model-known          the policy has a threshold for the model
+    issued               the request is not from the future
+    lifetime             it is valid for no longer than MAX_LIFETIME
+    expiry               it has not expired
+    budget               the key epoch has values left
+    refusals             the client was not refused too often after opening, in this key epoch
+
+All refusals here are in clear text: they follow from the policy, which every participant may
+read, and from the request itself. What follows from *opened* scores is refused uniformly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Final
+
+from underseal_auditor.policy.document import Policy
+from underseal_core.errors import InvalidInput, Mismatch, PermissionRefused, UndersealError
+from underseal_core.scheme.profiles import padded_dimension
+from underseal_core.statements import SearchRequest, utc_moment
+
+ALLOWED: Final = "allowed"
+CLOCK_SKEW: Final = timedelta(seconds=60)
+MAX_LIFETIME: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """The keys in force: hex epoch id, profile name, padded dimension."""
+
+    epoch: str
+    profile: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the rules look at.
+
+    ``templates`` is the number of live templates of the gallery. With these keys, so far:
+    ``epoch_total`` values were made visible, ``refusals`` of the client were refused after opening.
+    """
+
+    request: SearchRequest
+    keys: KeyFacts
+    templates: int
+    epoch_total: int
+    refusals: int
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an allowed request may learn.
+
+    ``max_spread`` bounds the standard deviation of the scores below ``threshold``; ``noise_std`` is
+    that of the flooding noise, in units of the score, and ``band`` the distance from the threshold
+    beyond which the noise changes no answer.
+    """
+
+    threshold: Decimal
+    top_k: int
+    decimals: int
+    max_positives: int
+    max_near: int
+    max_spread: float
+    noise_std: float
+    band: float
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The rule that decided; ``terms`` when allowed, otherwise the ``refusal`` to raise."""
+
+    rule: str
+    terms: Terms | None
+    refusal: UndersealError | None
+
+
+Check = Callable[[Policy, Case], UndersealError | None]
+
+
+def decide(policy: Policy, case: Case) -> Decision:
+    """Ask all rules in order and return the decision."""
+    for name, check in RULES:
+        refusal = check(policy, case)
+        if refusal is not None:
+            return Decision(name, None, refusal)
+    return Decision(ALLOWED, _terms(policy, case), None)
+
+
+def rules_asked(decision: Decision) -> tuple[str, ...]:
+    """Return the names of the rules up to the one that decided."""
+    names = tuple(name for name, _ in RULES)
+    return names if decision.terms else names[: names.index(decision.rule) + 1]
+
+
+def _terms(policy: Policy, case: Case) -> Terms:
+    release = policy.document.release
+    pin, wanted = case.request.pin, case.request.wanted
+    own = policy.document.models[pin.model_id].threshold_for(case.templates)
+    return Terms(
+        threshold=max(own, Decimal(wanted.threshold or "0")),
+        top_k=min(release.top_k, wanted.top_k),
+        decimals=release.decimals,
+        max_positives=release.max_positives,
+        max_near=release.max_near,
+        max_spread=policy.max_spread(pin.model_id, pin.model_dimension),
+        noise_std=policy.limits.noise_std,
+        band=policy.limits.band,
+        strict=policy.limits.strict,
+    )
+
+
+def _client_known(policy: Policy, case: Case) -> UndersealError | None:
+    if case.request.client in policy.document.clients:
+        return None
+    return PermissionRefused("the policy does not name this client", hint="ask the auditors")
+
+
+def _purpose_known(policy: Policy, case: Case) -> UndersealError | None:
+    if case.request.purpose in policy.document.purposes:
+        return None
+    return PermissionRefused(
+        f"the policy has no purpose {case.request.purpose!r}", hint="read the policy in force"
+    )
+
+
+def _purpose_of_client(policy: Policy, case: Case) -> UndersealError | None:
+    if case.request.purpose in policy.document.clients[case.request.client].purposes:
+        return None
+    return PermissionRefused(f"this client may not search for {case.request.purpose!r}")
+
+
+def _gallery_of_purpose(policy: Policy, case: Case) -> UndersealError | None:
+    if case.request.gallery in policy.document.purposes[case.request.purpose].galleries:
+        return None
+    return PermissionRefused(
+        f"purpose {case.request.purpose!r} does not cover this gallery",
+        hint="read the policy in force",
+    )
+
+
+def _key_epoch(policy: Policy, case: Case) -> UndersealError | None:
+    if case.request.pin.key_epoch == case.keys.epoch:
+        return None
+    return Mismatch(
+        "the request is for another key epoch", hint="fetch the current bundle and search again"
+    )
+
+
+def _profile(policy: Policy, case: Case) -> UndersealError | None:
+    if case.request.pin.profile == case.keys.profile == policy.profile.name:
+        return None
+    return Mismatch(f"the keys are of profile {case.keys.profile}")
+
+
+def _dimension(policy: Policy, case: Case) -> UndersealError | None:
+    if padded_dimension(case.request.pin.model_dimension) == case.keys.dimension:
+        return None
+    return Mismatch(f"the keys are for dimension {case.keys.dimension}")
+
+
+def _model_known(policy: Policy, case: Case) -> UndersealError | None:
+    if case.request.pin.model_id in policy.document.models:
+        return None
+    return Mismatch("the policy has no threshold for this model", hint="read the policy in force")
+
+
+def _issued(policy: Policy, case: Case) -> UndersealError | None:
+    if utc_moment(case.request.issued_at) <= case.now + CLOCK_SKEW:
+        return None
+    return InvalidInput("the request is from the future", hint="check the clock")
+
+
+def _lifetime(policy: Policy, case: Case) -> UndersealError | None:
+    span = utc_moment(case.request.expires_at) - utc_moment(case.request.issued_at)
+    if timedelta(0) < span <= MAX_LIFETIME:
+        return None
+    return InvalidInput("the request must be valid for at most one hour")
+
+
+def _expiry(policy: Policy, case: Case) -> UndersealError | None:
+    if case.now <= utc_moment(case.request.expires_at) + CLOCK_SKEW:
+        return None
+    return InvalidInput("the request has expired", hint="search again")
+
+
+def _budget(policy: Policy, case: Case) -> UndersealError | None:
+    if case.epoch_total < policy.document.release.budget:
+        return None
+    return PermissionRefused(
+        "the release budget of this key epoch is used up",
+        hint="the auditors must hold a new key ceremony",
+    )
+
+
+def _refusals(policy: Policy, case: Case) -> UndersealError | None:
+    if case.refusals < policy.document.release.max_refusals:
+        return None
+    return PermissionRefused(
+        "too many requests of this client were refused", hint="ask the auditors"
+    )
+
+
+RULES: Final[tuple[tuple[str, Check], ...]] = (
+    ("client-known", _client_known),
+    ("purpose-known", _purpose_known),
+    ("purpose-of-client", _purpose_of_client),
+    ("gallery-of-purpose", _gallery_of_purpose),
+    ("key-epoch", _key_epoch),
+    ("profile", _profile),
+    ("dimension", _dimension),
+    ("model-known", _model_known),
+    ("issued", _issued),
+    ("lifetime", _lifetime),
+    ("expiry", _expiry),
+    ("budget", _budget),
+    ("refusals", _refusals),
+)

@@ -1,0 +1,84 @@
+"""A policy file to start from, made of the participants' certificates. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from underseal_auditor.policy.budget import budget_rule
+from underseal_core.credentials import Peer, Role
+from underseal_core.errors import InvalidInput
+from underseal_core.scheme.profiles import Profile
+
+DEFAULT_BUDGET: Final = 1 << 16
+DEFAULT_MAX_POSITIVES: Final = 10
+DEFAULT_TOP_K: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """What a first policy says. ``models`` maps model ids to thresholds."""
+
+    name: str
+    profile: Profile
+    decimals: int
+    purpose: str
+    galleries: Sequence[str]
+    models: dict[str, Decimal]
+    participants: Sequence[Peer]
+
+
+def starter_policy(starter: Starter) -> str:
+    """Return the TOML text; :func:`parse_policy` is the judge of it.
+
+    Every client gets the one purpose. Where the profile has no room for an information budget,
+    the policy is strict.
+
+    Raises
+    ------
+    InvalidInput
+        A certificate of a role that no policy names.
+    """
+    strict = starter.profile.name == "swift"
+    limits = budget_rule(starter.profile, starter.decimals, strict=strict)
+    lines = [
+        "version = 1",
+        f"name = {_text(starter.name)}",
+        f"profile = {_text(starter.profile.name)}",
+        "",
+        "[release]",
+        f"top_k = {DEFAULT_MAX_POSITIVES if strict else DEFAULT_TOP_K}",
+        f"decimals = {starter.decimals}",
+        f"max_positives = {DEFAULT_MAX_POSITIVES}",
+        f"budget = {min(DEFAULT_BUDGET, limits.max_values)}",
+        *(["strict = true"] if strict else []),
+        "",
+        f"[purposes.{_text(starter.purpose)}]",
+        f"galleries = [{', '.join(_text(g) for g in starter.galleries)}]",
+        'approvals = "none"',
+    ]
+    for model, threshold in starter.models.items():
+        lines += ["", f"[models.{_text(model)}]", f"threshold = {threshold}"]
+    for peer in starter.participants:
+        lines += _participant(peer, starter.purpose)
+    return "\n".join(lines) + "\n"
+
+
+def _participant(peer: Peer, purpose: str) -> list[str]:
+    key = f"key = {_text(peer.key.hex())}"
+    if peer.role is Role.CLIENT:
+        return ["", f"[clients.{_text(peer.name)}]", key, f"purposes = [{_text(purpose)}]"]
+    if peer.role is Role.SERVER:
+        return ["", f"[servers.{_text(peer.name)}]", key]
+    raise InvalidInput(
+        f"{peer.name} has role {peer.role}, a policy names clients and servers",
+        hint="pass the tls.crt of clients and servers",
+    )
+
+
+def _text(value: str) -> str:
+    """Quote for TOML: basic strings have JSON's escapes, except that DEL needs one."""
+    return json.dumps(value).replace("\x7f", "\\u007f")

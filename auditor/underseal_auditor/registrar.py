@@ -1,0 +1,268 @@
+"""The registrar: takes a submission, has it opened, and answers with a signed release.
+
+    admit     signatures, policy, duplicates: before any ciphertext is read
+    answer    catalogue root, budget; then the ledger takes the request and its ciphertexts for
+              good; then the guardian opens; then the release and its charge are on disk; then it
+              is sent
+
+Whatever was opened and is not released is refused in one and the same words.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from underseal_auditor.guardian import Guardian
+from underseal_auditor.mirror import CatalogueFeed, Mirror
+from underseal_auditor.opening import Verdict, judge
+from underseal_auditor.policy.document import Policy
+from underseal_auditor.policy.rules import Case, Terms, decide
+from underseal_auditor.release import Hit, match_of
+from underseal_auditor.store.ledger import Answer, Ledger, Submission
+from underseal_auditor.verify.catalogue import View
+from underseal_auditor.verify.chain import Chain, Intake, open_chain
+from underseal_core.credentials import Peer
+from underseal_core.errors import (
+    Damaged,
+    InvalidInput,
+    Mismatch,
+    NotFound,
+    PermissionRefused,
+)
+from underseal_core.labels import OpeningKey, label_context, open_label
+from underseal_core.signing import Envelope, Identity
+from underseal_core.statements import Match, Release, utc_text
+
+_log: Final = structlog.get_logger("underseal.registrar")
+
+UNREADABLE: Final = ""
+"""Label of a match whose sealed label does not open: the match itself is real."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A submission that may send its ciphertexts; times are judged at ``now``."""
+
+    submission: Submission
+    intake: Intake
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What a registrar works with.
+
+    ``feeds``: the servers' catalogues, by the names in the policy. ``clock`` returns aware times.
+    """
+
+    policy: Policy
+    guardian: Guardian
+    label_key: OpeningKey
+    identity: Identity
+    ledger: Ledger
+    mirror: Mirror
+    feeds: Mapping[str, CatalogueFeed]
+    clock: Callable[[], datetime]
+
+
+class Registrar:
+    """Answers submissions, one at a time."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._lock = threading.Lock()
+
+    def admit(self, peer: Peer, request: Envelope, result: Envelope) -> Envelope | Admission:
+        """Check a submission's statements.
+
+        Returns
+        -------
+        Envelope or Admission
+            The stored release if there is one; otherwise what to fill with ciphertexts.
+
+        Raises
+        ------
+        PermissionRefused, InvalidInput, Mismatch
+            See :func:`open_chain` and :func:`decide`; also a refusal that was stored.
+        Conflict
+            The request id was submitted with other content.
+        """
+        office = self._office
+        now = office.clock()
+        chain = open_chain(office.policy.document, peer, request, result, now)
+        submission = Submission(
+            client=chain.request.client,
+            request_id=chain.request.request_id,
+            request_sha256=chain.request_sha256,
+            result_sha256=chain.result_sha256,
+            key_epoch=office.guardian.keys.epoch,
+        )
+        stored = office.ledger.answer(submission)
+        if stored is not None:
+            return _delivered(stored, submission.request_id)
+        self._terms(chain, now)
+        return Admission(submission, Intake(chain, office.policy.profile), now)
+
+    def answer(self, admission: Admission) -> Envelope:
+        """Open a complete submission and return the signed release, stored before.
+
+        Raises
+        ------
+        PermissionRefused
+            The opened numbers broke a rule, or the budget is used up.
+        InvalidInput
+            Ciphertexts are missing.
+        Damaged, Mismatch, Busy
+            The server's catalogue is not the one that the result was signed for, or out of reach.
+        Conflict
+            A ciphertext was opened before.
+        """
+        office, submission = self._office, admission.submission
+        sealed = admission.intake.complete()
+        with self._lock:
+            stored = office.ledger.answer(submission)
+            if stored is not None:
+                return _delivered(stored, submission.request_id)
+            chain = admission.intake.chain
+            terms = self._terms(chain, admission.now)
+            view = self._view(chain)
+            office.ledger.begin(submission, sealed.openings(), office.clock())
+            verdict = judge(office.guardian, sealed, view, chain.request.targets, terms)
+            return self._conclude(submission, chain, terms, verdict)
+
+    def release(self, client: str, request_id: str) -> Envelope:
+        """Return the stored release of one of ``client``'s requests.
+
+        Raises
+        ------
+        NotFound
+            Never answered.
+        PermissionRefused
+            It was refused.
+        """
+        stored = self._office.ledger.release(client, request_id)
+        if stored is None:
+            raise NotFound("no release of this request is stored", hint="submit it first")
+        return _delivered(stored, request_id)
+
+    def policy(self) -> Policy:
+        """Return the policy in force."""
+        return self._office.policy
+
+    def _terms(self, chain: Chain, now: datetime) -> Terms:
+        office = self._office
+        keys = office.guardian.keys
+        case = Case(
+            request=chain.request,
+            keys=keys,
+            templates=chain.result.snapshot.templates,
+            epoch_total=office.ledger.epoch_total(keys.epoch),
+            refusals=office.ledger.refusals(chain.request.client, keys.epoch),
+            now=now,
+        )
+        decision = decide(office.policy, case)
+        if decision.terms is None:
+            _log.warning("refused", rule=decision.rule, request=chain.request.request_id)
+            raise decision.refusal or PermissionRefused("the policy does not allow this")
+        return decision.terms
+
+    def _view(self, chain: Chain) -> View:
+        office, request, result = self._office, chain.request, chain.result
+        feed = office.feeds.get(result.server)
+        if feed is None:
+            raise PermissionRefused(
+                "the registrar does not know where this server is", hint="ask the auditors"
+            )
+        if feed.pin(request.gallery) != request.pin:
+            raise Mismatch("the gallery is pinned to another model, profile or key epoch")
+        office.mirror.update(result.server, request.gallery, feed)
+        view = office.mirror.view(result.server, result.snapshot)
+        blocks = tuple(b.block for b in result.blocks)
+        if (blocks, result.compared) != view.expected(request.targets):
+            raise InvalidInput("the result does not hold exactly the blocks to compare with")
+        return view
+
+    def _conclude(
+        self, submission: Submission, chain: Chain, terms: Terms, verdict: Verdict
+    ) -> Envelope:
+        office = self._office
+        total = office.ledger.epoch_total(submission.key_epoch)
+        left = office.policy.document.release.budget - total
+        if verdict.rule or verdict.charge > left:
+            rule = verdict.rule or "budget-overrun"
+            charge = min(verdict.charge, left)
+            office.ledger.refuse(submission, rule, charge, office.clock())
+            _log.warning("refused", rule=rule, request=submission.request_id, charged=charge)
+            raise _uniform(submission.request_id)
+        matches = tuple(
+            match_of(hit, rank, self._label(chain, hit), terms.decimals)
+            for rank, hit in enumerate(verdict.hits, start=1)
+        )
+        release = self._statement(chain, terms, verdict, matches, total + verdict.charge)
+        envelope = release.sign(office.identity)
+        office.ledger.finish(submission, envelope, verdict.charge, office.clock())
+        _log.info(
+            "released",
+            request=submission.request_id,
+            matches=len(matches),
+            charged=verdict.charge,
+            epoch_total=total + verdict.charge,
+        )
+        return envelope
+
+    def _statement(
+        self,
+        chain: Chain,
+        terms: Terms,
+        verdict: Verdict,
+        matches: tuple[Match, ...],
+        epoch_total: int,
+    ) -> Release:
+        office, request = self._office, chain.request
+        return Release(
+            request_id=request.request_id,
+            request_sha256=chain.request_sha256,
+            result_sha256=chain.result_sha256,
+            policy_sha256=office.policy.sha256,
+            key_epoch=office.guardian.keys.epoch,
+            client=request.client,
+            purpose=request.purpose,
+            case_reference=request.case_reference,
+            matches=matches,
+            compared=verdict.compared,
+            threshold=str(terms.threshold),
+            noise_std=f"{terms.noise_std:.3g}",
+            values_charged=verdict.charge,
+            epoch_total=epoch_total,
+            released_at=utc_text(office.clock()),
+        )
+
+    def _label(self, chain: Chain, hit: Hit) -> str:
+        office, gallery = self._office, chain.request.gallery
+        template_id = hit.entry.template_id
+        sealed = office.mirror.sealed_label(chain.result.server, gallery, template_id)
+        try:
+            label = open_label(office.label_key, sealed, label_context(gallery, template_id))
+            return label.decode()
+        except (Damaged, UnicodeDecodeError):
+            _log.warning("a sealed label does not open", template=template_id.hex())
+            return UNREADABLE
+
+
+def _delivered(stored: Answer, request_id: str) -> Envelope:
+    if stored.release is None:
+        raise _uniform(request_id)
+    return stored.release
+
+
+def _uniform(request_id: str) -> PermissionRefused:
+    return PermissionRefused(
+        "the auditors refuse this request",
+        hint=f"ask the auditors, quoting request id {request_id}",
+    )

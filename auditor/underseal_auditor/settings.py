@@ -1,0 +1,115 @@
+"""Settings of the registrar: flags over environment over a TOML file.
+
+Environment variables are the field names in capitals after ``UNDERSEAL_AUDITOR_``. Relative paths
+in the file are relative to the file's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from underseal_core.errors import InvalidInput
+from underseal_core.statements import Name
+
+ENVIRONMENT_PREFIX: Final = "UNDERSEAL_AUDITOR_"
+DEFAULT_LISTEN: Final = "127.0.0.1:7444"
+
+
+def parse_servers(value: object) -> object:
+    """Turn ``name=host:port`` texts, a list of them or one with commas, into a mapping.
+
+    Raises
+    ------
+    ValueError
+        A text without ``=``.
+    """
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        return value
+    pairs = [str(text).partition("=") for text in value]
+    if not all(middle for _, middle, _ in pairs):
+        raise ValueError("write name=host:port")
+    return {name: address for name, _, address in pairs}
+
+
+Address = Annotated[str, Field(pattern=r"^[^\s/]+:\d{1,5}$")]
+
+
+class RegistrarSettings(BaseModel):
+    """Where everything is, and how much at a time.
+
+    ``servers`` gives the address of each server of the policy. ``share`` and ``label_key`` are
+    the sealed files of the ceremony; ``data`` is this registrar's own folder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listen: Address = DEFAULT_LISTEN
+    credentials: Path
+    bundle: Path
+    share: Path
+    label_key: Path
+    policy: Path
+    data: Path
+    servers: Annotated[dict[Name, Address], BeforeValidator(parse_servers), Field(min_length=1)]
+    max_submissions: Annotated[int, Field(ge=1, le=64)] = 4
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+_PATHS: Final = frozenset(
+    name for name, info in RegistrarSettings.model_fields.items() if info.annotation is Path
+)
+
+
+def load_settings(config: Path | None, flags: Mapping[str, object]) -> RegistrarSettings:
+    """Merge file, environment and flags.
+
+    Parameters
+    ----------
+    config
+        The TOML file, if any.
+    flags
+        By field name; None means not given.
+
+    Raises
+    ------
+    InvalidInput
+        The file cannot be read, or a setting is missing or wrong; the text names it.
+    """
+    merged = {} if config is None else _from_file(config)
+    merged |= _from_environment(os.environ)
+    merged |= {name: value for name, value in flags.items() if value is not None}
+    try:
+        return RegistrarSettings.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(
+            f"setting {name}: {first['msg']}",
+            hint=f"set it in the file, as --{name.replace('_', '-')} or "
+            f"{ENVIRONMENT_PREFIX}{name.upper()}",
+        ) from None
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"cannot read the settings file {path}: {error}") from error
+    folder = path.parent
+    return {
+        name: folder / value if name in _PATHS and isinstance(value, str) else value
+        for name, value in data.items()
+    }
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    names = {ENVIRONMENT_PREFIX + name.upper(): name for name in RegistrarSettings.model_fields}
+    return {field: environment[name] for name, field in names.items() if name in environment}

@@ -1,0 +1,143 @@
+"""The registrar's SQLite file: one connection, one lock, schema by numbered steps.
+
+``synchronous = FULL`` in WAL mode: a transaction that returned is on the disk, so nothing is
+answered that a crash could make the registrar forget.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from underseal_core.errors import Damaged, InvalidInput, StorageFull
+
+STEPS: Final = (
+    """
+    CREATE TABLE answers (
+        client TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        request_sha256 TEXT NOT NULL,
+        result_sha256 TEXT NOT NULL,
+        key_epoch TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('opening', 'released', 'refused')),
+        rule TEXT NOT NULL DEFAULT '',
+        payload_type TEXT NOT NULL DEFAULT '',
+        payload BLOB NOT NULL DEFAULT x'',
+        signatures BLOB NOT NULL DEFAULT x'',
+        values_charged INTEGER NOT NULL DEFAULT 0,
+        began_at TEXT NOT NULL,
+        answered_at TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (client, request_id)
+    ) STRICT;
+    CREATE TABLE openings (
+        c1_sha256 BLOB NOT NULL PRIMARY KEY,
+        client TEXT NOT NULL,
+        request_id TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE budget (
+        key_epoch TEXT NOT NULL PRIMARY KEY,
+        total INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE galleries (
+        server TEXT NOT NULL,
+        gallery TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        PRIMARY KEY (server, gallery)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE templates (
+        server TEXT NOT NULL,
+        gallery TEXT NOT NULL,
+        template_id BLOB NOT NULL,
+        subject_id BLOB NOT NULL,
+        block INTEGER NOT NULL,
+        slot INTEGER NOT NULL,
+        unit_sha256 BLOB NOT NULL,
+        label_sha256 BLOB NOT NULL,
+        sealed_label BLOB NOT NULL,
+        added_version INTEGER NOT NULL,
+        removed_version INTEGER NOT NULL,
+        PRIMARY KEY (server, gallery, template_id)
+    ) STRICT;
+    """,
+)
+"""Step ``i`` takes the schema from version ``i`` to ``i + 1``; never edit one that was shipped."""
+
+_FULL_CODES: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE})
+
+
+class Database:
+    """The file, opened and at the newest schema.
+
+    Raises
+    ------
+    InvalidInput
+        The folder cannot be used, or the file is of a newer program.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._prepare()
+        except (OSError, sqlite3.Error) as error:
+            raise InvalidInput(
+                "cannot open the registrar's database",
+                hint="the data folder must be writable and used by one registrar only",
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Run one atomic and durable transaction; other threads wait.
+
+        Raises
+        ------
+        StorageFull
+            No room; nothing was changed.
+        Damaged
+            SQLite failed in another way; nothing was changed.
+        """
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._roll_back()
+                code = getattr(error, "sqlite_errorcode", 0)
+                if code in _FULL_CODES:
+                    raise StorageFull("the registrar has no room to record its answer") from error
+                raise Damaged("the registrar's database failed") from error
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        # Two registrars on one file would each grant the last of the budget.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        # Removed labels must not linger in free pages.
+        connection.execute("PRAGMA secure_delete = ON")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > len(STEPS):
+            raise InvalidInput("the registrar's database is of a newer version of this program")
+        for number, step in enumerate(STEPS[version:], start=version + 1):
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT"
+            )

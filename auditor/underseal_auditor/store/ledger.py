@@ -1,0 +1,195 @@
+"""Answers and the budget: one answer per request, one opening per ciphertext, ever.
+
+    begin    before anything is opened: the request and every ciphertext are taken for good
+    release  the signed release and its charge, in one transaction, before it is sent
+    refuse   the rule that refused and its charge, likewise
+
+A crash between the first and the second leaves a request that may be begun again with the same
+submission: nothing about it has left the process.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from underseal_auditor.store.database import Database
+from underseal_core.errors import Conflict, Damaged
+from underseal_core.signing import Envelope, Signature
+from underseal_core.statements import utc_text
+
+_KEY_BYTES: Final = 32
+_SIGNATURE_BYTES: Final = 64
+_ENTRY_BYTES: Final = _KEY_BYTES + _SIGNATURE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What is answered once: client, request id, and the hex hashes of both statements."""
+
+    client: str
+    request_id: str
+    request_sha256: str
+    result_sha256: str
+    key_epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A stored answer: the ``release``, or None and the ``rule`` that refused."""
+
+    release: Envelope | None
+    rule: str
+
+
+class Ledger:
+    """Reads and writes answers in the registrar's database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def answer(self, submission: Submission) -> Answer | None:
+        """Return the stored answer, or None if there is none yet.
+
+        Raises
+        ------
+        Conflict
+            The request id was used for another submission.
+        """
+        with self._database.transaction() as connection:
+            row = _find(connection, submission.client, submission.request_id)
+        if row is None:
+            return None
+        if (row["request_sha256"], row["result_sha256"]) != (
+            submission.request_sha256,
+            submission.result_sha256,
+        ):
+            raise Conflict(
+                "this request id was submitted with other content", hint="make a new request"
+            )
+        return _answer(row)
+
+    def release(self, client: str, request_id: str) -> Answer | None:
+        """Return the stored answer to one of ``client``'s requests, if there is one."""
+        with self._database.transaction() as connection:
+            row = _find(connection, client, request_id)
+        return None if row is None else _answer(row)
+
+    def epoch_total(self, key_epoch: str) -> int:
+        """Return how many values were made visible with these keys."""
+        with self._database.transaction() as connection:
+            return _total(connection, key_epoch)
+
+    def refusals(self, client: str, key_epoch: str) -> int:
+        """Return how many of ``client``'s requests were refused after opening."""
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM answers"
+                " WHERE client = ? AND key_epoch = ? AND state = 'refused'",
+                (client, key_epoch),
+            ).fetchone()
+        return int(row[0])
+
+    def begin(self, submission: Submission, openings: Sequence[bytes], now: datetime) -> None:
+        """Take the request id and every ciphertext, for good.
+
+        Parameters
+        ----------
+        openings
+            SHA-256 of the second component of each ciphertext that will be opened.
+
+        Raises
+        ------
+        Conflict
+            One of the ciphertexts was opened for another request.
+        """
+        owner = (submission.client, submission.request_id)
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO answers (client, request_id, request_sha256, result_sha256,"
+                " key_epoch, state, began_at) VALUES (?, ?, ?, ?, ?, 'opening', ?)"
+                " ON CONFLICT DO NOTHING",
+                (*owner, submission.request_sha256, submission.result_sha256,
+                 submission.key_epoch, utc_text(now)),
+            )  # fmt: skip
+            connection.executemany(
+                "INSERT INTO openings VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                [(digest, *owner) for digest in openings],
+            )
+            for digest in openings:
+                found = connection.execute(
+                    "SELECT client, request_id FROM openings WHERE c1_sha256 = ?", (digest,)
+                ).fetchone()
+                if found != owner:
+                    raise Conflict(
+                        "a ciphertext of this result was opened for another request",
+                        hint="search again with a fresh probe",
+                    )
+
+    def finish(self, submission: Submission, release: Envelope, charge: int, now: datetime) -> None:
+        """Store the release and its charge."""
+        signatures = b"".join(s.public_key + s.signature for s in release.signatures)
+        with self._database.transaction() as connection:
+            changed = connection.execute(
+                "UPDATE answers SET state = 'released', payload_type = ?, payload = ?,"
+                " signatures = ?, values_charged = ?, answered_at = ?"
+                " WHERE client = ? AND request_id = ? AND state = 'opening'",
+                (release.payload_type, release.payload, signatures, charge, utc_text(now),
+                 submission.client, submission.request_id),
+            ).rowcount  # fmt: skip
+            _expect_one(changed)
+            _charge(connection, submission.key_epoch, charge)
+
+    def refuse(self, submission: Submission, rule: str, charge: int, now: datetime) -> None:
+        """Store that ``rule`` refused, and its charge."""
+        with self._database.transaction() as connection:
+            changed = connection.execute(
+                "UPDATE answers SET state = 'refused', rule = ?, values_charged = ?,"
+                " answered_at = ? WHERE client = ? AND request_id = ? AND state = 'opening'",
+                (rule, charge, utc_text(now), submission.client, submission.request_id),
+            ).rowcount
+            _expect_one(changed)
+            _charge(connection, submission.key_epoch, charge)
+
+
+def _find(connection: sqlite3.Connection, client: str, request_id: str) -> sqlite3.Row | None:
+    cursor = connection.cursor()
+    cursor.row_factory = sqlite3.Row
+    row: sqlite3.Row | None = cursor.execute(
+        "SELECT * FROM answers WHERE client = ? AND request_id = ?", (client, request_id)
+    ).fetchone()
+    return row
+
+
+def _answer(row: sqlite3.Row) -> Answer | None:
+    if row["state"] == "opening":
+        return None
+    if row["state"] == "refused":
+        return Answer(None, row["rule"])
+    data: bytes = row["signatures"]
+    parts = [data[i : i + _ENTRY_BYTES] for i in range(0, len(data), _ENTRY_BYTES)]
+    signatures = tuple(Signature(p[:_KEY_BYTES], p[_KEY_BYTES:]) for p in parts)
+    return Answer(Envelope(row["payload_type"], row["payload"], signatures), "")
+
+
+def _total(connection: sqlite3.Connection, key_epoch: str) -> int:
+    row = connection.execute(
+        "SELECT total FROM budget WHERE key_epoch = ?", (key_epoch,)
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _charge(connection: sqlite3.Connection, key_epoch: str, charge: int) -> None:
+    connection.execute(
+        "INSERT INTO budget VALUES (?, ?)"
+        " ON CONFLICT (key_epoch) DO UPDATE SET total = total + excluded.total",
+        (key_epoch, charge),
+    )
+
+
+def _expect_one(changed: int) -> None:
+    if changed != 1:
+        raise Damaged("the request is not being answered")

@@ -1,0 +1,117 @@
+"""The catalogue as a server states it, and what one version of it says. Pure.
+
+The registrar keeps its own copy of every catalogue (see ``mirror.py``). A signed result names a
+version and its root; equal roots mean that the registrar knows which template is in which slot
+without asking, so the operator does not learn which ones matched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from underseal_core.errors import Damaged, NotFound
+from underseal_core.snapshot import LiveEntry, snapshot_root
+from underseal_core.statements import Targets
+
+MAX_BLOCK: Final = 1 << 20
+MAX_SEALED_LABEL: Final = 8192
+"""Bytes; a label has at most 4096 and HPKE adds about 1200."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """One template as the server's feed states it.
+
+    Ids have 16 bytes, ``unit_sha256`` 32; ``sealed_label`` may be empty once it is removed;
+    ``removed_version`` is 0 while it is live.
+    """
+
+    template_id: bytes
+    subject_id: bytes
+    block: int
+    slot: int
+    sealed_label: bytes
+    unit_sha256: bytes
+    added_version: int
+    removed_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The live slots of one block: ``slots[i]`` holds ``entries[i]``, ascending.
+
+    ``current[i]`` is False for a template that was removed after this version: its score is
+    there, but nothing about it is released any more.
+    """
+
+    entries: tuple[LiveEntry, ...]
+    slots: npt.NDArray[np.int64]
+    current: npt.NDArray[np.bool_]
+
+    def chosen(self, targets: Targets) -> npt.NDArray[np.bool_]:
+        """Return which slots the request asks about: all of them in 1:N."""
+        if not targets:
+            return np.ones(len(self.entries), dtype=np.bool_)
+        wanted = {bytes.fromhex(name) for name in targets.template_ids}
+        subject = bytes.fromhex(targets.subject_id)
+        chosen = [e.template_id in wanted or e.subject_id == subject for e in self.entries]
+        return np.array(chosen, dtype=np.bool_)
+
+    def compared(self, targets: Targets) -> npt.NDArray[np.bool_]:
+        """Return which slots the answer may speak of."""
+        return self.chosen(targets) & self.current
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One version of a gallery: its hex ``root``, its blocks, the number of live templates."""
+
+    root: str
+    blocks: Mapping[int, Block]
+    templates: int
+
+    def expected(self, targets: Targets) -> tuple[tuple[int, ...], int]:
+        """Return the blocks that a result must hold, ascending, and how many templates it compares.
+
+        Raises
+        ------
+        NotFound
+            None of the targets was live in this version.
+        """
+        counts = {n: int(block.chosen(targets).sum()) for n, block in self.blocks.items()}
+        blocks = tuple(number for number, count in counts.items() if count)
+        if targets and not blocks:
+            raise NotFound("none of the templates to compare with is enrolled")
+        return blocks, sum(counts.values())
+
+
+def view_of(gallery: str, version: int, rows: Iterable[tuple[LiveEntry, bool]]) -> View:
+    """Build the view of one version.
+
+    Parameters
+    ----------
+    rows
+        Live templates in order of block and slot, each with whether it is still live now.
+
+    Raises
+    ------
+    Damaged
+        Two templates in one slot.
+    """
+    pairs = list(rows)
+    blocks: dict[int, Block] = {}
+    for number, group in groupby(pairs, key=lambda pair: pair[0].block):
+        members = list(group)
+        slots = np.array([entry.slot for entry, _ in members], dtype=np.int64)
+        if bool((np.diff(slots) <= 0).any()):
+            raise Damaged("the server's catalogue has two templates in one slot")
+        current = np.array([alive for _, alive in members], dtype=np.bool_)
+        blocks[number] = Block(tuple(entry for entry, _ in members), slots, current)
+    root = snapshot_root(gallery, version, (entry for entry, _ in pairs))
+    return View(root, blocks, len(pairs))

@@ -1,0 +1,94 @@
+"""What opened numbers must look like. Pure.
+
+An honest probe is one unit vector, honest scores are cosines. What fails these checks releases
+nothing. The caller shows none of it: every refusal here looks the same from outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Real = npt.NDArray[np.float64]
+
+NORM_MIN: Final = 0.98
+NORM_MAX: Final = 1.02
+CHECK_LIMIT: Final = 0.01
+"""Largest coefficient besides the first; 12 standard deviations of the flooding noise."""
+
+SCORE_LIMIT: Final = 1.05
+MEAN_LIMIT: Final = 0.3
+"""Faces resemble each other: on real portraits a probe's mean score is between 0.04 and 0.18."""
+
+MIN_FOR_SPREAD: Final = 64
+"""Fewer scores than this say too little about their mean and spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What plausibility takes from the policy.
+
+    ``max_spread``: standard deviation of the scores below ``threshold``. ``max_positives`` and
+    ``max_near``: how many templates may reach it, and may lie within ``band`` below it.
+    """
+
+    threshold: float
+    band: float
+    max_positives: int
+    max_near: int
+    max_spread: float
+
+
+def check_norm(coefficients: Real) -> str | None:
+    """Return the broken rule for an opened NORM, shape ``(N,)``: ``|q|^2``, then nothing."""
+    if not NORM_MIN <= coefficients[0] <= NORM_MAX:
+        return "norm"
+    if _largest(coefficients[1:]) >= CHECK_LIMIT:
+        return "norm-rest"
+    return None
+
+
+def check_projection(coefficients: Real) -> str | None:
+    """Return the broken rule for an opened PROJECTION, shape ``(N,)``: one template only."""
+    return "projection" if _largest(coefficients[1:]) >= CHECK_LIMIT else None
+
+
+def check_scores(live: Real, compared: Real, bounds: Bounds) -> str | None:
+    """Return the broken rule for all opened scores of a search.
+
+    Parameters
+    ----------
+    live
+        Scores of all live slots of the opened blocks.
+    compared
+        Those that the request asked for: all of them in 1:N, the targets in 1:1.
+    """
+    if _largest(live) > SCORE_LIMIT or not bool(np.isfinite(live).all()):
+        return "range"
+    below = live[live < bounds.threshold]
+    if below.size >= MIN_FOR_SPREAD and float(below.std()) > bounds.max_spread:
+        return "spread"
+    if below.size >= MIN_FOR_SPREAD and abs(float(below.mean())) > MEAN_LIMIT:
+        return "mean"
+    if int(np.count_nonzero(compared >= bounds.threshold)) > bounds.max_positives:
+        return "positives"
+    near = (compared >= bounds.threshold - bounds.band) & (compared < bounds.threshold)
+    if int(np.count_nonzero(near)) > bounds.max_near:
+        return "near"
+    return None
+
+
+def charged(compared: Real, threshold: float, band: float) -> int:
+    """Count the values that an answer makes visible.
+
+    Each score at or above the threshold, and each within ``band`` (16 standard deviations of the
+    noise) below it: all others would give the same answer with any noise.
+    """
+    return int(np.count_nonzero(compared >= threshold - band))
+
+
+def _largest(values: Real) -> float:
+    return float(np.abs(values).max(initial=0.0))

@@ -1,0 +1,392 @@
+"""A small world for tests of the registrar: real keys, a real encrypted gallery, and an operator
+that can also lie. Everything is built once per profile; registrars are made per test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from underseal_auditor.guardian import Guardian, LocalGuardian
+from underseal_auditor.keys.ceremony import SoleCeremony, run_sole
+from underseal_auditor.keys.decryption import Opener
+from underseal_auditor.mirror import Changes, Mirror
+from underseal_auditor.policy.document import Policy, parse_policy
+from underseal_auditor.policy.rules import KeyFacts
+from underseal_auditor.registrar import Admission, Office, Registrar
+from underseal_auditor.store.database import Database
+from underseal_auditor.store.ledger import Ledger
+from underseal_auditor.verify.catalogue import CatalogueEntry
+from underseal_core.bundle import PublicBundle
+from underseal_core.credentials import Peer, Role
+from underseal_core.labels import label_context, seal_label
+from underseal_core.ring import kernel
+from underseal_core.scheme.ciphertext import Ciphertext, Kind
+from underseal_core.scheme.encoding import encode_polynomials
+from underseal_core.scheme.encryption import Encryptor
+from underseal_core.scheme.evaluation import Evaluator, tiles_shape
+from underseal_core.scheme.profiles import profile_named
+from underseal_core.signing import Envelope, Identity
+from underseal_core.snapshot import LiveEntry, snapshot_root
+from underseal_core.statements import (
+    Pin,
+    Release,
+    ResultBlock,
+    SearchRequest,
+    SearchResult,
+    Snapshot,
+    Targets,
+    Wanted,
+    utc_text,
+)
+
+Vectors = npt.NDArray[np.float64]
+Place = tuple[Kind, int]
+
+DIMENSION = 128
+GALLERY = "missing"
+MODEL = "test-model"
+THRESHOLD = 0.6
+FIRST_BLOCK = 70
+SECOND_BLOCK = 5
+NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
+
+AUDITOR = Identity.generate()
+CLIENT = Identity.generate()
+OTHER_CLIENT = Identity.generate()
+SERVER = Identity.generate()
+AGENCY = Peer(Role.CLIENT, "agency", CLIENT.public_key)
+OTHER = Peer(Role.CLIENT, "bureau", OTHER_CLIENT.public_key)
+
+
+def unit(count: int, seed: int) -> Vectors:
+    """Random unit vectors, shape ``(count, DIMENSION)``."""
+    vectors = np.random.default_rng(seed).standard_normal((count, DIMENSION))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def at_cosine(vector: Vectors, cosine: float, seed: int = 99) -> Vectors:
+    """A unit vector whose inner product with ``vector`` is ``cosine``."""
+    other = unit(1, seed)[0]
+    other -= (other @ vector) * vector
+    other /= np.linalg.norm(other)
+    return cosine * vector + np.sqrt(1 - cosine**2) * other
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client submits; tests change it to lie."""
+
+    request: SearchRequest
+    result: SearchResult
+    sealed: dict[Place, bytes]
+    signer: Identity = CLIENT
+    server: Identity = SERVER
+
+    @property
+    def envelopes(self) -> tuple[Envelope, Envelope]:
+        return self.request.sign(self.signer), self.result.sign(self.server)
+
+    def changed(self, kind: Kind, block: int, ciphertext: Ciphertext) -> Answer:
+        """The server sends, and signs, another ciphertext."""
+        sealed = {**self.sealed, (kind, block): ciphertext.to_bytes()}
+        return replace(self, sealed=sealed, result=result_for(self.request, self.result, sealed))
+
+
+@dataclass
+class Operator:
+    """The server's side: a catalogue and encrypted blocks. Also the registrar's feed."""
+
+    pin_: Pin
+    evaluator: Evaluator
+    entries: list[CatalogueEntry]
+    tiles: dict[int, npt.NDArray[np.uint32]]
+    version: int = 2
+    asked: list[int] = field(default_factory=list)
+
+    def pin(self, gallery: str) -> Pin:
+        return self.pin_
+
+    def changes(self, gallery: str, after_version: int) -> Iterator[Changes]:
+        self.asked.append(after_version)
+        changed = [
+            e for e in self.entries if max(e.added_version, e.removed_version) > after_version
+        ]
+        for start in range(0, len(changed), 50):
+            yield Changes(tuple(changed[start : start + 50]), 0)
+        yield Changes((), self.version)
+
+    def copy(self) -> Operator:
+        """An operator of the test's own, on the same blocks."""
+        return replace(self, entries=list(self.entries), asked=[])
+
+    def live(self) -> list[CatalogueEntry]:
+        return [e for e in self.entries if not e.removed_version]
+
+    def remove(self, index: int) -> None:
+        """Mark a template as removed (its score stays in the block until its unit goes)."""
+        self.version += 1
+        self.entries[index] = replace(self.entries[index], removed_version=self.version)
+
+    def snapshot(self) -> Snapshot:
+        live = [
+            LiveEntry(
+                e.block,
+                e.slot,
+                e.template_id,
+                e.subject_id,
+                hashlib.sha256(e.sealed_label).digest(),
+                e.unit_sha256,
+            )
+            for e in self.live()
+        ]
+        root = snapshot_root(GALLERY, self.version, live)
+        return Snapshot(gallery=GALLERY, version=self.version, root=root, templates=len(live))
+
+    def search(self, request: SearchRequest, probe: Ciphertext) -> Answer:
+        """Compute honestly."""
+        columns = self.evaluator.expand(probe)
+        norm, projection = self.evaluator.checks(probe, columns)
+        ready = self.evaluator.prepare(columns)
+        chosen = [e for e in self.live() if asked_for(request.targets, e)]
+        sealed = {
+            (Kind.PROBE_ROW, 0): probe.to_bytes(),
+            (Kind.NORM, 0): norm.to_bytes(),
+            (Kind.PROJECTION, 0): projection.to_bytes(),
+        }
+        for block in sorted({e.block for e in chosen}):
+            score = self.evaluator.score(ready, self.tiles[block])
+            sealed[Kind.RESULT, block] = score.to_bytes()
+        empty = SearchResult(
+            request_sha256=request.sha256(),
+            server="server",
+            snapshot=self.snapshot(),
+            blocks=(),
+            norm_sha256="0" * 64,
+            projection_sha256="0" * 64,
+            compared=len(chosen),
+            code_version="test",
+            finished_at=utc_text(NOW),
+        )
+        return Answer(request, result_for(request, empty, sealed), sealed)
+
+
+def asked_for(targets: Targets, entry: CatalogueEntry) -> bool:
+    if not targets:
+        return True
+    by_id = entry.template_id.hex() in targets.template_ids
+    return by_id or entry.subject_id.hex() == targets.subject_id
+
+
+def result_for(
+    request: SearchRequest, result: SearchResult, sealed: dict[Place, bytes]
+) -> SearchResult:
+    """The result that names these ciphertexts."""
+    digests = {place: hashlib.sha256(data).hexdigest() for place, data in sealed.items()}
+    blocks = sorted((block, d) for (kind, block), d in digests.items() if kind is Kind.RESULT)
+    return result.model_copy(
+        update={
+            "request_sha256": request.sha256(),
+            "blocks": tuple(ResultBlock(block=b, sha256=d) for b, d in blocks),
+            "norm_sha256": digests[Kind.NORM, 0],
+            "projection_sha256": digests[Kind.PROJECTION, 0],
+        }
+    )
+
+
+@dataclass(frozen=True)
+class World:
+    """One key epoch and one gallery of two blocks."""
+
+    keys: SoleCeremony
+    encryptor: Encryptor
+    operator: Operator
+    people: Vectors
+    labels: tuple[str, ...]
+
+    @property
+    def bundle(self) -> PublicBundle:
+        return self.keys.bundle
+
+    @property
+    def pin(self) -> Pin:
+        return self.operator.pin_
+
+    def request(self, probe: Ciphertext, **changes: Any) -> SearchRequest:
+        fields: dict[str, Any] = {
+            "request_id": secrets.token_hex(16),
+            "client": "agency",
+            "gallery": GALLERY,
+            "pin": self.pin,
+            "probe_sha256": hashlib.sha256(probe.to_bytes()).hexdigest(),
+            "purpose": "missing-person",
+            "case_reference": "case 7",
+            "wanted": Wanted(top_k=10),
+            "issued_at": utc_text(NOW - timedelta(minutes=1)),
+            "expires_at": utc_text(NOW + timedelta(minutes=10)),
+        }
+        return SearchRequest(**{**fields, **changes})
+
+    def ask(self, vector: Vectors, operator: Operator | None = None, **changes: Any) -> Answer:
+        """Encrypt, sign, and let the operator compute."""
+        probe = self.encryptor.encrypt_probe(vector)
+        return (operator or self.operator).search(self.request(probe, **changes), probe)
+
+    def ask_with(self, probe: Ciphertext, **changes: Any) -> Answer:
+        """Ask with a probe that no honest client makes."""
+        return self.operator.search(self.request(probe, **changes), probe)
+
+    def probe_plus(self, vector: Vectors, extra: Vectors) -> Ciphertext:
+        """A probe with ``extra``, shape ``(degree,)``, added to its coefficients."""
+        honest = self.encryptor.encrypt_probe(vector)
+        profile = self.bundle.profile
+        scale = Kind.PROBE_ROW.scale(profile, DIMENSION)
+        message = encode_polynomials(extra, profile, profile.fresh_level, scale)
+        residues = honest.residues.copy()
+        residues[0] = kernel.add(residues[0], message, profile.data_primes)
+        return Ciphertext(profile, Kind.PROBE_ROW, residues)
+
+    def local_guardian(self) -> LocalGuardian:
+        keys = KeyFacts(self.bundle.epoch, self.bundle.profile.name, DIMENSION)
+        return LocalGuardian(Opener([self.keys.share], self.bundle), keys)
+
+
+def policy_text(profile: str = "guarded", **release: object) -> str:
+    """A policy for this world; ``release`` overrides the section's lines."""
+    numeric = profile == "guarded"
+    lines: dict[str, object] = {
+        "top_k": 5,
+        "decimals": 2 if numeric else 0,
+        "max_positives": 8,
+        "budget": 1000,
+    }
+    if profile == "swift":
+        lines |= {"strict": "true", "budget": 16, "top_k": 8}
+    section = "\n".join(f"{key} = {value}" for key, value in {**lines, **release}.items())
+    return f"""
+version = 1
+name = "tests"
+profile = "{profile}"
+[release]
+{section}
+[clients.agency]
+key = "{CLIENT.public_key.hex()}"
+purposes = ["missing-person", "border"]
+[clients.bureau]
+key = "{OTHER_CLIENT.public_key.hex()}"
+purposes = ["border"]
+[servers.server]
+key = "{SERVER.public_key.hex()}"
+[purposes.missing-person]
+galleries = ["{GALLERY}"]
+approvals = "none"
+[purposes.border]
+galleries = ["wanted"]
+approvals = "none"
+[models.{MODEL}]
+threshold = {THRESHOLD}
+"""
+
+
+def policy(profile: str = "guarded", **release: object) -> Policy:
+    return parse_policy(policy_text(profile, **release).encode())
+
+
+@cache
+def world(profile: str = "guarded") -> World:
+    """Keys and an encrypted gallery; takes a second or two."""
+    keys = run_sole(profile_named(profile), DIMENSION, AUDITOR)
+    bundle = keys.bundle
+    encryptor = Encryptor(bundle.profile, DIMENSION, bundle.public_key)
+    evaluator = Evaluator(bundle.profile, DIMENSION, bundle.keys)
+    people = unit(FIRST_BLOCK + SECOND_BLOCK, seed=7)
+    blocks = {0: people[:FIRST_BLOCK], 1: people[FIRST_BLOCK:]}
+    pin = Pin(
+        model_id=MODEL,
+        model_dimension=DIMENSION,
+        profile=bundle.profile.name,
+        key_epoch=bundle.epoch,
+    )
+    entries, tiles, labels = [], {}, []
+    for block, vectors in blocks.items():
+        columns = list(encryptor.encrypt_columns(vectors))
+        tiles[block] = np.zeros(tiles_shape(bundle.profile, DIMENSION), np.uint32)
+        for index, column in enumerate(columns):
+            evaluator.add_column(tiles[block], index, column.residues, 0)
+        unit_sha256 = hashlib.sha256(b"".join(c.to_bytes() for c in columns)).digest()
+        for slot in range(len(vectors)):
+            template_id = secrets.token_bytes(16)
+            labels.append(json.dumps({"name": f"person-of-{block}-{slot}"}))
+            context = label_context(GALLERY, template_id)
+            sealed = seal_label(bundle.label_key, labels[-1].encode(), context)
+            subject = hashlib.sha256(b"%d %d" % (block, slot)).digest()[:16]
+            entries.append(
+                CatalogueEntry(template_id, subject, block, slot, sealed, unit_sha256, block + 1, 0)
+            )
+    operator = Operator(pin, evaluator, entries, tiles)
+    return World(keys, encryptor, operator, people, tuple(labels))
+
+
+@dataclass
+class Desk:
+    """A registrar with its database, as one test uses it."""
+
+    registrar: Registrar
+    database: Database
+    ledger: Ledger
+    mirror: Mirror
+
+    def submit(self, answer: Answer, peer: Peer = AGENCY) -> Release:
+        """Hand in everything and verify the release's signature."""
+        return Release.open(self.envelope(answer, peer), AUDITOR.public_key)
+
+    def envelope(self, answer: Answer, peer: Peer = AGENCY) -> Envelope:
+        admitted = self.registrar.admit(peer, *answer.envelopes)
+        if isinstance(admitted, Envelope):
+            return admitted
+        return self.registrar.answer(fill(admitted, answer))
+
+
+def fill(admission: Admission, answer: Answer) -> Admission:
+    for (kind, block), data in answer.sealed.items():
+        admission.intake.take(kind, block, data)
+    return admission
+
+
+@contextmanager
+def desk(
+    folder: Path,
+    of: World,
+    rules: Policy,
+    operator: Operator | None = None,
+    guardian: Guardian | None = None,
+    now: datetime = NOW,
+) -> Iterator[Desk]:
+    """Open a registrar on a folder."""
+    database = Database(folder / "registrar.sqlite")
+    ledger, mirror = Ledger(database), Mirror(database)
+    office = Office(
+        policy=rules,
+        guardian=guardian or of.local_guardian(),
+        label_key=of.keys.label_key,
+        identity=AUDITOR,
+        ledger=ledger,
+        mirror=mirror,
+        feeds={"server": operator or of.operator},
+        clock=lambda: now,
+    )
+    try:
+        yield Desk(Registrar(office), database, ledger, mirror)
+    finally:
+        database.close()

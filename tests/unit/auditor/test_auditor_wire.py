@@ -1,0 +1,122 @@
+"""Hostile bytes in any field of what clients and servers send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from underseal_auditor.api.access import ACCESS
+from underseal_auditor.wire import (
+    changes_from_wire,
+    envelope_from_wire,
+    envelope_to_wire,
+    header_from_wire,
+    pin_from_wire,
+    sealed_from_wire,
+)
+from underseal_core.credentials import Role
+from underseal_core.errors import Damaged, InvalidInput
+from underseal_core.scheme.ciphertext import Kind
+from underseal_core.signing import Envelope, Signature
+from underseal_proto.v1 import common_pb2, gallery_pb2, registrar_pb2, search_pb2
+
+ENVELOPE = Envelope("type", b"payload", (Signature(b"k" * 32, b"s" * 64),))
+
+
+def signature(key: int = 32, size: int = 64) -> common_pb2.Signature:
+    return common_pb2.Signature(public_key=b"k" * key, signature=b"s" * size)
+
+
+def test_envelope_comes_back() -> None:
+    assert envelope_from_wire(envelope_to_wire(ENVELOPE)) == ENVELOPE
+
+
+@pytest.mark.parametrize(
+    "signatures",
+    [[], [signature()] * 33, [signature(key=31)], [signature(), signature(size=65)]],
+)
+def test_envelope_with_bad_signatures(signatures: list[common_pb2.Signature]) -> None:
+    with pytest.raises(InvalidInput):
+        envelope_from_wire(common_pb2.Envelope(payload=b"x", signatures=signatures))
+
+
+def test_parts_of_a_submission_in_the_wrong_place() -> None:
+    sealed = registrar_pb2.SubmitRequest(sealed=search_pb2.SealedCiphertext(kind=1))
+    header = registrar_pb2.SubmitRequest(header=registrar_pb2.SubmitHeader())
+    for message in (sealed, registrar_pb2.SubmitRequest()):
+        with pytest.raises(InvalidInput, match="begins with its header"):
+            header_from_wire(message)
+    for message in (header, registrar_pb2.SubmitRequest()):
+        with pytest.raises(InvalidInput, match="ciphertexts only"):
+            sealed_from_wire(message)
+
+
+def test_kinds_of_ciphertexts() -> None:
+    wanted = [Kind.RESULT, Kind.NORM, Kind.PROJECTION, Kind.PROBE_ROW]
+    for number, kind in enumerate(wanted, start=1):
+        assert sealed_from_wire(numbered(number)) == (kind, 3, b"x")
+    for number in (0, 5, 99):
+        with pytest.raises(InvalidInput, match="no known kind"):
+            sealed_from_wire(numbered(number))
+
+
+def numbered(kind: Any) -> registrar_pb2.SubmitRequest:
+    message = search_pb2.SealedCiphertext(kind=kind, block=3, ciphertext=b"x")
+    return registrar_pb2.SubmitRequest(sealed=message)
+
+
+def catalogue_entry(**changes: object) -> gallery_pb2.SyncCatalogueResponse:
+    fields: dict[str, object] = {
+        "template_id": b"t" * 16,
+        "subject_id": b"s" * 16,
+        "block": 1,
+        "slot": 2,
+        "sealed_label": b"label",
+        "unit_sha256": b"u" * 32,
+        "added_version": 1,
+    }
+    entry = gallery_pb2.CatalogueEntry(**{**fields, **changes})  # type: ignore[arg-type]  # by name
+    return gallery_pb2.SyncCatalogueResponse(entries=[entry])
+
+
+def test_catalogue_entry_is_read() -> None:
+    (entry,) = changes_from_wire(catalogue_entry()).entries
+    assert (entry.block, entry.slot, entry.removed_version) == (1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"template_id": b"t" * 15},
+        {"subject_id": b""},
+        {"unit_sha256": b"u" * 33},
+        {"sealed_label": b"x" * 8193},
+        {"block": 1 << 20},
+        {"slot": 1 << 14},
+        {"added_version": 0},
+        {"added_version": 1 << 53},
+        {"removed_version": 1 << 53},
+    ],
+)
+def test_impossible_catalogue_entry(change: dict[str, object]) -> None:
+    with pytest.raises(Damaged):
+        changes_from_wire(catalogue_entry(**change))
+
+
+def test_impossible_version() -> None:
+    with pytest.raises(Damaged):
+        changes_from_wire(gallery_pb2.SyncCatalogueResponse(complete_version=1 << 53))
+
+
+def test_impossible_pin() -> None:
+    with pytest.raises(Damaged):
+        pin_from_wire(common_pb2.Pin(model_id="m", model_dimension=1))
+
+
+def test_every_call_of_the_registrar_has_a_row() -> None:
+    service = registrar_pb2.DESCRIPTOR.services_by_name["RegistrarService"]
+    methods = {f"/{service.full_name}/{method.name}" for method in service.methods}
+    assert methods == {name for name in ACCESS if "underseal" in name}
+    assert ACCESS["/underseal.v1.RegistrarService/Submit"] == {Role.CLIENT}
+    assert ACCESS["/underseal.v1.RegistrarService/GetRelease"] == {Role.CLIENT}

@@ -1,0 +1,105 @@
+"""Plausibility of opened numbers, each rule by itself and at its limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.face_fixtures import PortraitSet
+from underseal_auditor.policy.document import default_max_spread
+from underseal_auditor.verify.numbers import (
+    MIN_FOR_SPREAD,
+    Bounds,
+    Real,
+    charged,
+    check_norm,
+    check_projection,
+    check_scores,
+)
+
+BOUNDS = Bounds(threshold=0.6, band=0.0136, max_positives=2, max_near=1, max_spread=0.124)
+
+
+def coefficients(first: float, rest: float = 0.0) -> Real:
+    values = np.zeros(64)
+    values[0] = first
+    values[-1] = rest
+    return values
+
+
+@pytest.mark.parametrize(
+    ("first", "rest", "rule"),
+    [
+        (1.0, 0.0099, None),
+        (0.98, 0.0, None),
+        (1.02, 0.0, None),
+        (0.9799, 0.0, "norm"),
+        (1.0201, 0.0, "norm"),
+        (float("nan"), 0.0, "norm"),
+        (1.0, 0.01, "norm-rest"),
+        (1.0, -0.01, "norm-rest"),
+    ],
+)
+def test_norm(first: float, rest: float, rule: str | None) -> None:
+    assert check_norm(coefficients(first, rest)) == rule
+
+
+@pytest.mark.parametrize(
+    ("rest", "rule"), [(0.0099, None), (0.01, "projection"), (-0.01, "projection")]
+)
+def test_projection(rest: float, rule: str | None) -> None:
+    assert check_projection(coefficients(11.0, rest)) == rule
+
+
+def judged(live: Real, **bounds: float) -> str | None:
+    return check_scores(live, live, replace(BOUNDS, **bounds))  # type: ignore[arg-type]  # by name
+
+
+def test_scores_outside_the_range() -> None:
+    assert judged(np.array([1.05, -1.05])) is None
+    for value in (1.051, -1.051, np.inf, -np.inf, np.nan):
+        assert judged(np.array([0.0, value])) == "range"
+
+
+def test_range_holds_for_scores_that_were_not_asked_for() -> None:
+    assert check_scores(np.array([0.0, 1.2]), np.array([0.0]), BOUNDS) == "range"
+
+
+def test_positives_and_near_misses() -> None:
+    assert judged(np.array([0.6, 0.9])) is None
+    assert judged(np.array([0.6, 0.9, 1.0])) == "positives"
+    assert judged(np.array([0.5865])) is None
+    assert judged(np.array([0.5865, 0.5999])) == "near"
+    assert judged(np.array([0.5863, 0.5999])) is None
+
+
+def test_spread_needs_enough_scores() -> None:
+    wide = np.resize([0.5, -0.5], MIN_FOR_SPREAD)
+    assert judged(wide) == "spread"
+    assert judged(wide[1:]) is None
+    narrow = np.resize([0.12, -0.12], MIN_FOR_SPREAD)
+    assert judged(narrow) is None
+    assert judged(np.append(narrow, [0.9, 0.9])) is None
+
+
+def test_mean_of_impostors_is_near_zero() -> None:
+    assert judged(np.full(MIN_FOR_SPREAD, 0.31)) == "mean"
+    assert judged(np.full(MIN_FOR_SPREAD, -0.31)) == "mean"
+    assert judged(np.full(MIN_FOR_SPREAD, 0.29)) is None
+
+
+def test_charge_counts_what_depends_on_the_noise() -> None:
+    scores = np.array([0.0, 0.5863, 0.5865, 0.61, 0.9])
+    assert charged(scores, 0.6, 0.0136) == 3
+    assert charged(np.empty(0), 0.6, 0.0136) == 0
+
+
+def test_real_faces_are_plausible(portrait_set: PortraitSet) -> None:
+    """No honest probe may be refused: the refusal would not even say why."""
+    scores = portrait_set.templates @ portrait_set.templates.T
+    bounds = Bounds(0.45, 0.0136, 10, 3, default_max_spread(128))
+    for index in range(len(scores)):
+        others = np.delete(scores[index], index)
+        assert check_scores(others, others, bounds) is None
