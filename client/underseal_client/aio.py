@@ -1,0 +1,222 @@
+"""The asyncio twin of :class:`underseal_client.client.Client`.
+
+Embedding and encryption are work for the processor and would block an event loop, so every call
+runs the synchronous method in a worker thread. Cancelling a task stops waiting for its call; the
+call itself runs to its end or deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Self
+
+from underseal_client.client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from underseal_client.asking import Findings, SearchListener, StoredRelease
+    from underseal_client.enrolling import EnrolListener, EnrolReport
+    from underseal_client.records import Gallery, StoredTemplate
+    from underseal_client.settings import ClientSettings
+    from underseal_client.units import TemplateRecord
+
+
+class AsyncClient:
+    """Every method of ``Client`` as a coroutine, with the same parameters and errors.
+
+    Listeners are called from the worker thread.
+    """
+
+    def __init__(self, settings: ClientSettings | None = None) -> None:
+        self._client = Client(settings)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """See ``Client.close``."""
+        await asyncio.to_thread(self._client.close)
+
+    async def create_gallery(
+        self, name: str, *, writers: Sequence[str] = (), max_templates_per_subject: int = 0
+    ) -> Gallery:
+        """See ``Client.create_gallery``."""
+        return await asyncio.to_thread(
+            self._client.create_gallery,
+            name,
+            writers=writers,
+            max_templates_per_subject=max_templates_per_subject,
+        )
+
+    async def galleries(self) -> list[Gallery]:
+        """See ``Client.galleries``."""
+        return await asyncio.to_thread(lambda: list(self._client.galleries()))
+
+    async def gallery(self, name: str) -> Gallery:
+        """See ``Client.gallery``."""
+        return await asyncio.to_thread(self._client.gallery, name)
+
+    async def delete_gallery(self, name: str) -> None:
+        """See ``Client.delete_gallery``."""
+        await asyncio.to_thread(self._client.delete_gallery, name)
+
+    async def templates(self, gallery: str, *, subject: str = "") -> list[StoredTemplate]:
+        """See ``Client.templates``."""
+        return await asyncio.to_thread(
+            lambda: list(self._client.templates(gallery, subject=subject))
+        )
+
+    async def remove_templates(self, gallery: str, template_ids: Sequence[bytes]) -> int:
+        """See ``Client.remove_templates``."""
+        return await asyncio.to_thread(self._client.remove_templates, gallery, template_ids)
+
+    async def remove_subject(self, gallery: str, subject: str) -> int:
+        """See ``Client.remove_subject``."""
+        return await asyncio.to_thread(self._client.remove_subject, gallery, subject)
+
+    async def enroll(
+        self,
+        gallery: str,
+        paths: Iterable[Path],
+        *,
+        subject: str | None = None,
+        case: str = "",
+        again: bool = False,
+        listener: EnrolListener | None = None,
+    ) -> EnrolReport:
+        """See ``Client.enroll``."""
+        return await asyncio.to_thread(
+            self._client.enroll,
+            gallery,
+            paths,
+            subject=subject,
+            case=case,
+            again=again,
+            listener=listener,
+        )
+
+    async def enroll_templates(
+        self,
+        gallery: str,
+        records: Sequence[TemplateRecord],
+        *,
+        listener: EnrolListener | None = None,
+    ) -> EnrolReport:
+        """See ``Client.enroll_templates``."""
+        return await asyncio.to_thread(
+            self._client.enroll_templates, gallery, records, listener=listener
+        )
+
+    async def search(
+        self,
+        photo: Path | bytes,
+        *,
+        gallery: str,
+        purpose: str,
+        case: str,
+        top_k: int = 10,
+        threshold: float | None = None,
+        listener: SearchListener | None = None,
+    ) -> Findings:
+        """See ``Client.search``."""
+        return await asyncio.to_thread(
+            self._client.search,
+            photo,
+            gallery=gallery,
+            purpose=purpose,
+            case=case,
+            top_k=top_k,
+            threshold=threshold,
+            listener=listener,
+        )
+
+    async def search_template(
+        self,
+        vector: npt.NDArray[np.float64],
+        *,
+        gallery: str,
+        purpose: str,
+        case: str,
+        top_k: int = 10,
+        threshold: float | None = None,
+        listener: SearchListener | None = None,
+    ) -> Findings:
+        """See ``Client.search_template``."""
+        return await asyncio.to_thread(
+            self._client.search_template,
+            vector,
+            gallery=gallery,
+            purpose=purpose,
+            case=case,
+            top_k=top_k,
+            threshold=threshold,
+            listener=listener,
+        )
+
+    async def verify(
+        self,
+        photo: Path | bytes,
+        *,
+        gallery: str,
+        purpose: str,
+        case: str,
+        subject: str = "",
+        template_ids: Sequence[bytes] = (),
+        threshold: float | None = None,
+        listener: SearchListener | None = None,
+    ) -> Findings:
+        """See ``Client.verify``."""
+        return await asyncio.to_thread(
+            self._client.verify,
+            photo,
+            gallery=gallery,
+            purpose=purpose,
+            case=case,
+            subject=subject,
+            template_ids=template_ids,
+            threshold=threshold,
+            listener=listener,
+        )
+
+    async def verify_template(
+        self,
+        vector: npt.NDArray[np.float64],
+        *,
+        gallery: str,
+        purpose: str,
+        case: str,
+        subject: str = "",
+        template_ids: Sequence[bytes] = (),
+        threshold: float | None = None,
+        listener: SearchListener | None = None,
+    ) -> Findings:
+        """See ``Client.verify_template``."""
+        return await asyncio.to_thread(
+            self._client.verify_template,
+            vector,
+            gallery=gallery,
+            purpose=purpose,
+            case=case,
+            subject=subject,
+            template_ids=template_ids,
+            threshold=threshold,
+            listener=listener,
+        )
+
+    async def release(self, request_id: str) -> StoredRelease:
+        """See ``Client.release``."""
+        return await asyncio.to_thread(self._client.release, request_id)

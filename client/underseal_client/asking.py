@@ -1,0 +1,192 @@
+"""From a photo to what the auditors release about it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from underseal_client import gallery as galleries
+from underseal_client.release import Label, open_release, read_label
+from underseal_client.resume import Asked
+from underseal_client.search import ask_server, fetch_release, submit
+from underseal_client.units import check_vector
+from underseal_core.errors import Damaged
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from underseal_client.context import ClientContext
+    from underseal_client.records import Gallery, Progress
+    from underseal_client.search import Question, SealedAnswer
+    from underseal_core.signing import Envelope
+    from underseal_core.statements import Match, Release
+
+
+class SearchListener(Protocol):
+    """Hears how far a search is."""
+
+    def stage(self, name: str) -> None:
+        """``name`` begins: "embed", "encrypt", "compare" or "open"."""
+
+    def progress(self, progress: Progress) -> None:
+        """Tell how far the server is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One released match with its label."""
+
+    match: Match
+    label: Label
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds spent in each part of a search, as the client sees them."""
+
+    embed: float
+    encrypt: float
+    compare: float
+    open: float
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """A verified release, and the circumstances of the search.
+
+    ``probe`` is the encrypted probe as sent; ``bytes_received`` counts the server's ciphertexts.
+    """
+
+    release: Release
+    found: tuple[Found, ...]
+    envelope: Envelope
+    gallery: str
+    gallery_version: int
+    model_id: str
+    profile: str
+    timings: Timings
+    probe: bytes = field(repr=False)
+    bytes_received: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRelease:
+    """A release that was fetched later. Its signatures are verified.
+
+    ``request_known`` tells whether the request was made from this machine, so that the hashes of
+    request and result could be compared too.
+    """
+
+    release: Release
+    found: tuple[Found, ...]
+    envelope: Envelope
+    request_known: bool
+
+
+def open_findings(release: Release) -> tuple[Found, ...]:
+    """Return the matches of a release with their labels, best first."""
+    return tuple(Found(match, read_label(match)) for match in release.matches)
+
+
+def search_photo(
+    context: ClientContext,
+    photo: Path | bytes,
+    gallery_name: str,
+    question: Question,
+    listener: SearchListener,
+) -> Findings:
+    """Search with the one face of a photo; see :meth:`underseal_client.Client.search`."""
+    gallery = galleries.describe(context.connection, gallery_name)
+    context.check_keys(gallery)
+    listener.stage("embed")
+    begun = time.monotonic()
+    context.check_model(gallery)
+    face = context.embedder.embed(photo, context.settings.quality.policy())
+    embedded = time.monotonic() - begun
+    return search_vector(context, face.embedding, gallery, question, listener, embedded)
+
+
+def search_vector(
+    context: ClientContext,
+    vector: npt.NDArray[np.float64],
+    gallery: Gallery,
+    question: Question,
+    listener: SearchListener,
+    embed_seconds: float = 0.0,
+) -> Findings:
+    """Search with an embedding, unit norm, shape ``(model_dimension,)``.
+
+    Raises
+    ------
+    InvalidInput
+        The embedding has another shape or norm.
+    """
+    check_vector(vector, gallery.pin.model_dimension)
+    context.check_keys(gallery)
+    listener.stage("encrypt")
+    begun = time.monotonic()
+    probe = context.encryptor.encrypt_probe(vector).to_bytes()
+    encrypted = time.monotonic()
+    listener.stage("compare")
+    answer = _compare(context, gallery, probe, question, listener)
+    compared = time.monotonic()
+    listener.stage("open")
+    envelope, release = _open(context, answer)
+    opened = time.monotonic()
+    return Findings(
+        release=release,
+        found=open_findings(release),
+        envelope=envelope,
+        gallery=gallery.name,
+        gallery_version=answer.result.snapshot.version,
+        model_id=gallery.pin.model_id,
+        profile=gallery.pin.profile,
+        timings=Timings(embed_seconds, encrypted - begun, compared - encrypted, opened - compared),
+        probe=probe,
+        bytes_received=answer.bytes_received,
+    )
+
+
+def _compare(
+    context: ClientContext,
+    gallery: Gallery,
+    probe: bytes,
+    question: Question,
+    listener: SearchListener,
+) -> SealedAnswer:
+    settings = context.settings
+    return ask_server(
+        context.connection,
+        gallery,
+        probe,
+        question,
+        timedelta(minutes=settings.validity_minutes),
+        listener.progress,
+        bytes.fromhex(settings.server_key) if settings.server_key else None,
+    )
+
+
+def _open(context: ClientContext, answer: SealedAnswer) -> tuple[Envelope, Release]:
+    """Submit, and verify what comes back. The hashes are kept first, to verify it later too."""
+    request = answer.request
+    asked = Asked(
+        request.request_id, request.sha256(), answer.result.sha256(), request.pin.key_epoch
+    )
+    context.state.asked(asked)
+    envelope = submit(context.connection, answer)
+    return envelope, open_release(envelope, context.bundle, asked)
+
+
+def stored_release(context: ClientContext, request_id: str) -> StoredRelease:
+    """Fetch and verify an earlier release; see :meth:`underseal_client.Client.release`."""
+    asked = context.state.asked_before(request_id)
+    envelope = fetch_release(context.connection, request_id)
+    release = open_release(envelope, context.bundle, asked)
+    if release.request_id != request_id:
+        raise Damaged("the registrar sent the release of another request")
+    return StoredRelease(release, open_findings(release), envelope, asked is not None)

@@ -1,0 +1,89 @@
+"""The command's tree and its options that go before the verb."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from underseal_client.cli import demonstrating, enroll, galleries, models, releases, searching
+from underseal_client.cli.output import show_error
+from underseal_client.settings import CONFIG_VARIABLE, ClientSettings
+
+app = typer.Typer(
+    name="underseal",
+    help="Encrypted face search: photos stay here, scores are opened by the auditors only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(galleries.gallery_app, name="gallery")
+app.add_typer(galleries.template_app, name="template")
+app.command("enroll")(enroll.enroll)
+app.command("search")(searching.search)
+app.command("verify")(searching.verify)
+app.add_typer(releases.release_app, name="release")
+app.add_typer(models.models_app, name="models")
+app.command("demo")(demonstrating.demo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("underseal"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(envvar=CONFIG_VARIABLE, help="Settings file [default: client.toml]."),
+    ] = None,
+    server: Annotated[str | None, typer.Option(help="Server, host:port.")] = None,
+    registrar: Annotated[str | None, typer.Option(help="Registrar, host:port.")] = None,
+    credentials: Annotated[
+        Path | None, typer.Option(help="Folder of certificate, keys and identity.")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="The auditors' public bundle.")] = None,
+    model: Annotated[str | None, typer.Option(help="Face model: a pack's name or folder.")] = None,
+    accept_noncommercial: Annotated[
+        bool | None,
+        typer.Option(
+            "--accept-noncommercial", help="My use is non-commercial research (buffalo_l)."
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the face models; 0: one per core.")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Take the options that all commands share."""
+
+    def load() -> ClientSettings:
+        return ClientSettings.load(
+            config,
+            server=server,
+            registrar=registrar,
+            credentials=credentials,
+            bundle=bundle,
+            model=model,
+            accept_noncommercial=accept_noncommercial,
+            threads=threads,
+        )
+
+    context.obj = load
+
+
+def main() -> None:
+    """Run the command; exit with a code that names the class of error."""
+    try:
+        app()
+    except Exception as error:  # noqa: BLE001 - the last resort: one line, no traceback
+        sys.exit(int(show_error(error)))

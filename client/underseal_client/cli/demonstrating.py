@@ -1,0 +1,99 @@
+"""``underseal demo``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.status import Status
+
+from underseal_client.cli.output import ExitCode, Json, err, print_json, print_table, say
+from underseal_client.demo.faces import photo_folder
+from underseal_client.demo.run import run_demo
+from underseal_core.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from underseal_client.demo.run import DemoReport
+
+
+def demo(
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep keys, data and logs in this new folder.")
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder with the demo's photos [default: the repository's].")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the whole service on this machine, on real faces; takes about a minute."""
+    source = photo_folder(photos)
+    with _stopped_by_sigterm(), _folder(keep) as folder, Status("starting", console=err) as status:
+        report = run_demo(folder, source, status.update)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        _show(report)
+    if report.correct != len(report.searches):
+        raise typer.Exit(int(ExitCode.UNEXPECTED))
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="underseal-demo-") as name:
+            yield Path(name)
+        return
+    try:
+        keep.mkdir(parents=True)
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot make the folder {keep}", hint="it must not exist yet"
+        ) from error
+    yield keep
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that the other processes are ended too."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _show(report: DemoReport) -> None:
+    if report.gallery is not None:
+        pin = report.gallery.pin
+        say(
+            f"gallery of {report.gallery.templates:,} encrypted templates, "
+            f"model {pin.model_id}, profile {pin.profile}"
+        )
+    say("")
+    rows = []
+    for search in report.searches:
+        scores = [f"{f.label.name} {f.match.score}".strip() for f in search.findings.found]
+        expected = ", ".join(search.expected) or "nobody"
+        rows.append(
+            (search.probe, expected, ", ".join(scores) or "nobody", "yes" if search.ok else "NO")
+        )
+    print_table(("PROBE", "EXPECTED", "RELEASED BY THE AUDITOR", "OK"), rows)
+    say("")
+    seen = [(e.what, f"{e.size:,}", e.excerpt) for e in report.evidence]
+    print_table(("WHAT THE SERVER STORED AND SAW", "BYTES", "EXCERPT"), seen)
+    say("")
+    print_table(("STEP", "SECONDS"), [(n, f"{s:.2f}") for n, s in report.seconds.items()])
+    say("")
+    say(f"{report.correct} of {len(report.searches)} searches as expected")

@@ -1,0 +1,105 @@
+"""``underseal enroll``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from underseal_client.cli.galleries import InGallery
+from underseal_client.cli.output import ExitCode, Json, err, print_json, print_table, say
+from underseal_client.cli.quality import LargestFace, MinFacePixels, bars
+from underseal_client.cli.session import client_of
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from underseal_client.enrolling import EnrolReport
+
+
+class EnrolBars:
+    """Two bars on stderr: photos looked at, templates stored."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=err,
+        )
+        self._looked_at = self._progress.add_task("looked at", total=None)
+        self._stored = self._progress.add_task("stored", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def started(self, total: int) -> None:
+        """See ``EnrolListener``."""
+        self._progress.update(self._looked_at, total=total)
+        self._progress.update(self._stored, total=total)
+
+    def looked_at(self, count: int) -> None:
+        """See ``EnrolListener``."""
+        self._progress.advance(self._looked_at, count)
+
+    def stored(self, count: int) -> None:
+        """See ``EnrolListener``."""
+        self._progress.advance(self._stored, count)
+
+
+def enroll(
+    context: typer.Context,
+    paths: Annotated[list[Path], typer.Argument(help="Photos and folders of photos.")],
+    gallery: InGallery,
+    subject: Annotated[
+        str | None,
+        typer.Option(help="Whom all the photos show [default: by sub-folder or file name]."),
+    ] = None,
+    case: Annotated[str, typer.Option(help="Reference kept in the sealed labels.")] = "",
+    again: Annotated[
+        bool, typer.Option("--again", help="Also photos that were enrolled before.")
+    ] = False,
+    min_face_pixels: MinFacePixels = None,
+    largest_face: LargestFace = False,
+    as_json: Json = False,
+) -> None:
+    """Enrol photos: embedded and encrypted here, stored by the server unread.
+
+    Run it again after an interruption: it goes on where it stopped. Photos that cannot be used
+    are listed with the reason, and the exit code is 8.
+    """
+    with client_of(context, bars(min_face_pixels, largest_face)) as client, EnrolBars() as shown:
+        report = client.enroll(
+            gallery, paths, subject=subject, case=case, again=again, listener=shown
+        )
+    if as_json:
+        print_json(asdict(report))
+    else:
+        _show(report)
+    if report.refused:
+        raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+def _show(report: EnrolReport) -> None:
+    say(f"enrolled {report.enrolled} templates into {report.gallery} in {report.seconds:.1f} s")
+    if report.resumed:
+        say(f"resumed {report.resumed} templates of an earlier run")
+    if report.skipped:
+        say(f"skipped {report.skipped} photos that were enrolled before")
+    if report.refused:
+        say(f"refused {len(report.refused)}:")
+        rows = [(r.photo, r.subject, r.reason, r.error) for r in report.refused]
+        print_table(("PHOTO", "SUBJECT", "REASON", "WHAT"), rows)

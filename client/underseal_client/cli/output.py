@@ -1,0 +1,120 @@
+"""How the command speaks: results, progress, errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, is_dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from underseal_core.errors import (
+    Busy,
+    Conflict,
+    Damaged,
+    InvalidInput,
+    Mismatch,
+    NotFound,
+    PermissionRefused,
+    StorageFull,
+    UndersealError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+DEBUG_VARIABLE: Final = "UNDERSEAL_DEBUG"
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+out = Console()
+err = Console(stderr=True)
+
+
+class ExitCode(IntEnum):
+    """Exit codes by class of error: what the caller does next."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    INVALID_INPUT = 3
+    NOT_FITTING = 4
+    REFUSED = 5
+    BUSY = 6
+    DAMAGED = 7
+    PARTIAL = 8
+
+
+_CODES: Final = {
+    InvalidInput: ExitCode.INVALID_INPUT,
+    NotFound: ExitCode.NOT_FITTING,
+    Conflict: ExitCode.INVALID_INPUT,
+    Mismatch: ExitCode.NOT_FITTING,
+    PermissionRefused: ExitCode.REFUSED,
+    Busy: ExitCode.BUSY,
+    StorageFull: ExitCode.DAMAGED,
+    Damaged: ExitCode.DAMAGED,
+}
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """Return the exit code of an error's class."""
+    found = (_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
+    return next(found, ExitCode.UNEXPECTED)
+
+
+def show_error(error: Exception) -> ExitCode:
+    """Print ``error:`` and ``hint:`` lines; the traceback only when the environment asks."""
+    if isinstance(error, UndersealError):
+        public, hint = error.public, error.hint
+    else:
+        public = f"unexpected {type(error).__name__}"
+        hint = f"set {DEBUG_VARIABLE}=1 for details and report this"
+    err.print(f"[bold red]error:[/] {escape(public)}", soft_wrap=True, highlight=False)
+    if hint:
+        err.print(f"[bold cyan]hint:[/] {escape(hint)}", soft_wrap=True, highlight=False)
+    if os.environ.get(DEBUG_VARIABLE):
+        err.print_exception()
+    return exit_code(error)
+
+
+def print_json(value: object) -> None:
+    """Print a result as indented JSON."""
+    sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=False) + "\n")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Path):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"cannot write {type(value).__name__} as JSON")
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows as a table; cells are shown as they are, without markup."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    out.print(table)
+
+
+def say(text: str) -> None:
+    """Print one line of a result."""
+    out.print(escape(text), soft_wrap=True, highlight=False)
+
+
+def note(text: str) -> None:
+    """Print one line that is no result."""
+    err.print(escape(text), soft_wrap=True, highlight=False)

@@ -1,0 +1,36 @@
+"""``underseal release``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from underseal_client.cli.output import Json, note, print_json
+from underseal_client.cli.searching import release_json, show_release
+from underseal_client.cli.session import client_of
+
+release_app = typer.Typer(help="What the auditors released.", no_args_is_help=True)
+
+
+@release_app.callback()
+def _group() -> None:
+    """Keep ``show`` a verb of its own while it is the only one."""
+
+
+@release_app.command("show")
+def show(
+    context: typer.Context,
+    request_id: Annotated[str, typer.Argument(help="Id of an earlier request.")],
+    as_json: Json = False,
+) -> None:
+    """Fetch the release of an earlier request and verify it."""
+    with client_of(context) as client:
+        stored = client.release(request_id)
+    if as_json:
+        shown = release_json(stored.release, stored.found)
+        print_json({**shown, "request_known": stored.request_known})
+        return
+    show_release(stored.release, stored.found)
+    if not stored.request_known:
+        note("the request was not made from here: only the auditors' signatures were checked")

@@ -1,0 +1,161 @@
+"""``underseal search`` and ``underseal verify``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.status import Status
+
+from underseal_client.cli.galleries import InGallery
+from underseal_client.cli.output import Json, err, print_json, print_table, say
+from underseal_client.cli.quality import LargestFace, MinFacePixels, bars
+from underseal_client.cli.session import client_of, template_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from underseal_client.asking import Findings, Found
+    from underseal_client.records import Progress
+    from underseal_core.statements import Release
+
+Photo = Annotated[Path, typer.Argument(help="A photo that shows one face.")]
+Purpose = Annotated[str, typer.Option(help="A purpose that the auditors' policy knows.")]
+Case = Annotated[str, typer.Option(help="Reference of the case; signed and logged.")]
+Threshold = Annotated[
+    float | None, typer.Option(min=0, max=0.9999, help="Raise the policy's threshold (cosine).")
+]
+_STAGES = {
+    "embed": "looking at the photo",
+    "encrypt": "encrypting",
+    "compare": "the server compares",
+    "open": "the auditors decide",
+}
+
+
+class SearchStatus:
+    """One line on stderr that says what is going on."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def stage(self, name: str) -> None:
+        """See ``SearchListener``."""
+        self._status.update(_STAGES[name])
+
+    def progress(self, progress: Progress) -> None:
+        """See ``SearchListener``."""
+        if progress.queued:
+            self._status.update(f"{progress.queued} requests before this one")
+        else:
+            done = f"{progress.blocks_done} of {progress.blocks_total} blocks"
+            self._status.update(f"{_STAGES['compare']}: {done}")
+
+
+def search(
+    context: typer.Context,
+    photo: Photo,
+    gallery: InGallery,
+    purpose: Purpose,
+    case: Case,
+    top_k: Annotated[int, typer.Option(min=1, max=1000, help="At most so many matches.")] = 10,
+    threshold: Threshold = None,
+    min_face_pixels: MinFacePixels = None,
+    largest_face: LargestFace = False,
+    as_json: Json = False,
+) -> None:
+    """Ask who in a gallery is on a photo. "No match" is an answer, with exit code 0."""
+    quality = bars(min_face_pixels, largest_face)
+    with client_of(context, quality) as client, Status("connecting", console=err) as status:
+        findings = client.search(
+            photo,
+            gallery=gallery,
+            purpose=purpose,
+            case=case,
+            top_k=top_k,
+            threshold=threshold,
+            listener=SearchStatus(status),
+        )
+    _print(findings, as_json)
+
+
+def verify(
+    context: typer.Context,
+    photo: Photo,
+    gallery: InGallery,
+    purpose: Purpose,
+    case: Case,
+    subject: Annotated[str, typer.Option(help="Whom the photo should show.")] = "",
+    template: Annotated[
+        list[str] | None, typer.Option(help="Or: a template id to compare with; repeat.")
+    ] = None,
+    threshold: Threshold = None,
+    min_face_pixels: MinFacePixels = None,
+    largest_face: LargestFace = False,
+    as_json: Json = False,
+) -> None:
+    """Ask whether a photo shows one subject."""
+    quality = bars(min_face_pixels, largest_face)
+    with client_of(context, quality) as client, Status("connecting", console=err) as status:
+        findings = client.verify(
+            photo,
+            gallery=gallery,
+            purpose=purpose,
+            case=case,
+            subject=subject,
+            template_ids=template_ids(template or []),
+            threshold=threshold,
+            listener=SearchStatus(status),
+        )
+    _print(findings, as_json)
+
+
+def _print(findings: Findings, as_json: bool) -> None:
+    if as_json:
+        print_json(findings_json(findings))
+        return
+    show_release(findings.release, findings.found)
+    timings = findings.timings
+    say(
+        f"embedded in {timings.embed:.2f} s, encrypted in {timings.encrypt:.2f} s, "
+        f"compared in {timings.compare:.2f} s, opened in {timings.open:.2f} s"
+    )
+
+
+def findings_json(findings: Findings) -> dict[str, object]:
+    """Return what ``--json`` prints of a search."""
+    return {
+        **release_json(findings.release, findings.found),
+        "gallery": findings.gallery,
+        "gallery_version": findings.gallery_version,
+        "model_id": findings.model_id,
+        "profile": findings.profile,
+        "seconds": asdict(findings.timings),
+        "bytes_sent": len(findings.probe),
+        "bytes_received": findings.bytes_received,
+    }
+
+
+def release_json(release: Release, found: Sequence[Found]) -> dict[str, object]:
+    """Return a release as JSON, with its labels read."""
+    matches = [
+        {**entry.match.model_dump(exclude={"label"}), "label": asdict(entry.label)}
+        for entry in found
+    ]
+    return {**release.model_dump(exclude={"matches"}), "matches": matches}
+
+
+def show_release(release: Release, found: Sequence[Found]) -> None:
+    """Print a release for people."""
+    if found:
+        rows = [
+            (f.match.rank, f.label.name, f.match.score or "yes", f.label.photo, f.label.case)
+            for f in found
+        ]
+        print_table(("RANK", "NAME", "SCORE", "PHOTO", "CASE"), rows)
+    else:
+        say("no match")
+    say(f"compared with {release.compared} templates, threshold {release.threshold}")
+    say(f"request {release.request_id}, released {release.released_at}")

@@ -1,0 +1,293 @@
+"""The synchronous Python API: everything a client does, in one object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from underseal_client import asking, enrolling
+from underseal_client import gallery as galleries
+from underseal_client.context import ClientContext
+from underseal_client.enrolling import Unheard
+from underseal_client.resume import gallery_key
+from underseal_client.search import Question, wanted
+from underseal_client.settings import ClientSettings
+from underseal_core.errors import InvalidInput
+from underseal_core.statements import Targets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from underseal_client.asking import Findings, SearchListener, StoredRelease
+    from underseal_client.enrolling import EnrolListener, EnrolReport
+    from underseal_client.records import Gallery, Progress, StoredTemplate
+    from underseal_client.units import TemplateRecord
+
+
+class _Silent:
+    def stage(self, name: str) -> None:
+        """Do nothing."""
+
+    def progress(self, progress: Progress) -> None:
+        """Do nothing."""
+
+
+class Client:
+    """A client of one server and one registrar. Thread-safe; use as a context manager.
+
+    Every method raises :class:`~underseal_core.errors.UndersealError` subclasses, by what to do
+    next: ``InvalidInput`` (fix the request), ``NotFound``, ``Conflict``, ``Mismatch`` (other
+    model or keys), ``PermissionRefused``, ``Busy`` (try again), ``StorageFull`` and ``Damaged``
+    (call the operator). Bad photos raise ``underseal_client.faces.PhotoRefused`` subclasses.
+
+    Parameters
+    ----------
+    settings
+        None reads the user's file and environment, see
+        :meth:`underseal_client.settings.ClientSettings.load`.
+
+    Examples
+    --------
+    >>> with Client() as client:
+    ...     client.create_gallery("missing")
+    ...     report = client.enroll("missing", [Path("people")])
+    ...     findings = client.search(
+    ...         Path("unknown.jpg"), gallery="missing", purpose="reunification", case="2026-17"
+    ...     )
+    """
+
+    def __init__(self, settings: ClientSettings | None = None) -> None:
+        self._context = ClientContext(settings or ClientSettings.load())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def settings(self) -> ClientSettings:
+        """The settings in force."""
+        return self._context.settings
+
+    def close(self) -> None:
+        """Close the connections; the next call opens them again."""
+        self._context.close()
+
+    def create_gallery(
+        self, name: str, *, writers: Sequence[str] = (), max_templates_per_subject: int = 0
+    ) -> Gallery:
+        """Make a gallery pinned to the settings' model and bundle.
+
+        Parameters
+        ----------
+        name
+            Lower-case letters, digits, ``.``, ``_`` and ``-``.
+        writers
+            Names of clients besides this one that may enrol and remove.
+        max_templates_per_subject
+            0 takes the server's default.
+        """
+        pin = self._context.own_pin()
+        return galleries.create(
+            self._context.connection, name, pin, writers, max_templates_per_subject
+        )
+
+    def galleries(self) -> Iterator[Gallery]:
+        """Yield the galleries that this client may see."""
+        return galleries.list_all(self._context.connection)
+
+    def gallery(self, name: str) -> Gallery:
+        """Return a gallery's description."""
+        return galleries.describe(self._context.connection, name)
+
+    def delete_gallery(self, name: str) -> None:
+        """Delete a gallery with everything in it."""
+        gallery = self.gallery(name)
+        galleries.delete(self._context.connection, name)
+        self._context.state.forget_gallery(gallery_key(gallery))
+
+    def templates(self, gallery: str, *, subject: str = "") -> Iterator[StoredTemplate]:
+        """Yield the templates of a gallery, or those of one subject."""
+        subject_id = self.subject_id(gallery, subject) if subject else b""
+        return galleries.templates(self._context.connection, gallery, subject_id)
+
+    def subject_id(self, gallery: str, subject: str) -> bytes:
+        """Return the opaque 16-byte id under which the server knows a subject in a gallery."""
+        return self._context.subject_key.subject_id(gallery, subject)
+
+    def remove_templates(self, gallery: str, template_ids: Sequence[bytes]) -> int:
+        """Remove templates by their 16-byte ids, all or none; return how many."""
+        removed = galleries.remove(self._context.connection, gallery, template_ids)
+        self._context.state.forget(template_ids)
+        return removed
+
+    def remove_subject(self, gallery: str, subject: str) -> int:
+        """Remove all templates of a subject; return how many."""
+        return self.remove_templates(
+            gallery, [entry.template_id for entry in self.templates(gallery, subject=subject)]
+        )
+
+    def enroll(
+        self,
+        gallery: str,
+        paths: Iterable[Path],
+        *,
+        subject: str | None = None,
+        case: str = "",
+        again: bool = False,
+        listener: EnrolListener | None = None,
+    ) -> EnrolReport:
+        """Enrol photos. A bad photo is reported and does not stop the rest.
+
+        An interrupted run is continued by the same call: photos that are enrolled are skipped,
+        and what was on its way is sent again without ever being stored twice.
+
+        Parameters
+        ----------
+        paths
+            Photos and folders. In a folder, a sub-folder's name is the subject, or else the
+            photo's own name without its ending.
+        subject
+            Whom all the photos show, instead.
+        case
+            Reference that the sealed labels carry.
+        again
+            Enrol also photos that were enrolled before.
+        """
+        return enrolling.enroll_photos(
+            self._context,
+            gallery,
+            paths,
+            subject=subject,
+            case=case,
+            again=again,
+            listener=listener or Unheard(),
+        )
+
+    def enroll_templates(
+        self,
+        gallery: str,
+        records: Sequence[TemplateRecord],
+        *,
+        listener: EnrolListener | None = None,
+    ) -> EnrolReport:
+        """Enrol embeddings that were made elsewhere, with the gallery's model."""
+        return enrolling.enroll_records(
+            self._context, gallery, records, listener=listener or Unheard()
+        )
+
+    def search(
+        self,
+        photo: Path | bytes,
+        *,
+        gallery: str,
+        purpose: str,
+        case: str,
+        top_k: int = 10,
+        threshold: float | None = None,
+        listener: SearchListener | None = None,
+    ) -> Findings:
+        """Ask who in a gallery is on a photo.
+
+        Parameters
+        ----------
+        photo
+            A file or its bytes, showing one face.
+        purpose, case
+            What the auditors' policy allows, and the reference of the case; both are signed.
+        top_k
+            How many matches at most; the policy may allow fewer.
+        threshold
+            Cosine, to raise the policy's own; a lower one has no effect.
+        """
+        question = Question(purpose, case, wanted(top_k, threshold))
+        return asking.search_photo(self._context, photo, gallery, question, listener or _Silent())
+
+    def search_template(
+        self,
+        vector: npt.NDArray[np.float64],
+        *,
+        gallery: str,
+        purpose: str,
+        case: str,
+        top_k: int = 10,
+        threshold: float | None = None,
+        listener: SearchListener | None = None,
+    ) -> Findings:
+        """Search with an embedding, unit norm, made with the gallery's model."""
+        question = Question(purpose, case, wanted(top_k, threshold))
+        described = self.gallery(gallery)
+        return asking.search_vector(
+            self._context, vector, described, question, listener or _Silent()
+        )
+
+    def verify(
+        self,
+        photo: Path | bytes,
+        *,
+        gallery: str,
+        purpose: str,
+        case: str,
+        subject: str = "",
+        template_ids: Sequence[bytes] = (),
+        threshold: float | None = None,
+        listener: SearchListener | None = None,
+    ) -> Findings:
+        """Ask whether a photo shows one subject, or the person of the given templates.
+
+        Parameters
+        ----------
+        subject, template_ids
+            Exactly one of the two.
+
+        Raises
+        ------
+        NotFound
+            The gallery has no template of this subject, or not these.
+        InvalidInput
+            Neither or both are given.
+        """
+        targets = self._targets(gallery, subject, template_ids)
+        question = Question(purpose, case, wanted(10, threshold), targets)
+        return asking.search_photo(self._context, photo, gallery, question, listener or _Silent())
+
+    def verify_template(
+        self,
+        vector: npt.NDArray[np.float64],
+        *,
+        gallery: str,
+        purpose: str,
+        case: str,
+        subject: str = "",
+        template_ids: Sequence[bytes] = (),
+        threshold: float | None = None,
+        listener: SearchListener | None = None,
+    ) -> Findings:
+        """Verify with an embedding, see :meth:`verify`."""
+        targets = self._targets(gallery, subject, template_ids)
+        question = Question(purpose, case, wanted(10, threshold), targets)
+        described = self.gallery(gallery)
+        return asking.search_vector(
+            self._context, vector, described, question, listener or _Silent()
+        )
+
+    def _targets(self, gallery: str, subject: str, template_ids: Sequence[bytes]) -> Targets:
+        if bool(subject) == bool(template_ids):
+            raise InvalidInput("name either a subject or templates to compare with")
+        if subject:
+            return Targets(subject_id=self.subject_id(gallery, subject).hex())
+        return Targets(template_ids=tuple(entry.hex() for entry in template_ids))
+
+    def release(self, request_id: str) -> StoredRelease:
+        """Return the verified release of an earlier request of this client."""
+        return asking.stored_release(self._context, request_id)

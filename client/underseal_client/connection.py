@@ -1,0 +1,177 @@
+"""Channels to the server and the registrar: mutual TLS, deadlines, errors, safe retries.
+
+A call is repeated only when that is harmless: reading, a unit with its token, a submission with
+its request id. The wait follows the peer's pushback, or doubles from a fifth of a second.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+import grpc
+
+from underseal_core.credentials import Credentials, Role
+from underseal_core.errors import Busy, InvalidInput
+from underseal_core.rpc.status import from_rpc_error
+from underseal_core.rpc.tls import open_channel, own_peer
+from underseal_proto.v1.gallery_pb2_grpc import GalleryServiceStub
+from underseal_proto.v1.registrar_pb2_grpc import RegistrarServiceStub
+from underseal_proto.v1.search_pb2_grpc import SearchServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from underseal_client.settings import ClientSettings
+
+T = TypeVar("T")
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+SERVER: Final = "server"
+REGISTRAR: Final = "registrar"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long to go on when a peer is busy or out of reach.
+
+    Parameters
+    ----------
+    attempts
+        Calls in all.
+    first_wait_s
+        Wait after the first one; doubled each time.
+    longest_wait_s
+        A peer that asks for more is not waited for.
+    """
+
+    attempts: int = 4
+    first_wait_s: float = 0.2
+    longest_wait_s: float = 15.0
+
+
+def retrying(
+    call: Callable[[], T],
+    policy: RetryPolicy = RetryPolicy(),
+    wait: Callable[[float], None] = time.sleep,
+) -> T:
+    """Return ``call()``, repeated while it raises :class:`Busy`.
+
+    Raises
+    ------
+    Busy
+        The last attempt failed as well, or the peer asks for a long wait.
+    """
+    for attempt in range(policy.attempts - 1):
+        try:
+            return call()
+        except Busy as error:
+            asked = error.retry_after_ms / 1000
+            if asked > policy.longest_wait_s:
+                raise
+            wait(max(asked, policy.first_wait_s * 2**attempt))
+    return call()
+
+
+class Connection:
+    """Both channels, opened when they are first used. Thread-safe.
+
+    Raises
+    ------
+    InvalidInput
+        The credentials cannot be read, do not work, or are not a client's.
+    """
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._settings = settings
+        self.credentials = Credentials.load(settings.credentials)
+        self.me = own_peer(self.credentials)
+        if self.me.role is not Role.CLIENT:
+            raise InvalidInput(
+                f"these are credentials of role {self.me.role}, not client",
+                hint="ask the operator for a client's credentials",
+            )
+        self.call_timeout_s = settings.call_timeout_s
+        self.stream_timeout_s = settings.stream_timeout_s
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what was opened; running calls end with an error."""
+        for name in ("_server", "_registrar"):
+            channel = self.__dict__.pop(name, None)
+            if channel is not None:
+                channel.close()
+
+    @cached_property
+    def _server(self) -> grpc.Channel:
+        return open_channel(self._settings.server, self.credentials)
+
+    @cached_property
+    def _registrar(self) -> grpc.Channel:
+        return open_channel(self._settings.registrar, self.credentials)
+
+    @cached_property
+    def galleries(self) -> GalleryServiceStub:
+        """The server's galleries."""
+        return GalleryServiceStub(self._server)
+
+    @cached_property
+    def searches(self) -> SearchServiceStub:
+        """The server's searches."""
+        return SearchServiceStub(self._server)
+
+    @cached_property
+    def registrar(self) -> RegistrarServiceStub:
+        """The auditors' front door."""
+        return RegistrarServiceStub(self._registrar)
+
+    def ask(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        *,
+        peer: str = SERVER,
+        repeat: bool = False,
+    ) -> Response:
+        """Call ``method`` with the deadline of short calls.
+
+        Parameters
+        ----------
+        repeat
+            Whether doing it twice does no harm.
+
+        Raises
+        ------
+        UndersealError
+            What the peer answered, see :func:`underseal_core.rpc.status.from_rpc_error`.
+        """
+
+        def call() -> Response:
+            with translated(peer):
+                return method(request, timeout=self.call_timeout_s)
+
+        return retrying(call) if repeat else call()
+
+
+@contextmanager
+def translated(peer: str) -> Iterator[None]:
+    """Turn failures of calls to ``peer`` into our errors."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, peer=peer) from error

@@ -1,0 +1,167 @@
+"""What the client's operations work with, each part made when it is first needed.
+
+Listing galleries needs no face model, enrolling embeddings needs no photo library, so nothing is
+loaded before its turn.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from underseal_client.connection import Connection
+from underseal_client.faces import FaceEmbedder, open_pack
+from underseal_client.resume import ClientState
+from underseal_client.subjects import SubjectKey
+from underseal_core.bundle import PublicBundle, load_bundle
+from underseal_core.errors import Mismatch, NotFound
+from underseal_core.statements import Pin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from underseal_client.records import Gallery
+    from underseal_client.settings import ClientSettings
+    from underseal_core.scheme.encryption import Encryptor
+
+T = TypeVar("T")
+
+
+class ClientContext:
+    """Settings and everything that follows from them. Thread-safe."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.settings = settings
+        self._lock = threading.RLock()
+        self._made: dict[str, object] = {}
+
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            return cast("T", self._made[name])
+
+    def close(self) -> None:
+        """Close the channels, when there are any."""
+        with self._lock:
+            connection = self._made.pop("connection", None)
+            if isinstance(connection, Connection):
+                connection.close()
+
+    @property
+    def connection(self) -> Connection:
+        """Channels to server and registrar."""
+        return self._once("connection", lambda: Connection(self.settings))
+
+    @property
+    def bundle(self) -> PublicBundle:
+        """The auditors' public bundle, verified.
+
+        Raises
+        ------
+        NotFound
+            There is no such file.
+        Mismatch
+            It is not of the key epoch in the settings.
+        """
+        return self._once("bundle", self._load_bundle)
+
+    def _load_bundle(self) -> PublicBundle:
+        try:
+            return load_bundle(self.settings.bundle, self.settings.key_epoch)
+        except NotFound as error:
+            raise NotFound(
+                f"there is no bundle in {self.settings.bundle}",
+                hint="get the public bundle from the auditors and name it with --bundle",
+            ) from error
+
+    @property
+    def encryptor(self) -> Encryptor:
+        """Encryption under the bundle's key."""
+        return self._once("encryptor", self._load_encryptor)
+
+    def _load_encryptor(self) -> Encryptor:
+        from underseal_core.scheme.encryption import Encryptor  # loads SEAL: a second
+
+        bundle = self.bundle
+        return Encryptor(bundle.profile, bundle.dimension, bundle.public_key)
+
+    @property
+    def embedder(self) -> FaceEmbedder:
+        """The face model of the settings."""
+        return self._once("embedder", self._load_embedder)
+
+    def _load_embedder(self) -> FaceEmbedder:
+        settings = self.settings
+        pack = open_pack(settings.model, accept_noncommercial=settings.accept_noncommercial)
+        return FaceEmbedder(pack, threads=settings.threads)
+
+    @property
+    def state(self) -> ClientState:
+        """What was enrolled and asked before."""
+        return self._once("state", lambda: ClientState(self.settings.state))
+
+    @property
+    def subject_key(self) -> SubjectKey:
+        """The secret behind subject ids."""
+        return self._once("subject_key", lambda: SubjectKey.open(self.settings.subject_key))
+
+    def own_pin(self) -> Pin:
+        """Return what a gallery made from here is pinned to.
+
+        Raises
+        ------
+        Mismatch
+            The model's templates do not fit the bundle's dimension.
+        """
+        model, bundle = self.embedder.model, self.bundle
+        if model.dimension > bundle.dimension:
+            raise Mismatch(
+                f"model {model.model_id} has dimension {model.dimension}, "
+                f"the bundle {bundle.dimension}",
+                hint="the auditors' key ceremony fixes the dimension; use a smaller model",
+            )
+        return Pin(
+            model_id=model.model_id,
+            model_dimension=model.dimension,
+            profile=bundle.profile.name,
+            key_epoch=bundle.epoch,
+        )
+
+    def check_keys(self, gallery: Gallery) -> None:
+        """Refuse a gallery of other keys than the bundle's before anything is encrypted.
+
+        Raises
+        ------
+        Mismatch
+            Another profile or key epoch.
+        """
+        pin, bundle = gallery.pin, self.bundle
+        if pin.profile != bundle.profile.name:
+            raise Mismatch(
+                f"gallery {gallery.name} has profile {pin.profile}, "
+                f"the bundle {bundle.profile.name}",
+                hint="get the bundle of the gallery's key epoch from the auditors",
+            )
+        if pin.key_epoch != bundle.epoch:
+            raise Mismatch(
+                f"gallery {gallery.name} has key epoch {pin.key_epoch[:16]}..., "
+                f"the bundle {bundle.epoch[:16]}...",
+                hint="get the bundle of the gallery's key epoch from the auditors",
+            )
+
+    def check_model(self, gallery: Gallery) -> None:
+        """Refuse a gallery of another face model: its scores would mean nothing.
+
+        Raises
+        ------
+        Mismatch
+            Another model or dimension.
+        """
+        pin, model = gallery.pin, self.embedder.model
+        if (pin.model_id, pin.model_dimension) != (model.model_id, model.dimension):
+            raise Mismatch(
+                f"gallery {gallery.name} is of model {pin.model_id} ({pin.model_dimension}), "
+                f"not {model.model_id} ({model.dimension})",
+                hint=f"choose the gallery's model with --model {pin.model_id}",
+            )

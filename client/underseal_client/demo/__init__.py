@@ -1,0 +1,1 @@
+"""The whole service on loopback, on real faces: what ``underseal demo`` runs."""

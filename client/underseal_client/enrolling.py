@@ -1,0 +1,273 @@
+"""Photos or embeddings into a gallery: what to skip, what to refuse, in which units to send."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Protocol
+
+from underseal_client import gallery as galleries
+from underseal_client.enrolment import Enrolment
+from underseal_client.faces import EmbeddedPhoto, PhotoProblem, embed_all, scan
+from underseal_client.resume import gallery_key
+from underseal_client.subjects import checked_name
+from underseal_client.units import TemplateRecord, UnitMaker, check_vector, chunks, label
+from underseal_core.errors import InvalidInput, UndersealError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from underseal_client.context import ClientContext
+    from underseal_client.faces import PhotoSource
+    from underseal_client.records import Gallery
+    from underseal_client.units import Labelled
+
+
+LISTED_PER_NEW: Final = 100
+"""A gallery up to this many times as large as what comes is listed once, a larger one is asked
+for each subject: listing a template costs about a hundredth of a call."""
+
+
+class EnrolListener(Protocol):
+    """Hears how far an enrolment is."""
+
+    def started(self, total: int) -> None:
+        """``total`` photos or templates are to be looked at."""
+
+    def looked_at(self, count: int) -> None:
+        """``count`` more were embedded or refused."""
+
+    def stored(self, count: int) -> None:
+        """``count`` more are on the server."""
+
+
+class Unheard:
+    """Listens to nothing."""
+
+    def started(self, total: int) -> None:
+        """Do nothing."""
+
+    def looked_at(self, count: int) -> None:
+        """Do nothing."""
+
+    def stored(self, count: int) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A photo or template that was left out, and why.
+
+    ``reason`` is a stable word such as ``no-face``, ``several-faces`` or ``subject-full``.
+    """
+
+    photo: str
+    subject: str
+    reason: str
+    error: str
+    hint: str
+
+
+@dataclass(slots=True)
+class EnrolReport:
+    """What became of everything that was to be enrolled.
+
+    Parameters
+    ----------
+    enrolled
+        Templates that the server stored in this run.
+    skipped
+        Photos that were enrolled before, or that came twice.
+    resumed
+        Templates of those that an earlier run had encrypted but not got through.
+    """
+
+    gallery: str
+    enrolled: int = 0
+    skipped: int = 0
+    resumed: int = 0
+    refused: list[Refused] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def enroll_photos(
+    context: ClientContext,
+    gallery_name: str,
+    paths: Iterable[Path],
+    *,
+    subject: str | None = None,
+    case: str = "",
+    again: bool = False,
+    listener: EnrolListener,
+) -> EnrolReport:
+    """Enrol the photos in files and folders; see :meth:`underseal_client.Client.enroll`."""
+    sources = scan(paths, subject=subject)
+    gallery = galleries.describe(context.connection, gallery_name)
+    context.check_model(gallery)
+    with _run(context, gallery, listener) as run:
+        sources = run.unseen(sources, again=again)
+        listener.started(len(sources))
+        run.send(_records(context, sources, case, run.report, listener), len(sources))
+    return run.report
+
+
+def enroll_records(
+    context: ClientContext,
+    gallery_name: str,
+    records: Sequence[TemplateRecord],
+    *,
+    listener: EnrolListener,
+) -> EnrolReport:
+    """Enrol embeddings; see :meth:`underseal_client.Client.enroll_templates`."""
+    gallery = galleries.describe(context.connection, gallery_name)
+    for record in records:
+        check_vector(record.vector, gallery.pin.model_dimension)
+    with _run(context, gallery, listener) as run:
+        known = context.state.sources(gallery_key(gallery))
+        fresh = [record for record in records if not record.source or record.source not in known]
+        run.report.skipped = len(records) - len(fresh)
+        listener.started(len(fresh))
+        run.send(iter(fresh), len(fresh))
+    return run.report
+
+
+def _records(
+    context: ClientContext,
+    sources: Sequence[PhotoSource],
+    case: str,
+    report: EnrolReport,
+    listener: EnrolListener,
+) -> Iterator[TemplateRecord]:
+    """Yield the photos' templates; what is refused goes to the report."""
+    policy = context.settings.quality.policy()
+    for outcome in embed_all(sources, context.embedder, policy):
+        source = outcome.source
+        listener.looked_at(1)
+        match outcome:
+            case EmbeddedPhoto(face=face):
+                yield TemplateRecord(
+                    source.subject, face.embedding, source.path.name, case, source_key(source)
+                )
+            case PhotoProblem(error=error, reason=reason):
+                report.refused.append(_refusal(source.path.name, source.subject, reason, error))
+
+
+def source_key(source: PhotoSource) -> str:
+    """Return what a photo is known by from one run to the next: its content and its subject."""
+    return f"{source.digest}:{checked_name(source.subject)}"
+
+
+def _refusal(photo: str, subject: str, reason: str, error: UndersealError) -> Refused:
+    return Refused(photo, subject, reason, error.public, error.hint)
+
+
+@contextmanager
+def _run(context: ClientContext, gallery: Gallery, listener: EnrolListener) -> Iterator[_EnrolRun]:
+    """Enrol under the state file's lock; what a crash left staged is sent first."""
+    context.check_keys(gallery)
+    begun = time.monotonic()
+    with context.state.enrolling():
+        run = _EnrolRun(context, gallery, listener)
+        try:
+            run.report.resumed = run.enrolment.resume()
+            yield run
+            run.enrolment.close()
+        finally:
+            run.enrolment.abandon()
+        run.report.seconds = time.monotonic() - begun
+
+
+class _EnrolRun:
+    def __init__(self, context: ClientContext, gallery: Gallery, listener: EnrolListener) -> None:
+        self._context = context
+        self._gallery = gallery
+        self._listener = listener
+        self.report = EnrolReport(gallery.name)
+        maker = UnitMaker(context.bundle, context.encryptor, gallery)
+        connection, state = context.connection, context.state
+        self.enrolment = Enrolment(connection, state, gallery, maker, self._stored)
+
+    def _stored(self, templates: int) -> None:
+        self.report.enrolled += templates
+        self._listener.stored(templates)
+
+    def unseen(self, sources: Sequence[PhotoSource], *, again: bool) -> list[PhotoSource]:
+        """Return the photos that are not enrolled yet, each once."""
+        known = set() if again else self._context.state.sources(gallery_key(self._gallery))
+        fresh = []
+        for source in sources:
+            try:
+                key = source_key(source)
+            except InvalidInput as error:
+                refusal = _refusal(source.path.name, source.subject, "bad-name", error)
+                self.report.refused.append(refusal)
+                continue
+            if source.digest and key in known:
+                self.report.skipped += 1
+                continue
+            fresh.append(source)
+            known.add(key)
+        return fresh
+
+    def send(self, records: Iterator[TemplateRecord], total: int) -> None:
+        """Group ``records``, at most ``total`` of them, into units and send these."""
+        room = _Room(self._context, self._gallery, total)
+        key = self._context.subject_key
+        allowed = self._allowed(
+            (label(record, self._gallery.name, key) for record in records), room
+        )
+        bundle = self._context.bundle
+        columns_from = self._context.settings.columns_from
+        for shape, size in chunks(total, bundle.profile.degree, bundle.dimension, columns_from):
+            if unit := list(islice(allowed, size)):
+                self.enrolment.add(shape, unit)
+
+    def _allowed(self, templates: Iterable[Labelled], room: _Room) -> Iterator[Labelled]:
+        for entry in templates:
+            if room.take(entry.subject_id):
+                yield entry
+            else:
+                self._refuse(entry.record)
+
+    def _refuse(self, record: TemplateRecord) -> None:
+        limit = self._gallery.max_templates_per_subject
+        self.report.refused.append(
+            Refused(
+                photo=record.photo,
+                subject=record.subject,
+                reason="subject-full",
+                error=f"the gallery takes {limit} templates of one subject",
+                hint="remove older templates of this subject first",
+            )
+        )
+
+
+class _Room:
+    """How many templates each subject may still have.
+
+    The server refuses a unit as a whole, so the one photo too many is left out here.
+    """
+
+    def __init__(self, context: ClientContext, gallery: Gallery, coming: int) -> None:
+        self._connection = context.connection
+        self._gallery = gallery
+        self._used: Counter[bytes] = Counter()
+        self._complete = gallery.templates <= LISTED_PER_NEW * coming
+        if self._complete:
+            stored = galleries.templates(self._connection, gallery.name)
+            self._used.update(entry.subject_id for entry in stored)
+
+    def take(self, subject_id: bytes) -> bool:
+        """Tell whether one more fits, and count it."""
+        limit = self._gallery.max_templates_per_subject
+        if not self._complete and subject_id not in self._used:
+            stored = galleries.templates(self._connection, self._gallery.name, subject_id)
+            self._used[subject_id] = sum(1 for _ in stored)
+        if limit and self._used[subject_id] >= limit:
+            return False
+        self._used[subject_id] += 1
+        return True

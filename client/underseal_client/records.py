@@ -1,0 +1,113 @@
+"""What the services tell the client, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from underseal_core.signing import Envelope
+    from underseal_core.statements import Pin
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """A gallery as the server describes it.
+
+    ``version`` grows by one with every change; ``snapshot_root`` (hex SHA-256) names the state at
+    that version; ``created_at`` is UTC, ISO 8601.
+    """
+
+    name: str
+    pin: Pin
+    writers: tuple[str, ...]
+    max_templates_per_subject: int
+    templates: int
+    blocks: int
+    version: int
+    snapshot_root: str
+    created_at: str
+    bytes_stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTemplate:
+    """One live template, as listed. Ids have 16 bytes."""
+
+    template_id: bytes
+    subject_id: bytes
+    block: int
+    slot: int
+    enrolled_by: str
+    enrolled_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewTemplate:
+    """One template of a unit: its ids (16 bytes each) and its sealed label."""
+
+    template_id: bytes
+    subject_id: bytes
+    sealed_label: bytes
+
+
+class Shape(StrEnum):
+    """How a unit's templates are laid out (SCHEME section 2)."""
+
+    ROW = "row"
+    COLUMNS = "columns"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The server's word that a unit is stored.
+
+    The r-th template of the unit is in slot ``first_slot + r * slot_step`` of ``block``.
+    ``repeated`` tells that the unit had been stored by an earlier attempt.
+    """
+
+    token: bytes
+    templates: int
+    gallery_version: int
+    block: int
+    first_slot: int
+    slot_step: int
+    repeated: bool
+
+
+class SealedKind(StrEnum):
+    """What a sealed ciphertext of a search is."""
+
+    RESULT = "result"
+    NORM = "norm"
+    PROJECTION = "projection"
+    PROBE = "probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A ciphertext as sent. ``block`` counts for results only."""
+
+    kind: SealedKind
+    block: int
+    ciphertext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a search is. ``queued``: requests before this one, 0 once it runs."""
+
+    queued: int
+    blocks_done: int
+    blocks_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignedResult:
+    """The last message of a search: statement search-result, not yet verified."""
+
+    envelope: Envelope
+
+
+SearchPart = Progress | Sealed | SignedResult

@@ -1,0 +1,90 @@
+"""Reading a release: k auditors signed it, and it answers what was asked.
+
+Pure: everything it needs is passed in, so a release can be checked offline, later, by anyone who
+has the bundle.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from underseal_core.errors import Damaged, PermissionRefused
+from underseal_core.signing import pre_authentication_encoding, verify_bytes
+from underseal_core.statements import Release
+
+if TYPE_CHECKING:
+    from underseal_client.resume import Asked
+    from underseal_core.bundle import PublicBundle
+    from underseal_core.signing import Envelope
+    from underseal_core.statements import Match
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What the enroller wrote about a template, opened by the auditors for a match."""
+
+    name: str
+    photo: str
+    case: str
+
+
+def open_release(envelope: Envelope, bundle: PublicBundle, asked: Asked | None) -> Release:
+    """Return a release after checking who signed it and what it answers.
+
+    Parameters
+    ----------
+    bundle
+        Of the key epoch that was searched: its members' keys, and how many of them it takes.
+    asked
+        The hashes of the request; None leaves out that check, for releases of requests that were
+        made on another machine.
+
+    Raises
+    ------
+    PermissionRefused
+        Fewer than k members of the bundle signed.
+    Damaged
+        Not a release, or the answer to another request.
+    """
+    if envelope.payload_type != Release.payload_type:
+        raise Damaged("the registrar sent something else than a release")
+    message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
+    members = set(bundle.members)
+    signers = {
+        entry.public_key
+        for entry in envelope.signatures
+        if entry.public_key in members and verify_bytes(entry.public_key, entry.signature, message)
+    }
+    if len(signers) < bundle.threshold:
+        raise PermissionRefused(
+            f"the release is signed by {len(signers)} of the auditors, not by {bundle.threshold}",
+            hint="trust nothing in it; is the bundle the auditors' current one?",
+        )
+    release = Release.parse(envelope.payload)
+    if release.key_epoch != bundle.epoch:
+        raise Damaged("the release is of another key epoch")
+    if asked is not None:
+        _check_answers(release, asked)
+    return release
+
+
+def _check_answers(release: Release, asked: Asked) -> None:
+    answered = (release.request_id, release.request_sha256, release.result_sha256)
+    if answered != (asked.request_id, asked.request_sha256, asked.result_sha256):
+        raise Damaged(
+            "the release answers another request", hint="tell the auditors; trust nothing in it"
+        )
+
+
+def read_label(match: Match) -> Label:
+    """Return a match's label; text that is not ours is shown as the name, as it is."""
+    try:
+        fields = json.loads(match.label)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict) or fields.get("template") != match.template_id:
+        return Label(name=match.label, photo="", case="")
+    texts = {key: value for key, value in fields.items() if isinstance(value, str)}
+    return Label(texts.get("name", ""), texts.get("photo", ""), texts.get("case", ""))

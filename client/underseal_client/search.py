@@ -1,0 +1,266 @@
+"""A search from probe to release: sign, compare on the server, have the auditors open it."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from underseal_client import wire
+from underseal_client.connection import REGISTRAR, SERVER, retrying, translated
+from underseal_client.records import Progress, Sealed, SealedKind, SignedResult
+from underseal_core.errors import Damaged, InvalidInput
+from underseal_core.statements import (
+    SearchRequest,
+    SearchResult,
+    Targets,
+    Wanted,
+    utc_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from underseal_client.connection import Connection
+    from underseal_client.records import Gallery, SearchPart
+    from underseal_core.signing import Envelope, Identity
+
+MAX_RESULT_BLOCKS: Final = 100_000
+"""Bounds what a hostile server can make us keep: 8 x 10^8 templates."""
+
+_EVERYTHING: Final = Targets()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a gallery, and why."""
+
+    purpose: str
+    case_reference: str
+    wanted: Wanted
+    targets: Targets = _EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class SealedAnswer:
+    """What came back from the server: nothing in it can be read without the auditors."""
+
+    request: SearchRequest
+    request_envelope: Envelope
+    result: SearchResult
+    result_envelope: Envelope
+    sealed: tuple[Sealed, ...]
+
+    @property
+    def bytes_received(self) -> int:
+        """Length of the ciphertexts that the server sent."""
+        received = (s for s in self.sealed if s.kind is not SealedKind.PROBE)
+        return sum(len(entry.ciphertext) for entry in received)
+
+
+def sign_request(
+    identity: Identity,
+    client: str,
+    gallery: Gallery,
+    probe: bytes,
+    question: Question,
+    validity: timedelta,
+    now: datetime | None = None,
+) -> tuple[SearchRequest, Envelope]:
+    """Return a fresh request for ``probe`` and its signed form.
+
+    Raises
+    ------
+    InvalidInput
+        Purpose, case reference or another field is not acceptable.
+    """
+    moment = now or datetime.now(UTC)
+    try:
+        request = SearchRequest(
+            request_id=secrets.token_hex(wire.ID_BYTES),
+            client=client,
+            gallery=gallery.name,
+            pin=gallery.pin,
+            probe_sha256=hashlib.sha256(probe).hexdigest(),
+            purpose=question.purpose,
+            case_reference=question.case_reference,
+            wanted=question.wanted,
+            targets=question.targets,
+            issued_at=utc_text(moment),
+            expires_at=utc_text(moment + validity),
+        )
+    except ValidationError as error:
+        raise _unacceptable(error) from error
+    return request, request.sign(identity)
+
+
+def wanted(top_k: int, threshold: float | None) -> Wanted:
+    """Return what to ask for; ``threshold`` can only raise the policy's own.
+
+    Raises
+    ------
+    InvalidInput
+        ``top_k`` outside 1..1000, or a threshold outside 0..1.
+    """
+    if threshold is not None and not 0 <= threshold < 1:
+        raise InvalidInput("a threshold is at least 0 and below 1")
+    text = "" if threshold is None else f"{threshold:.4f}"
+    try:
+        return Wanted(top_k=top_k, threshold=text)
+    except ValidationError as error:
+        raise _unacceptable(error) from error
+
+
+def _unacceptable(error: ValidationError) -> InvalidInput:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]).replace("_", " ")
+    return InvalidInput(
+        f"the {field} is not acceptable: {first['msg']}",
+        hint="purposes are short lower-case names; case references have 1 to 200 characters",
+    )
+
+
+def ask_server(
+    connection: Connection,
+    gallery: Gallery,
+    probe: bytes,
+    question: Question,
+    validity: timedelta,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    server_key: bytes | None = None,
+) -> SealedAnswer:
+    """Have the server compare; repeated with a new request id while it is busy.
+
+    Parameters
+    ----------
+    probe
+        Wire bytes of the encrypted probe.
+    server_key
+        Ed25519 key that must have signed the result; None leaves that to the registrar.
+
+    Raises
+    ------
+    UndersealError
+        What the server answered.
+    Damaged
+        Request, result and ciphertexts do not belong together.
+    PermissionRefused
+        The result is not signed by the expected key.
+    """
+
+    def call() -> SealedAnswer:
+        identity = connection.credentials.identity
+        request, envelope = sign_request(
+            identity, connection.me.name, gallery, probe, question, validity
+        )
+        with translated(SERVER):
+            parts = _start(connection, envelope, probe, question.targets)
+            sealed, result_envelope = _collect(parts, on_progress)
+        result = _open_result(result_envelope, server_key)
+        _check_result(request, result, sealed)
+        own = Sealed(SealedKind.PROBE, 0, probe)
+        return SealedAnswer(request, envelope, result, result_envelope, (own, *sealed))
+
+    return retrying(call)
+
+
+def _start(
+    connection: Connection, request: Envelope, probe: bytes, targets: Targets
+) -> Iterable[SearchPart]:
+    timeout = connection.stream_timeout_s
+    if targets:
+        verify = connection.searches.Verify(wire.verify_to_wire(request, probe), timeout=timeout)
+        return (wire.search_part_from_wire(answer.part) for answer in verify)
+    search = connection.searches.Search(wire.search_to_wire(request, probe), timeout=timeout)
+    return (wire.search_part_from_wire(answer.part) for answer in search)
+
+
+def _collect(
+    parts: Iterable[SearchPart], on_progress: Callable[[Progress], None]
+) -> tuple[list[Sealed], Envelope]:
+    sealed: list[Sealed] = []
+    result: Envelope | None = None
+    for part in parts:
+        if result is not None or len(sealed) > MAX_RESULT_BLOCKS:
+            raise Damaged("the server goes on after its result")
+        match part:
+            case Progress():
+                on_progress(part)
+            case Sealed():
+                sealed.append(part)
+            case SignedResult(envelope):
+                result = envelope
+    if result is None:
+        raise Damaged("the server ended the search without a result")
+    return sealed, result
+
+
+def _open_result(envelope: Envelope, server_key: bytes | None) -> SearchResult:
+    """Check the signature; without a known key, at least that the result is signed by someone."""
+    key = envelope.signatures[0].public_key if server_key is None else server_key
+    return SearchResult.open(envelope, key)
+
+
+def _check_result(request: SearchRequest, result: SearchResult, sealed: list[Sealed]) -> None:
+    """Check that the result answers the request and names exactly these ciphertexts."""
+
+    def hashes(kind: SealedKind) -> dict[int, str]:
+        chosen = [s for s in sealed if s.kind is kind]
+        found = {s.block: hashlib.sha256(s.ciphertext).hexdigest() for s in chosen}
+        if len(found) != len(chosen):
+            raise Damaged("the server sent a ciphertext twice")
+        return found
+
+    if result.request_sha256 != request.sha256() or result.snapshot.gallery != request.gallery:
+        raise Damaged("the server's result answers another request")
+    fits = (
+        {entry.block: entry.sha256 for entry in result.blocks} == hashes(SealedKind.RESULT)
+        and list(hashes(SealedKind.NORM).values()) == [result.norm_sha256]
+        and list(hashes(SealedKind.PROJECTION).values()) == [result.projection_sha256]
+    )
+    if not fits:
+        raise Damaged("the server's result does not name the ciphertexts that came with it")
+
+
+def submit(connection: Connection, answer: SealedAnswer) -> Envelope:
+    """Hand everything to the registrar and return its release, not yet verified.
+
+    Safe to repeat: one request id has one release, ever.
+
+    Raises
+    ------
+    PermissionRefused
+        The auditors refuse the request.
+    UndersealError
+        What else the registrar answered.
+    """
+    messages = wire.submission_to_wire(
+        answer.request_envelope, answer.result_envelope, answer.sealed
+    )
+
+    def call() -> Envelope:
+        with translated(REGISTRAR):
+            response = connection.registrar.Submit(
+                iter(messages), timeout=connection.stream_timeout_s
+            )
+        return wire.envelope_from_wire(response.release)
+
+    return retrying(call)
+
+
+def fetch_release(connection: Connection, request_id: str) -> Envelope:
+    """Return the stored release of an earlier request, not yet verified.
+
+    Raises
+    ------
+    NotFound
+        The registrar knows no such request of this client.
+    """
+    request = wire.get_release_to_wire(request_id)
+    method = connection.registrar.GetRelease
+    answer = connection.ask(method, request, peer=REGISTRAR, repeat=True)
+    return wire.envelope_from_wire(answer.release)

@@ -1,0 +1,176 @@
+"""Templates to units: ids, sealed labels, and the choice between rows and columns.
+
+A row carries up to N/d templates in one ciphertext, which the server has to expand; columns carry
+up to N templates in d ciphertexts, which it only has to add. Both ways a full block costs d
+ciphertexts, so columns pay off as soon as their fixed d ciphertexts cost less than expanding the
+rows would: ``columns_from`` templates.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import rfc8785
+
+from underseal_client import wire
+from underseal_client.records import NewTemplate, Shape
+from underseal_client.subjects import checked_name
+from underseal_core.errors import InvalidInput
+from underseal_core.labels import label_context, seal_label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from underseal_client.records import Gallery
+    from underseal_client.subjects import SubjectKey
+    from underseal_core.bundle import PublicBundle
+    from underseal_core.scheme.encryption import Encryptor
+
+TOKEN_BYTES: Final = 16
+MAX_TEXT_BYTES: Final = 256
+NORM_TOLERANCE: Final = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TemplateRecord:
+    """One template to be enrolled.
+
+    Parameters
+    ----------
+    subject
+        The person's name; goes into the sealed label and, hashed, into the subject id.
+    vector
+        ``(model_dimension,)``, float64, unit norm. Kept out of ``repr``.
+    photo
+        What the label says about the origin, for example a file name.
+    case
+        Reference that the label carries.
+    source
+        Names what the template was made from, for resuming; "" means: never the same again.
+    """
+
+    subject: str
+    vector: npt.NDArray[np.float64] = field(repr=False)
+    photo: str = ""
+    case: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A record with its ids: what stays in the client's hands."""
+
+    record: TemplateRecord = field(repr=False)
+    template_id: bytes
+    subject_id: bytes
+
+
+def check_vector(vector: npt.NDArray[np.float64], dimension: int) -> None:
+    """Refuse what no model of this dimension makes.
+
+    Raises
+    ------
+    InvalidInput
+        Another shape, or not a unit vector.
+    """
+    if vector.shape != (dimension,):
+        raise InvalidInput(f"a template has shape {vector.shape}, the gallery wants ({dimension},)")
+    if not abs(float(np.linalg.norm(vector)) - 1.0) < NORM_TOLERANCE:  # also true for NaN
+        raise InvalidInput("a template is not a unit vector")
+
+
+def label_text(record: TemplateRecord, template_id: bytes) -> bytes:
+    """Return a label: canonical JSON with ``name``, ``photo``, ``template`` and maybe ``case``.
+
+    Raises
+    ------
+    InvalidInput
+        The name is not acceptable.
+    """
+    fields = {
+        "name": checked_name(record.subject),
+        "photo": _cut(record.photo),
+        "template": template_id.hex(),
+    }
+    if record.case:
+        fields["case"] = _cut(record.case)
+    return rfc8785.dumps(fields)
+
+
+def _cut(text: str) -> str:
+    """Keep the label inside its limits; JSON can write a byte as six."""
+    return text.encode("utf-8", "replace")[:MAX_TEXT_BYTES].decode("utf-8", "ignore")
+
+
+def label(record: TemplateRecord, gallery: str, key: SubjectKey) -> Labelled:
+    """Give a record its random template id and its subject id."""
+    template_id = secrets.token_bytes(wire.ID_BYTES)
+    return Labelled(record, template_id, key.subject_id(gallery, record.subject))
+
+
+def chunks(
+    total: int, degree: int, dimension: int, columns_from: int
+) -> Iterator[tuple[Shape, int]]:
+    """Yield shape and size of the units that ``total`` templates are sent in.
+
+    Parameters
+    ----------
+    total
+        Number of templates.
+    degree, dimension
+        N and the padded d of the bundle.
+    columns_from
+        Smallest unit that goes as columns.
+    """
+    while total > 0:
+        shape = Shape.COLUMNS if total >= columns_from else Shape.ROW
+        size = min(total, degree if shape is Shape.COLUMNS else degree // dimension)
+        yield shape, size
+        total -= size
+
+
+class UnitMaker:
+    """Encrypts units for one gallery under one bundle."""
+
+    def __init__(self, bundle: PublicBundle, encryptor: Encryptor, gallery: Gallery) -> None:
+        self._bundle = bundle
+        self._encryptor = encryptor
+        self._gallery = gallery
+
+    def make(self, shape: Shape, templates: Sequence[Labelled]) -> tuple[bytes, Iterator[bytes]]:
+        """Return a unit's token and its messages, encrypted as they are taken.
+
+        Raises
+        ------
+        InvalidInput
+            A vector is not a unit vector of the right dimension.
+        """
+        token = secrets.token_bytes(TOKEN_BYTES)
+        vectors = np.stack([entry.record.vector for entry in templates])
+        parts = wire.unit_to_wire(
+            self._gallery.name,
+            self._gallery.pin,
+            token,
+            shape,
+            [self._seal(entry) for entry in templates],
+            self._ciphertexts(shape, vectors),
+        )
+        return token, parts
+
+    def _seal(self, entry: Labelled) -> NewTemplate:
+        text = label_text(entry.record, entry.template_id)
+        context = label_context(self._gallery.name, entry.template_id)
+        sealed = seal_label(self._bundle.label_key, text, context)
+        return NewTemplate(entry.template_id, entry.subject_id, sealed)
+
+    def _ciphertexts(self, shape: Shape, vectors: npt.NDArray[np.float64]) -> Iterator[bytes]:
+        if shape is Shape.ROW:
+            yield self._encryptor.encrypt_row(vectors).to_bytes()
+            return
+        for column in self._encryptor.encrypt_columns(vectors):
+            yield column.to_bytes()

@@ -1,0 +1,300 @@
+"""Between protobuf messages and the client's own values.
+
+``*_to_wire`` builds messages; ``*_from_wire`` checks lengths and ranges of what a peer sent and
+raises :class:`~underseal_core.errors.Damaged` for anything that no honest peer sends.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from underseal_client.records import (
+    Gallery,
+    NewTemplate,
+    Progress,
+    Receipt,
+    Sealed,
+    SealedKind,
+    SearchPart,
+    Shape,
+    SignedResult,
+    StoredTemplate,
+)
+from underseal_core.errors import Damaged
+from underseal_core.signing import Envelope, Signature
+from underseal_core.statements import MAX_BYTES, Pin
+from underseal_proto.v1 import common_pb2, gallery_pb2, registrar_pb2, search_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+ID_BYTES: Final = 16
+LABELS_PER_MESSAGE: Final = 1000
+"""Sealed labels have about 1.3 KB; messages stay under 4 MiB."""
+MAX_SIGNATURES: Final = 64
+
+_SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
+_SHAPES: Final = {
+    Shape.ROW: gallery_pb2.UnitBegin.Shape.SHAPE_ROW,
+    Shape.COLUMNS: gallery_pb2.UnitBegin.Shape.SHAPE_COLUMNS,
+}
+_KINDS: Final = {
+    SealedKind.RESULT: search_pb2.SealedCiphertext.Kind.KIND_RESULT,
+    SealedKind.NORM: search_pb2.SealedCiphertext.Kind.KIND_NORM,
+    SealedKind.PROJECTION: search_pb2.SealedCiphertext.Kind.KIND_PROJECTION,
+    SealedKind.PROBE: search_pb2.SealedCiphertext.Kind.KIND_PROBE,
+}
+_KINDS_FROM_WIRE: Final = {number: kind for kind, number in _KINDS.items()}
+
+
+def envelope_to_wire(envelope: Envelope) -> common_pb2.Envelope:
+    """Return the message of a signed statement."""
+    return common_pb2.Envelope(
+        payload_type=envelope.payload_type,
+        payload=envelope.payload,
+        signatures=[
+            common_pb2.Signature(public_key=entry.public_key, signature=entry.signature)
+            for entry in envelope.signatures
+        ],
+    )
+
+
+def envelope_from_wire(message: common_pb2.Envelope) -> Envelope:
+    """Return the envelope, its signatures not yet verified.
+
+    Raises
+    ------
+    Damaged
+        Too long, no signature, or keys and signatures of other lengths.
+    """
+    _check(len(message.payload) <= MAX_BYTES, "a statement is too long")
+    _check(0 < len(message.signatures) <= MAX_SIGNATURES, "a statement has no signature")
+    for entry in message.signatures:
+        lengths = (len(entry.public_key), len(entry.signature))
+        _check(lengths == (32, 64), "a signature has a wrong length")
+    signatures = tuple(Signature(s.public_key, s.signature) for s in message.signatures)
+    return Envelope(message.payload_type, message.payload, signatures)
+
+
+def pin_to_wire(pin: Pin) -> common_pb2.Pin:
+    """Return the message of a pin."""
+    return common_pb2.Pin(
+        model_id=pin.model_id,
+        model_dimension=pin.model_dimension,
+        profile=pin.profile,
+        key_epoch=pin.key_epoch,
+    )
+
+
+def gallery_from_wire(message: gallery_pb2.Gallery) -> Gallery:
+    """Return a gallery's description.
+
+    Raises
+    ------
+    Damaged
+        The pin or the snapshot root is not of the right form.
+    """
+    pin = message.pin
+    try:
+        checked = Pin(
+            model_id=pin.model_id,
+            model_dimension=pin.model_dimension,
+            profile=pin.profile,
+            key_epoch=pin.key_epoch,
+        )
+    except ValidationError as error:
+        raise Damaged("the server describes a gallery without a valid pin") from error
+    _check(_SHA256.match(message.snapshot_root) is not None, "a snapshot root is malformed")
+    return Gallery(
+        name=message.name,
+        pin=checked,
+        writers=tuple(message.writers),
+        max_templates_per_subject=message.max_templates_per_subject,
+        templates=message.templates,
+        blocks=message.blocks,
+        version=message.version,
+        snapshot_root=message.snapshot_root,
+        created_at=message.created_at,
+        bytes_stored=message.bytes_stored,
+    )
+
+
+def create_gallery_to_wire(
+    name: str, pin: Pin, writers: Sequence[str], max_templates_per_subject: int
+) -> gallery_pb2.CreateGalleryRequest:
+    """Return the request that makes a gallery."""
+    return gallery_pb2.CreateGalleryRequest(
+        name=name,
+        pin=pin_to_wire(pin),
+        writers=writers,
+        max_templates_per_subject=max_templates_per_subject,
+    )
+
+
+def get_gallery_to_wire(name: str) -> gallery_pb2.GetGalleryRequest:
+    """Return the request for one gallery's description."""
+    return gallery_pb2.GetGalleryRequest(name=name)
+
+
+def list_galleries_to_wire(page_token: str) -> gallery_pb2.ListGalleriesRequest:
+    """Return the request for the next page of galleries."""
+    return gallery_pb2.ListGalleriesRequest(page_token=page_token)
+
+
+def delete_gallery_to_wire(name: str) -> gallery_pb2.DeleteGalleryRequest:
+    """Return the request that deletes a gallery."""
+    return gallery_pb2.DeleteGalleryRequest(name=name)
+
+
+def list_templates_to_wire(
+    gallery: str, subject_id: bytes, page_token: str
+) -> gallery_pb2.ListTemplatesRequest:
+    """Return the request for the next page of templates; empty ``subject_id`` for all."""
+    return gallery_pb2.ListTemplatesRequest(
+        gallery=gallery, subject_id=subject_id, page_token=page_token
+    )
+
+
+def template_from_wire(message: gallery_pb2.Template) -> StoredTemplate:
+    """Return a listed template.
+
+    Raises
+    ------
+    Damaged
+        An id does not have 16 bytes.
+    """
+    lengths = {len(message.template_id), len(message.subject_id)}
+    _check(lengths == {ID_BYTES}, "an id has a wrong length")
+    return StoredTemplate(
+        message.template_id,
+        message.subject_id,
+        message.block,
+        message.slot,
+        message.enrolled_by,
+        message.enrolled_at,
+    )
+
+
+def remove_to_wire(
+    gallery: str, template_ids: Sequence[bytes], subject_id: bytes
+) -> gallery_pb2.RemoveTemplatesRequest:
+    """Return the request that removes templates by id or all of one subject."""
+    return gallery_pb2.RemoveTemplatesRequest(
+        gallery=gallery, template_ids=template_ids, subject_id=subject_id
+    )
+
+
+def unit_to_wire(
+    gallery: str,
+    pin: Pin,
+    token: bytes,
+    shape: Shape,
+    templates: Sequence[NewTemplate],
+    ciphertexts: Iterable[bytes],
+) -> Iterator[bytes]:
+    """Yield a unit as serialised EnrolRequest messages, ciphertexts as they are made."""
+    header = gallery_pb2.EnrolHeader(gallery=gallery, pin=pin_to_wire(pin))
+    yield gallery_pb2.EnrolRequest(header=header).SerializeToString()
+    begin = gallery_pb2.UnitBegin(token=token, shape=_SHAPES[shape], templates=len(templates))
+    yield gallery_pb2.EnrolRequest(begin=begin).SerializeToString()
+    for start in range(0, len(templates), LABELS_PER_MESSAGE):
+        batch = gallery_pb2.TemplateBatch(
+            templates=[
+                gallery_pb2.NewTemplate(
+                    template_id=entry.template_id,
+                    subject_id=entry.subject_id,
+                    sealed_label=entry.sealed_label,
+                )
+                for entry in templates[start : start + LABELS_PER_MESSAGE]
+            ]
+        )
+        yield gallery_pb2.EnrolRequest(templates=batch).SerializeToString()
+    for ciphertext in ciphertexts:
+        yield gallery_pb2.EnrolRequest(ciphertext=ciphertext).SerializeToString()
+
+
+def enrol_part(data: bytes) -> gallery_pb2.EnrolRequest:
+    """Return a message that :func:`unit_to_wire` made and this machine kept."""
+    return gallery_pb2.EnrolRequest.FromString(data)
+
+
+def receipt_from_wire(message: gallery_pb2.EnrolResponse) -> Receipt:
+    """Return the receipt of one unit."""
+    return Receipt(
+        message.token,
+        message.templates,
+        message.gallery_version,
+        message.block,
+        message.first_slot,
+        message.slot_step,
+        message.repeated_token,
+    )
+
+
+def search_to_wire(request: Envelope, probe: bytes) -> search_pb2.SearchRequest:
+    """Return the 1:N request."""
+    return search_pb2.SearchRequest(request=envelope_to_wire(request), probe=probe)
+
+
+def verify_to_wire(request: Envelope, probe: bytes) -> search_pb2.VerifyRequest:
+    """Return the 1:1 request."""
+    return search_pb2.VerifyRequest(request=envelope_to_wire(request), probe=probe)
+
+
+def search_part_from_wire(part: search_pb2.SearchPart) -> SearchPart:
+    """Return one message of a running search.
+
+    Raises
+    ------
+    Damaged
+        No part, or an unknown kind of ciphertext.
+    """
+    match part.WhichOneof("part"):
+        case "progress":
+            progress = part.progress
+            return Progress(progress.queued, progress.blocks_done, progress.blocks_total)
+        case "sealed":
+            kind = _KINDS_FROM_WIRE.get(part.sealed.kind)
+            if kind is None or kind is SealedKind.PROBE:
+                raise Damaged("the server sent a ciphertext of an unknown kind")
+            return Sealed(kind, part.sealed.block, part.sealed.ciphertext)
+        case "result":
+            return SignedResult(envelope_from_wire(part.result))
+        case _:
+            raise Damaged("the server sent an empty message")
+
+
+def submission_to_wire(
+    request: Envelope, result: Envelope, sealed: Sequence[Sealed]
+) -> list[registrar_pb2.SubmitRequest]:
+    """Return the messages of a submission: header, then every ciphertext."""
+    header = registrar_pb2.SubmitHeader(
+        request=envelope_to_wire(request), result=envelope_to_wire(result)
+    )
+    parts = [
+        registrar_pb2.SubmitRequest(
+            sealed=search_pb2.SealedCiphertext(
+                kind=_KINDS[entry.kind], block=entry.block, ciphertext=entry.ciphertext
+            )
+        )
+        for entry in sealed
+    ]
+    return [registrar_pb2.SubmitRequest(header=header), *parts]
+
+
+def get_release_to_wire(request_id: str) -> registrar_pb2.GetReleaseRequest:
+    """Return the request for a stored release."""
+    return registrar_pb2.GetReleaseRequest(request_id=request_id)
+
+
+def get_policy_to_wire() -> registrar_pb2.GetPolicyRequest:
+    """Return the request for the policy in force."""
+    return registrar_pb2.GetPolicyRequest()
+
+
+def _check(condition: object, public: str) -> None:
+    if not condition:
+        raise Damaged(public)

@@ -1,0 +1,98 @@
+"""Units: what goes to the server when templates are enrolled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from underseal_client.records import NewTemplate, Shape
+from underseal_client.units import TemplateRecord, chunks, label_text
+from underseal_client.wire import LABELS_PER_MESSAGE, enrol_part, unit_to_wire
+from underseal_core.errors import InvalidInput
+from underseal_core.labels import MAX_LABEL_BYTES
+from underseal_core.rpc.tls import MESSAGE_LIMIT
+from underseal_core.statements import Pin
+
+PIN = Pin(model_id="m", model_dimension=128, profile="swift", key_epoch="0" * 64)
+VECTOR = np.eye(128)[0]
+
+
+@given(
+    total=st.integers(0, 100_000),
+    dimension=st.sampled_from([2, 128, 512, 1024]),
+    columns_from=st.integers(1, 20_000),
+)
+def test_chunks_cover_everything_and_fit(total: int, dimension: int, columns_from: int) -> None:
+    degree = 8192
+    units = list(chunks(total, degree, dimension, columns_from))
+    assert sum(size for _, size in units) == total
+    left = total
+    for shape, size in units:
+        assert 1 <= size <= (degree if shape is Shape.COLUMNS else degree // dimension)
+        assert (shape is Shape.COLUMNS) == (left >= columns_from)
+        left -= size
+
+
+def test_few_go_in_rows_and_many_in_columns() -> None:
+    assert list(chunks(1, 8192, 128, 1024)) == [(Shape.ROW, 1)]
+    assert list(chunks(130, 8192, 128, 1024)) == [(Shape.ROW, 64)] * 2 + [(Shape.ROW, 2)]
+    assert list(chunks(20_000, 8192, 128, 1024)) == [
+        (Shape.COLUMNS, 8192),
+        (Shape.COLUMNS, 8192),
+        (Shape.COLUMNS, 3616),
+    ]
+
+
+def test_label_is_canonical_and_names_its_template() -> None:
+    record = TemplateRecord(" Ada ", VECTOR, photo="ada.jpg", case="2026-17")
+    text = label_text(record, b"\x01" * 16)
+    assert text == (
+        b'{"case":"2026-17","name":"Ada","photo":"ada.jpg","template":"' + b"01" * 16 + b'"}'
+    )
+    assert "case" not in json.loads(label_text(TemplateRecord("Ada", VECTOR), b"\x01" * 16))
+
+
+@pytest.mark.parametrize("filler", ["x", "\x01", "\u00e9", "\U0001f600"])
+def test_longest_label_fits(filler: str) -> None:
+    record = TemplateRecord("n" * 200, VECTOR, photo=filler * 10_000, case=filler * 10_000)
+    assert len(label_text(record, bytes(16))) <= MAX_LABEL_BYTES
+
+
+def test_label_without_a_name_is_refused() -> None:
+    with pytest.raises(InvalidInput):
+        label_text(TemplateRecord("", VECTOR), bytes(16))
+
+
+def test_template_never_shows_in_repr() -> None:
+    assert "1." not in repr(TemplateRecord("Ada", VECTOR))
+
+
+def test_unit_is_header_begin_labels_ciphertexts() -> None:
+    made: list[int] = []
+
+    def ciphertexts() -> Iterator[bytes]:
+        for index in range(3):
+            made.append(index)
+            yield bytes([index]) * 10
+
+    count = 2 * LABELS_PER_MESSAGE + 1
+    templates = [NewTemplate(bytes(16), bytes(16), b"label") for _ in range(count)]
+    stream = unit_to_wire("people", PIN, b"t" * 16, Shape.COLUMNS, templates, ciphertexts())
+    parts = [enrol_part(next(stream)) for _ in range(5)]
+    assert made == []  # encrypted as they are taken
+    parts += [enrol_part(part) for part in stream]
+    kinds = [part.WhichOneof("part") for part in parts]
+    assert kinds == ["header", "begin", *["templates"] * 3, *["ciphertext"] * 3]
+    assert (parts[1].begin.templates, parts[1].begin.token) == (count, b"t" * 16)
+    assert [part.ciphertext for part in parts[5:]] == [b"\0" * 10, b"\1" * 10, b"\2" * 10]
+
+
+def test_label_batches_stay_below_the_message_limit() -> None:
+    longest = NewTemplate(bytes(16), bytes(16), bytes(2500))
+    stream = unit_to_wire("g", PIN, bytes(16), Shape.ROW, [longest] * LABELS_PER_MESSAGE, [])
+    assert max(len(part) for part in stream) < MESSAGE_LIMIT

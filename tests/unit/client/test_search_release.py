@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from underseal_client.release import open_release, read_label
+from underseal_client.resume import Asked
+from underseal_core.bundle import PublicBundle
+from underseal_core.errors import Damaged, PermissionRefused
+from underseal_core.labels import OpeningKey
+from underseal_core.scheme.evaluation import EvaluationKeys
+from underseal_core.scheme.profiles import SWIFT
+from underseal_core.signing import Envelope, Identity, pre_authentication_encoding
+from underseal_core.signing import Signature as Signed
+from underseal_core.statements import Match, Release
+
+MEMBERS = [Identity.generate() for _ in range(3)]
+STRANGER = Identity.generate()
+
+
+def make_bundle(threshold: int) -> PublicBundle:
+    """A bundle whose members' keys are what counts; its polynomials are zero."""
+    primes = SWIFT.fresh_level + 1
+    key = np.zeros((SWIFT.fresh_level, 2, primes, SWIFT.degree), dtype=np.uint32)
+    return PublicBundle(
+        profile=SWIFT,
+        dimension=2,
+        threshold=threshold,
+        members=tuple(member.public_key for member in MEMBERS),
+        label_key=OpeningKey.generate().public,
+        transcript=bytes(32),
+        public_key=np.zeros((2, primes, SWIFT.degree), dtype=np.uint32),
+        keys=EvaluationKeys(key, {SWIFT.degree + 1: key}),
+    )
+
+
+BUNDLE = make_bundle(threshold=2)
+MATCH = Match(
+    template_id="0a" * 16,
+    subject_id="0b" * 16,
+    rank=1,
+    score="0.71",
+    label=json.dumps({"name": "Ada", "photo": "ada.jpg", "template": "0a" * 16}),
+)
+RELEASE = Release(
+    request_id="01" * 16,
+    request_sha256="02" * 32,
+    result_sha256="03" * 32,
+    policy_sha256="04" * 32,
+    key_epoch=BUNDLE.epoch,
+    client="agency",
+    purpose="reunification",
+    case_reference="2026-17",
+    matches=(MATCH,),
+    compared=3,
+    threshold="0.45",
+    noise_std="0.001",
+    values_charged=1,
+    epoch_total=1,
+    released_at="2026-05-01T12:00:02Z",
+)
+ASKED = Asked("01" * 16, "02" * 32, "03" * 32, BUNDLE.epoch)
+
+
+def signed(release: Release, *signers: Identity) -> Envelope:
+    payload = release.payload()
+    message = pre_authentication_encoding(Release.payload_type, payload)
+    signatures = tuple(Signed(s.public_key, s.sign_bytes(message)) for s in signers)
+    return Envelope(Release.payload_type, payload, signatures)
+
+
+def test_release_signed_by_enough_auditors_is_opened() -> None:
+    envelope = signed(RELEASE, MEMBERS[0], MEMBERS[2])
+    assert open_release(envelope, BUNDLE, ASKED) == RELEASE
+    assert open_release(envelope, BUNDLE, None) == RELEASE
+
+
+@pytest.mark.parametrize(
+    "signers",
+    [[MEMBERS[0]], [MEMBERS[0], MEMBERS[0]], [MEMBERS[0], STRANGER], [STRANGER, STRANGER]],
+    ids=["one", "one twice", "one and a stranger", "strangers"],
+)
+def test_release_signed_by_too_few_is_refused(signers: list[Identity]) -> None:
+    with pytest.raises(PermissionRefused, match="of the auditors, not by 2"):
+        open_release(signed(RELEASE, *signers), BUNDLE, ASKED)
+
+
+def test_changed_release_is_refused() -> None:
+    envelope = signed(RELEASE, *MEMBERS)
+    forged = replace(envelope, payload=envelope.payload.replace(b"0.71", b"0.99"))
+    with pytest.raises(PermissionRefused):
+        open_release(forged, BUNDLE, ASKED)
+
+
+def test_another_statement_is_no_release() -> None:
+    envelope = MEMBERS[0].sign("application/vnd.underseal.search-result.v1+json", b"{}")
+    with pytest.raises(Damaged, match="something else"):
+        open_release(envelope, BUNDLE, ASKED)
+
+
+@pytest.mark.parametrize("field", ["request_id", "request_sha256", "result_sha256"])
+def test_release_of_another_request_is_refused(field: str) -> None:
+    value = getattr(RELEASE, field).replace("0", "f")
+    other = RELEASE.model_copy(update={field: value})
+    with pytest.raises(Damaged, match="another request"):
+        open_release(signed(other, *MEMBERS), BUNDLE, ASKED)
+
+
+def test_release_of_another_epoch_is_refused() -> None:
+    other = RELEASE.model_copy(update={"key_epoch": "0" * 64})
+    with pytest.raises(Damaged, match="epoch"):
+        open_release(signed(other, *MEMBERS), BUNDLE, None)
+
+
+def test_label_is_read() -> None:
+    label = read_label(MATCH)
+    assert (label.name, label.photo, label.case) == ("Ada", "ada.jpg", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "Ada", "[]", "[" * 100_000, "1", json.dumps({"name": "Ada", "template": "ff" * 16})],
+)
+def test_label_that_is_not_ours_is_shown_as_it_is(text: str) -> None:
+    assert read_label(MATCH.model_copy(update={"label": text})).name == text
