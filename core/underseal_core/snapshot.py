@@ -14,12 +14,19 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from underseal_core.errors import Damaged
+
 
 @dataclass(frozen=True, slots=True)
 class LiveEntry:
     """One live template.
 
     ``template_id`` and ``subject_id`` have 16 bytes, ``label_sha256`` and ``unit_sha256`` 32.
+
+    Raises
+    ------
+    Damaged
+        Other lengths: bytes could move from one field to the next and leave the root as it is.
     """
 
     block: int
@@ -28,6 +35,12 @@ class LiveEntry:
     subject_id: bytes
     label_sha256: bytes
     unit_sha256: bytes
+
+    def __post_init__(self) -> None:
+        """Check the lengths."""
+        ids = len(self.template_id), len(self.subject_id)
+        if ids != (16, 16) or (len(self.label_sha256), len(self.unit_sha256)) != (32, 32):
+            raise Damaged("a catalogue entry holds an id or a hash of the wrong length")
 
 
 def _integer(value: int) -> bytes:

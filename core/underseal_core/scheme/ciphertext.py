@@ -129,7 +129,8 @@ def parse_ciphertext(data: bytes | memoryview, profile: Profile, kind: Kind) -> 
     expected = wire_size(profile, kind)
     if len(data) != expected:
         raise MalformedCiphertext(f"ciphertext has {len(data)} bytes, wanted exactly {expected}")
-    flat = np.frombuffer(data, dtype="<u4", offset=HEADER_BYTES)
+    own = bytes(data)  # a caller's buffer could change after the check below
+    flat = np.frombuffer(own, dtype="<u4", offset=HEADER_BYTES)
     residues = flat.reshape(COMPONENTS, level, profile.degree)
     primes = np.array(profile.data_primes[:level], dtype=np.uint32)
     if not bool((residues < primes[None, :, None]).all()):

@@ -48,9 +48,12 @@ def check_templates(templates: npt.ArrayLike, dimension: int) -> Real:
         Wrong shape, a value that is not finite, or a norm outside ``1 +- NORM_TOLERANCE``.
     """
     try:
-        values = np.asarray(templates, dtype=np.float64)
+        given = np.asarray(templates)
     except (TypeError, ValueError):
         raise InvalidInput("a template is not an array of numbers") from None
+    if given.dtype.kind not in "fiu":
+        raise InvalidInput("a template is not an array of numbers")
+    values = given.astype(np.float64)
     if values.ndim != 2 or values.shape[0] == 0:
         raise InvalidInput("templates must form an array of one row per template")
     if not 0 < values.shape[1] <= dimension:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +31,8 @@ from tests.auditor_world import (
 )
 from underseal_auditor.guardian import Guardian
 from underseal_auditor.policy.document import parse_policy
+from underseal_auditor.policy.rules import Terms
+from underseal_auditor.release import Hit, OpenedBlock, hits
 from underseal_core.errors import (
     Conflict,
     PermissionRefused,
@@ -154,6 +156,19 @@ def test_scores_are_overwritten(office: Desk, guardian: Watching) -> None:
     office.submit(world().ask(world().people[3]))
     assert len(guardian.opened) == 4
     assert not any(array.any() for array in guardian.opened)
+
+
+def test_copies_of_scores_are_overwritten(office: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[OpenedBlock] = []
+
+    def watched(opened: Sequence[OpenedBlock], terms: Terms) -> list[Hit]:
+        seen.extend(opened)
+        return hits(opened, terms)
+
+    monkeypatch.setattr("underseal_auditor.opening.hits", watched)
+    assert office.submit(world().ask(world().people[3])).matches
+    assert len(seen) == 2
+    assert not any(one.live.any() for one in seen)
 
 
 def test_logs_hold_no_score_and_no_label(office: Desk, capsys: pytest.CaptureFixture[str]) -> None:

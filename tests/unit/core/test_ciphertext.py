@@ -79,3 +79,11 @@ def test_residue_at_or_above_its_prime_is_refused(component: int, level: int, ex
     ciphertext.residues[component, level, -1] = SWIFT.data_primes[level] + excess
     with pytest.raises(MalformedCiphertext, match="not below its prime"):
         parse_ciphertext(ciphertext.to_bytes(), SWIFT, Kind.PROBE_ROW)
+
+
+def test_parsed_ciphertext_does_not_follow_the_callers_buffer() -> None:
+    original = random_ciphertext(SWIFT, Kind.RESULT)
+    buffer = bytearray(original.to_bytes())
+    parsed = parse_ciphertext(memoryview(buffer), SWIFT, Kind.RESULT)
+    buffer[8:] = b"\xff" * (len(buffer) - 8)
+    assert np.array_equal(parsed.residues, original.residues)

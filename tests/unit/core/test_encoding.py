@@ -119,6 +119,8 @@ def test_norm_within_tolerance_is_taken(norm: float) -> None:
         (np.full((1, 16), np.nan), "not finite"),
         (np.full((1, 16), np.inf), "not finite"),
         ([["a"] * 16], "not an array of numbers"),
+        (np.eye(1, 16) + 0.01j, "not an array of numbers"),
+        (np.eye(1, 16).astype(object), "not an array of numbers"),
         ([[1.0], [0.5, 0.5]], "not an array of numbers"),
     ],
 )

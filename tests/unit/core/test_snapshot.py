@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from underseal_core.errors import Damaged
 from underseal_core.snapshot import LiveEntry, snapshot_root
 
 ENTRY = LiveEntry(
@@ -44,3 +45,13 @@ def test_name_version_and_membership_count() -> None:
     assert root != snapshot_root("g", 4, [ENTRY])
     assert root != snapshot_root("g", 3, [])
     assert root != snapshot_root("g", 3, [ENTRY, OTHER])
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_bytes_cannot_move_between_fields(change: int) -> None:
+    with pytest.raises(Damaged, match="wrong length"):
+        replace(ENTRY, template_id=b"x" * (16 + change), subject_id=b"x" * (16 - change))
+    with pytest.raises(Damaged, match="wrong length"):
+        replace(ENTRY, label_sha256=b"x" * (32 + change), unit_sha256=b"x" * (32 - change))
+    with pytest.raises(Damaged, match="wrong length"):
+        replace(ENTRY, subject_id=b"x" * (16 + change), label_sha256=b"x" * (32 - change))
