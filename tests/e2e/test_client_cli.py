@@ -20,10 +20,10 @@ from PIL import Image
 
 from tests.face_fixtures import FACES
 from underseal_client.cli import main
-from underseal_client.cli.output import ExitCode
 from underseal_client.demo.deployment import Deployment
 from underseal_client.demo.process import find_program
 from underseal_client.faces import ModelPack
+from underseal_core.outcome import ExitCode
 
 
 @dataclass(frozen=True)

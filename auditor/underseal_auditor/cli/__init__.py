@@ -6,9 +6,9 @@ import typer
 
 from underseal_auditor.cli.ceremony import ceremony
 from underseal_auditor.cli.mirror import app as mirror_app
-from underseal_auditor.cli.outcome import run
 from underseal_auditor.cli.policy import app as policy_app
 from underseal_auditor.cli.registrar import app as registrar_app
+from underseal_core.outcome import run
 
 app = typer.Typer(
     name="underseal-auditor",

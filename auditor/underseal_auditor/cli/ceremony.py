@@ -8,7 +8,6 @@ from typing import Annotated, Final
 
 import typer
 
-from underseal_auditor.cli.outcome import show
 from underseal_auditor.cli.passphrase import read_passphrase
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.ceremony import SoleCeremony, run_sole
@@ -16,6 +15,7 @@ from underseal_auditor.keys.fingerprint import fingerprint
 from underseal_auditor.keys.messages import Round
 from underseal_core.credentials import Credentials
 from underseal_core.errors import Conflict, StorageFull
+from underseal_core.outcome import show
 from underseal_core.scheme.profiles import GUARDED, padded_dimension, profile_named
 
 BUNDLE_NAME: Final = "bundle.usb"

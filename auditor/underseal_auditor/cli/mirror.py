@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from underseal_auditor.api.serving import DATABASE_NAME
-from underseal_auditor.cli.outcome import show
 from underseal_auditor.mirror import Mirror
 from underseal_auditor.store.database import Database
 from underseal_core.errors import NotFound
+from underseal_core.outcome import show
 
 app = typer.Typer(help="Mirrored catalogues.", no_args_is_help=True)
 

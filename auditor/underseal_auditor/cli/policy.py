@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from underseal_auditor.cli.outcome import exit_code, show
 from underseal_auditor.policy.document import load_policy, parse_policy
 from underseal_auditor.policy.rules import Case, Decision, KeyFacts, decide, rules_asked
 from underseal_auditor.policy.starter import Starter, starter_policy
 from underseal_core.bundle import load_bundle
 from underseal_core.errors import InvalidInput, Mismatch
+from underseal_core.outcome import exit_code, show
 from underseal_core.rpc.tls import peer_of_certificate
 from underseal_core.scheme.profiles import padded_dimension
 from underseal_core.statements import SearchRequest, utc_moment

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import typer
 
 from underseal_auditor.api.serving import RegistrarProcess
-from underseal_auditor.cli.outcome import show
 from underseal_auditor.cli.passphrase import read_passphrase
 from underseal_auditor.settings import load_settings
+from underseal_core.outcome import show
 from underseal_core.rpc import logging
 
 app = typer.Typer(help="The auditors' front door.", no_args_is_help=True)

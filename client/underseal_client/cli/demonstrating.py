@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.status import Status
 
-from underseal_client.cli.output import ExitCode, Json, err, print_json, print_table, say
+from underseal_client.cli.output import Json, err, print_json, print_table, say
 from underseal_client.demo.faces import photo_folder
 from underseal_client.demo.run import run_demo
 from underseal_core.errors import InvalidInput
+from underseal_core.outcome import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

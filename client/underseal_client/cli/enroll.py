@@ -10,9 +10,10 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from underseal_client.cli.galleries import InGallery
-from underseal_client.cli.output import ExitCode, Json, err, print_json, print_table, say
+from underseal_client.cli.output import Json, err, print_json, print_table, say
 from underseal_client.cli.quality import LargestFace, MinFacePixels, bars
 from underseal_client.cli.session import client_of
+from underseal_core.outcome import ExitCode
 
 if TYPE_CHECKING:
     from types import TracebackType

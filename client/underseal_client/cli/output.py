@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from dataclasses import asdict, is_dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,17 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from underseal_core.errors import (
-    Busy,
-    Conflict,
-    Damaged,
-    InvalidInput,
-    Mismatch,
-    NotFound,
-    PermissionRefused,
-    StorageFull,
-    UndersealError,
-)
+from underseal_core.errors import UndersealError
+from underseal_core.outcome import ExitCode, exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,38 +26,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 out = Console()
 err = Console(stderr=True)
-
-
-class ExitCode(IntEnum):
-    """Exit codes by class of error: what the caller does next."""
-
-    OK = 0
-    UNEXPECTED = 1
-    USAGE = 2
-    INVALID_INPUT = 3
-    NOT_FITTING = 4
-    REFUSED = 5
-    BUSY = 6
-    DAMAGED = 7
-    PARTIAL = 8
-
-
-_CODES: Final = {
-    InvalidInput: ExitCode.INVALID_INPUT,
-    NotFound: ExitCode.NOT_FITTING,
-    Conflict: ExitCode.INVALID_INPUT,
-    Mismatch: ExitCode.NOT_FITTING,
-    PermissionRefused: ExitCode.REFUSED,
-    Busy: ExitCode.BUSY,
-    StorageFull: ExitCode.DAMAGED,
-    Damaged: ExitCode.DAMAGED,
-}
-
-
-def exit_code(error: BaseException) -> ExitCode:
-    """Return the exit code of an error's class."""
-    found = (_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
-    return next(found, ExitCode.UNEXPECTED)
 
 
 def show_error(error: Exception) -> ExitCode:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from underseal_core.outcome import run
 from underseal_server.cli import bundle, check, init, serve
-from underseal_server.cli.outcome import run
 
 app = typer.Typer(
     help="Keeps encrypted galleries and compares what it cannot read.",

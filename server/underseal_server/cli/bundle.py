@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from underseal_core.errors import InvalidInput
-from underseal_server.cli.outcome import show
+from underseal_core.outcome import show
 from underseal_server.engine.keys import EpochInfo, KeyEpochs
 from underseal_server.store.disk import disk_errors, make_folder
 from underseal_server.store.store import BUNDLES

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
+from underseal_core.outcome import ExitCode, show
 from underseal_server.check import Checker
-from underseal_server.cli.outcome import DAMAGED, show
 
 
 def check(
@@ -36,4 +36,4 @@ def check(
     summary = counts + (f"{len(report.problems)} problems" if report.problems else "all sound")
     show(asdict(report), "\n".join([*report.problems, summary]), as_json=as_json)
     if report.problems:
-        raise typer.Exit(DAMAGED)
+        raise typer.Exit(ExitCode.DAMAGED)

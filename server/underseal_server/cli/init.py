@@ -10,7 +10,7 @@ import typer
 
 from underseal_core.credentials import Peer, Role
 from underseal_core.errors import Conflict, InvalidInput
-from underseal_server.cli.outcome import show
+from underseal_core.outcome import show
 from underseal_server.pki import LOOPBACK, Authority, issue
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")

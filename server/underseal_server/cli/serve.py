@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from underseal_core.outcome import show
 from underseal_core.rpc import logging
 from underseal_server.api.serving import serve as run_server
-from underseal_server.cli.outcome import show
 from underseal_server.settings import load_settings
 
 

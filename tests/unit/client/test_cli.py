@@ -11,10 +11,11 @@ import pytest
 
 from underseal_client.cli import main
 from underseal_client.cli.app import app
-from underseal_client.cli.output import ExitCode, exit_code, print_table, show_error
+from underseal_client.cli.output import print_table, show_error
 from underseal_client.faces import NoFace
 from underseal_core import errors
 from underseal_core.errors import UndersealError
+from underseal_core.outcome import ExitCode, exit_code
 
 
 class Ran:
