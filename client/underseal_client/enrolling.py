@@ -111,7 +111,9 @@ def enroll_photos(
     with _run(context, gallery, listener) as run:
         sources = run.unseen(sources, again=again)
         listener.started(len(sources))
-        run.send(_records(context, sources, case, run.report, listener), len(sources))
+        # in rows: embedding takes far longer than expanding them, and an interruption loses little
+        records = _records(context, sources, case, run.report, listener)
+        run.send(records, len(sources), columns_from=None)
     return run.report
 
 
@@ -131,7 +133,7 @@ def enroll_records(
         fresh = [record for record in records if not record.source or record.source not in known]
         run.report.skipped = len(records) - len(fresh)
         listener.started(len(fresh))
-        run.send(iter(fresh), len(fresh))
+        run.send(iter(fresh), len(fresh), columns_from=context.settings.columns_from)
     return run.report
 
 
@@ -213,16 +215,21 @@ class _EnrolRun:
             known.add(key)
         return fresh
 
-    def send(self, records: Iterator[TemplateRecord], total: int) -> None:
-        """Group ``records``, at most ``total`` of them, into units and send these."""
+    def send(
+        self, records: Iterator[TemplateRecord], total: int, *, columns_from: int | None
+    ) -> None:
+        """Group ``records``, at most ``total`` of them, into units and send these.
+
+        ``columns_from`` None means rows only.
+        """
         room = _Room(self._context, self._gallery, total)
         key = self._context.subject_key
         allowed = self._allowed(
             (label(record, self._gallery.name, key) for record in records), room
         )
         bundle = self._context.bundle
-        columns_from = self._context.settings.columns_from
-        for shape, size in chunks(total, bundle.profile.degree, bundle.dimension, columns_from):
+        smallest = total + 1 if columns_from is None else columns_from
+        for shape, size in chunks(total, bundle.profile.degree, bundle.dimension, smallest):
             if unit := list(islice(allowed, size)):
                 self.enrolment.add(shape, unit)
 

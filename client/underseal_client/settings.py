@@ -82,7 +82,7 @@ class ClientSettings(BaseSettings):
     threads
         Threads of the face models; 0 means one for each core.
     columns_from
-        From this many templates on, a unit is sent as columns instead of rows.
+        From this many templates on, ready-made ones are sent as columns instead of rows.
     validity_minutes
         How long a signed request can be answered, at most 60.
     """

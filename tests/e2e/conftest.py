@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import refusal_fixtures
 from tests.e2e.people import DIMENSION, MODEL, ZOO
 from underseal_client import Client
 from underseal_client import gallery as galleries
@@ -18,6 +19,14 @@ from underseal_client.settings import ClientSettings
 from underseal_core.bundle import load_bundle
 from underseal_core.errors import NotFound
 from underseal_core.statements import Pin
+
+agency = refusal_fixtures.agency
+asker = refusal_fixtures.asker
+encryptor = refusal_fixtures.encryptor
+filled = refusal_fixtures.filled
+keeper = refusal_fixtures.keeper
+refused = refusal_fixtures.refused
+row = refusal_fixtures.row
 
 GALLERIES = tuple(f"gallery-{number:02}" for number in range(60))
 """Names that the policy allows to search; each test takes its own."""

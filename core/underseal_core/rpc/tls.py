@@ -28,6 +28,10 @@ CHANNEL_OPTIONS: Final[Options] = (
     *_LIMITS,
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # gRPC's own waits grow to two minutes, in which every call fails at once: too long to notice
+    # that a server was started again.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 SERVER_OPTIONS: Final[Options] = (
     *_LIMITS,

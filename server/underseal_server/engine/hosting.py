@@ -102,6 +102,7 @@ class Hosting:
         self._pool = threads.store
         self._hosted: dict[int, Hosted] = {}
         self._opening = asyncio.Lock()
+        """Held while a gallery is opened or deleted."""
 
     async def open_all(self) -> None:
         """Open every gallery; one that cannot be opened is logged and tried again when used."""
@@ -126,10 +127,10 @@ class Hosting:
         Damaged
             A stored unit is.
         """
-        gallery = await self.row(name)
-        hosted = self._hosted.get(gallery.id)
+        hosted = self._hosted.get((await self.row(name)).id)
         if hosted is None:
             async with self._opening:
+                gallery = await self.row(name)  # again: it may have been deleted meanwhile
                 hosted = self._hosted.get(gallery.id) or await self._open(gallery)
                 self._hosted[gallery.id] = hosted
         return hosted
@@ -182,18 +183,22 @@ class Hosting:
 
     async def delete(self, gallery: Gallery) -> None:
         """Delete a gallery; waits for searches in it."""
-        hosted = self._hosted.get(gallery.id)
-        if hosted is None:
-            await finish(self._pool, self._store.delete_gallery, gallery)
-            return
-        async with hosted.changing, hosted.writing():
-            hosted.deleted = True  # before its files go: who misses one asks
-            try:
+        async with self._opening:
+            hosted = self._hosted.get(gallery.id)
+            if hosted is None:
                 await finish(self._pool, self._store.delete_gallery, gallery)
-            except UndersealError:
-                hosted.deleted = False
-                raise
-            self._hosted.pop(gallery.id, None)
+                return
+            async with hosted.changing, hosted.writing():
+                await self._delete_open(hosted)
+
+    async def _delete_open(self, hosted: Hosted) -> None:
+        hosted.deleted = True  # before its files go: who misses one asks
+        try:
+            await finish(self._pool, self._store.delete_gallery, hosted.gallery)
+        except UndersealError:
+            hosted.deleted = False
+            raise
+        self._hosted.pop(hosted.gallery.id, None)
 
     async def enrol(self, hosted: Hosted, unit: NewUnit, staged: StagedUnit) -> Receipt:
         """Store a unit whose ciphertexts have all come; see :meth:`GalleryStore.enrol`."""
