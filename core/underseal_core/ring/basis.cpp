@@ -74,13 +74,18 @@ void add_words(u32* UNDERSEAL_RESTRICT to, const u32* UNDERSEAL_RESTRICT from, s
     }
 }
 
+// The order is no pattern that a processor could predict, hence the prefetch.
 UNDERSEAL_CLONES
-void permute_rows(const u32* UNDERSEAL_RESTRICT from, const u32* permutation, size_t rows,
+void permute_rows(const u32* UNDERSEAL_RESTRICT from, const std::vector<u32>& permutation,
                   u32* UNDERSEAL_RESTRICT to) {
-    for (size_t x = 0; x < rows; ++x) {
+    constexpr size_t ahead = 32;
+    const size_t rows = permutation.size();
+    for (size_t x = 0; x < rows; ++x, to += kLanes) {
+        const size_t later = permutation[x + ahead < rows ? x + ahead : x];
+        UNDERSEAL_PREFETCH(from + later * kLanes);
         const u32* row = from + static_cast<size_t>(permutation[x]) * kLanes;
         for (size_t l = 0; l < kLanes; ++l) {
-            to[x * kLanes + l] = row[l];
+            to[l] = row[l];
         }
     }
 }
@@ -272,11 +277,11 @@ void Basis::apply_galois(const u32* in, size_t level, const u32* key, u64 elemen
     switch_target(
         level, key, memory,
         [&](size_t j, u32* to) {
-            permute_rows(in + (level + j) * plane(), permutation.data(), degree_, to);
+            permute_rows(in + (level + j) * plane(), permutation, to);
         },
         [&](size_t i) {
-            permute_rows(in + i * plane(), permutation.data(), degree_, out + i * plane());
-            permute_rows(in + (level + i) * plane(), permutation.data(), degree_, moved);
+            permute_rows(in + i * plane(), permutation, out + i * plane());
+            permute_rows(in + (level + i) * plane(), permutation, moved);
             return moved;
         },
         [&](size_t i, size_t part, const u32* s0, const u32* s1) {
@@ -306,11 +311,11 @@ void Basis::expand(u32* nodes, size_t level, size_t lanes, const u32* key, u64 e
     switch_target(
         level, key, memory,
         [&](size_t j, u32* to) {
-            permute_rows(nodes + (level + j) * plane(), permutation.data(), degree_, to);
+            permute_rows(nodes + (level + j) * plane(), permutation, to);
         },
         [&](size_t i) {  // before this prime's rows are overwritten
-            permute_rows(nodes + i * plane(), permutation.data(), degree_, moved0);
-            permute_rows(nodes + (level + i) * plane(), permutation.data(), degree_, moved1);
+            permute_rows(nodes + i * plane(), permutation, moved0);
+            permute_rows(nodes + (level + i) * plane(), permutation, moved1);
             monomials = monomial(tables(i), shift);
             return moved1;
         },

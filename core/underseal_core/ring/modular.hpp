@@ -16,9 +16,11 @@
 #if defined(__GNUC__)
 #define UNDERSEAL_INLINE inline __attribute__((always_inline))
 #define UNDERSEAL_RESTRICT __restrict__
+#define UNDERSEAL_PREFETCH(address) __builtin_prefetch(address)
 #else
 #define UNDERSEAL_INLINE inline
 #define UNDERSEAL_RESTRICT
+#define UNDERSEAL_PREFETCH(address) static_cast<void>(address)
 #endif
 
 // Before a loop whose iterations touch different words, though its arrays may be the same one.
