@@ -42,7 +42,9 @@ def test_envelope_with_bad_signatures(signatures: list[common_pb2.Signature]) ->
 
 
 def test_parts_of_a_submission_in_the_wrong_place() -> None:
-    sealed = registrar_pb2.SubmitRequest(sealed=search_pb2.SealedCiphertext(kind=search_pb2.SealedCiphertext.KIND_RESULT))
+    sealed = registrar_pb2.SubmitRequest(
+        sealed=search_pb2.SealedCiphertext(kind=search_pb2.SealedCiphertext.KIND_RESULT)
+    )
     header = registrar_pb2.SubmitRequest(header=registrar_pb2.SubmitHeader())
     for message in (sealed, registrar_pb2.SubmitRequest()):
         with pytest.raises(InvalidInput, match="begins with its header"):
