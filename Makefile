@@ -4,7 +4,7 @@
 #   make demo      the whole service on loopback, on real faces
 #   make test      all tests
 #   make check     formatting, types, borders between packages, generated code, pins
-#   make bench     engine benchmarks, as a table (ARGS="--json" for JSON)
+#   make bench     benchmarks of engine, service and log; one of them: BENCH=engine ARGS="--dim 128 --json"
 #   make proto     regenerate the Python code of proto/
 #   make sanitize  native tests under ASan and UBSan
 #   make format    apply the formatters and the safe fixes of the linter
@@ -13,6 +13,7 @@
 #   make clean     remove what was built; `make distclean` removes .venv as well
 
 PYTHON ?= python3
+BENCH  ?= engine service log
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
@@ -69,7 +70,7 @@ test: setup
 	@$(BIN)/python -m pytest $(ARGS)
 
 bench: setup
-	@$(BIN)/python benchmarks/engine.py $(ARGS)
+	@for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit; done
 
 check: setup
 	$(BIN)/ruff check --quiet

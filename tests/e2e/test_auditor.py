@@ -25,7 +25,6 @@ from underseal_core.errors import (
     Conflict,
     InvalidInput,
     MalformedCiphertext,
-    NotFound,
     PermissionRefused,
     UndersealError,
 )
@@ -80,7 +79,7 @@ def test_other_clients_get_nothing(place: Place, desks: Callable[[str], Desk]) -
     other = desks("other")
     with pytest.raises(PermissionRefused, match="does not name this client"):
         other.submit(asked.parts)
-    with pytest.raises(NotFound):
+    with pytest.raises(PermissionRefused, match="does not name this client"):
         other.release(asked.request.request_id)
 
 

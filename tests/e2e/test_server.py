@@ -27,11 +27,12 @@ from tests.server_harness import (
 )
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Credentials
-from underseal_core.errors import NotFound
+from underseal_core.errors import Busy, InvalidInput, NotFound, PermissionRefused
 from underseal_core.scheme.ciphertext import Kind, parse_ciphertext
 from underseal_core.snapshot import LiveEntry, snapshot_root
 from underseal_core.statements import SearchResult
 from underseal_proto.v1 import gallery_pb2
+from underseal_server.api.gallery import FEEDS
 from underseal_server.settings import Settings
 from underseal_server.store.records import Shape
 
@@ -92,7 +93,11 @@ def test_a_gallery_from_creation_to_deletion(people: dict[str, Caller]) -> None:
     assert [g.name for g in people["operator"].galleries.ListGalleries(rest).galleries] == [
         "missing"
     ]
-    agency.galleries.DeleteGallery(gallery_pb2.DeleteGalleryRequest(name="missing"))
+    delete = gallery_pb2.DeleteGalleryRequest(name="missing")
+    agency.create("shared", writers=["other"])
+    with pytest.raises(PermissionRefused, match="does not own"):
+        people["other"].galleries.DeleteGallery(gallery_pb2.DeleteGalleryRequest(name="shared"))
+    agency.galleries.DeleteGallery(delete)
     with pytest.raises(NotFound):
         agency.state()
 
@@ -151,6 +156,30 @@ def test_the_snapshot_root_is_what_the_auditors_compute_from_the_feed(
     again = gallery_pb2.SyncCatalogueRequest(gallery="missing", after_version=2)
     changed = [e for part in people["auditor"].galleries.SyncCatalogue(again) for e in part.entries]
     assert [(e.template_id, e.removed_version) for e in changed] == [(gone, 3)]
+
+
+def test_a_feed_that_is_not_read_does_not_use_up_the_database(people: dict[str, Caller]) -> None:
+    """Each holds a connection of a small pool: without a limit they keep out everybody."""
+    agency, auditor = people["agency"], people["auditor"]
+    agency.create()
+    many = labelled(2000)
+    for entry in many:
+        object.__setattr__(entry, "sealed_label", bytes(4000))
+    agency.enrol(unit_vectors(len(many)), Shape.COLUMNS, many)
+    feed = gallery_pb2.SyncCatalogueRequest(gallery="missing")
+    unread = [auditor.galleries.SyncCatalogue(feed) for _ in range(FEEDS)]
+    for call in unread:
+        next(call)
+    with pytest.raises(Busy, match="catalogue feeds"):
+        list(auditor.galleries.SyncCatalogue(feed))
+    assert agency.state().templates == len(many)
+
+
+def test_a_version_that_no_database_holds_is_refused(people: dict[str, Caller]) -> None:
+    people["agency"].create()
+    feed = gallery_pb2.SyncCatalogueRequest(gallery="missing", after_version=2**64 - 1)
+    with pytest.raises(InvalidInput, match="no gallery has such a version"):
+        list(people["auditor"].galleries.SyncCatalogue(feed))
 
 
 def test_verify_scores_only_blocks_with_targets(people: dict[str, Caller]) -> None:

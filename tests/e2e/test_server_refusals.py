@@ -404,7 +404,7 @@ def test_an_expired_or_foreign_certificate_gets_no_connection(world: World, who:
 
 
 def test_page_tokens_are_checked(world: World) -> None:
-    for token in ("%%%", "AAAA", "YWJj"):
+    for token in ("%%%", "AAAA", "YWJj", "\u00e9"):
         with pytest.raises(InvalidInput, match="page token"):
             world.agency.galleries.ListTemplates(
                 gallery_pb2.ListTemplatesRequest(gallery="missing", page_token=token)
