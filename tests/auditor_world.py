@@ -379,6 +379,7 @@ def desk(
     office = Office(
         policy=rules,
         guardian=guardian or of.local_guardian(),
+        evaluator=of.operator.evaluator,
         label_key=of.keys.label_key,
         identity=AUDITOR,
         ledger=ledger,

@@ -1,9 +1,9 @@
 """The registrar: takes a submission, has it opened, and answers with a signed release.
 
     admit     signatures, policy, duplicates: before any ciphertext is read
-    answer    catalogue root, budget; then the ledger takes the request and its ciphertexts for
-              good; then the guardian opens; then the release and its charge are on disk; then it
-              is sent
+    answer    catalogue root, budget, the probe's checks computed again; then the ledger takes the
+              request and its ciphertexts for good; then the guardian opens; then the release and
+              its charge are on disk; then it is sent
 
 Whatever was opened and is not released is refused in one and the same words.
 """
@@ -26,7 +26,8 @@ from underseal_auditor.policy.rules import Case, Terms, decide
 from underseal_auditor.release import Hit, match_of
 from underseal_auditor.store.ledger import Answer, Ledger, Submission
 from underseal_auditor.verify.catalogue import View
-from underseal_auditor.verify.chain import Chain, Intake, open_chain
+from underseal_auditor.verify.chain import Chain, Intake, client_key, open_chain
+from underseal_auditor.verify.probe import check_recomputed
 from underseal_core.credentials import Peer
 from underseal_core.errors import (
     Damaged,
@@ -36,6 +37,7 @@ from underseal_core.errors import (
     PermissionRefused,
 )
 from underseal_core.labels import OpeningKey, label_context, open_label
+from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.signing import Envelope, Identity
 from underseal_core.statements import Match, Release, utc_text
 
@@ -59,10 +61,12 @@ class Office:
     """What a registrar works with.
 
     ``feeds``: the servers' catalogues, by the names in the policy. ``clock`` returns aware times.
+    ``evaluator``: of the public bundle, to check what servers computed.
     """
 
     policy: Policy
     guardian: Guardian
+    evaluator: Evaluator
     label_key: OpeningKey
     identity: Identity
     ledger: Ledger
@@ -119,7 +123,8 @@ class Registrar:
         InvalidInput
             Ciphertexts are missing.
         Damaged, Mismatch, Busy
-            The server's catalogue is not the one that the result was signed for, or out of reach.
+            The server's catalogue is not the one that the result was signed for, or out of reach;
+            its norm or projection is not the probe's.
         Conflict
             A ciphertext was opened before.
         """
@@ -132,23 +137,28 @@ class Registrar:
             chain = admission.intake.chain
             terms = self._terms(chain, admission.now)
             view = self._view(chain)
+            check_recomputed(office.evaluator, sealed)
             office.ledger.begin(submission, sealed.openings(), office.clock())
             verdict = judge(office.guardian, sealed, view, chain.request.targets, terms)
             return self._conclude(submission, chain, terms, verdict)
 
-    def release(self, client: str, request_id: str) -> Envelope:
-        """Return the stored release of one of ``client``'s requests.
+    def release(self, peer: Peer, request_id: str) -> Envelope:
+        """Return the stored release of one of ``peer``'s requests.
 
         Raises
         ------
         NotFound
             Never answered.
         PermissionRefused
-            It was refused.
+            It was refused, or the policy does not name this client with this key.
         """
-        stored = self._office.ledger.release(client, request_id)
+        client_key(self._office.policy.document, peer)
+        stored = self._office.ledger.release(peer.name, request_id)
         if stored is None:
-            raise NotFound("no release of this request is stored", hint="submit it first")
+            raise NotFound(
+                "no release of this request is stored",
+                hint="check the id: only your own requests' releases can be read",
+            )
         return _delivered(stored, request_id)
 
     def policy(self) -> Policy:

@@ -70,6 +70,7 @@ class Statement(Part):
     """A part that is signed on its own."""
 
     payload_type: ClassVar[str]
+    max_bytes: ClassVar[int] = MAX_BYTES
     version: Literal[1] = 1
 
     def payload(self) -> bytes:
@@ -94,7 +95,7 @@ class Statement(Part):
             Too long, not canonical JSON, not this statement, or one that leaves out a field:
             two payloads of different hash would read the same.
         """
-        if len(payload) > MAX_BYTES:
+        if len(payload) > cls.max_bytes:
             raise Damaged("statement is too long")
         try:
             if rfc8785.dumps(json.loads(payload)) != payload:
@@ -157,6 +158,8 @@ class SearchRequest(Statement):
     """Signed by the client. ``request_id`` is random and is the nonce."""
 
     payload_type: ClassVar[str] = "application/vnd.underseal.search-request.v1+json"
+    max_bytes: ClassVar[int] = 64 << 10
+    """Ten times a request with 64 targets; a server reads requests of whoever may call it."""
 
     request_id: Id
     client: Name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -31,6 +30,7 @@ MAX_LABEL_BYTES: Final = 8 << 10
 """A sealed label has about 1.5 kB; pages of labels must fit a message."""
 MAX_WRITERS: Final = 100
 MAX_SIGNATURES: Final = 16
+MAX_VERSION: Final = 2**53 - 1
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _SHAPES: Final = {
     gallery_pb2.UnitBegin.SHAPE_ROW: Shape.ROW,
@@ -64,6 +64,19 @@ def id_from_wire(data: bytes, what: str) -> bytes:
     if len(data) != ID_BYTES:
         raise InvalidInput(f"a {what} has {ID_BYTES} bytes, not {len(data)}")
     return data
+
+
+def version_from_wire(version: int) -> int:
+    """Check a gallery version.
+
+    Raises
+    ------
+    InvalidInput
+        Beyond what statements can name, and databases hold.
+    """
+    if version > MAX_VERSION:
+        raise InvalidInput("no gallery has such a version")
+    return version
 
 
 def pin_from_wire(message: common_pb2.Pin) -> Pin:
@@ -273,7 +286,7 @@ def page_place(token: str) -> str:
     """
     try:
         return base64.b64decode(token[:200], altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # also binascii.Error and UnicodeDecodeError
         raise InvalidInput("not a page token of this server") from error
 
 

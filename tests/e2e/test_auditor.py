@@ -163,7 +163,7 @@ def test_one_client_does_not_take_every_place(place: Place, desks: Callable[[str
     assert all(begun.wait(60) for begun in sent)
     try:
         with pytest.raises(Busy, match="busy"):
-            submit_until_busy(agency)
+            submit_until_busy(agency, asked.parts[:1])
     finally:
         go_on.set()
     for call in calls:
@@ -172,9 +172,34 @@ def test_one_client_does_not_take_every_place(place: Place, desks: Callable[[str
     assert Release.parse(agency.submit(asked.parts).payload).matches
 
 
-def submit_until_busy(desk: Desk) -> None:
+def test_who_may_not_submit_takes_no_place(place: Place, desks: Callable[[str], Desk]) -> None:
+    """Silent streams of a client that no policy names: as many as there are places."""
+    go_on = threading.Event()
+    sent = [threading.Event() for _ in range(8)]
+
+    def silent(begun: threading.Event) -> Iterator[registrar_pb2.SubmitRequest]:
+        begun.set()
+        go_on.wait(60)
+        yield from ()
+
+    strangers = desks("other")
+    calls = [strangers.stub.Submit.future(silent(begun), timeout=60) for begun in sent]
+    assert all(begun.wait(60) for begun in sent)
+    try:
+        with pytest.raises(PermissionRefused, match="does not name this client"):
+            strangers.submit(ask(place, place.vectors[0]).parts)
+        asked = ask(place, place.vectors[0])
+        assert Release.parse(desks("agency").submit(asked.parts).payload).matches
+    finally:
+        go_on.set()
+    for call in calls:
+        with pytest.raises(InvalidInput, match="empty"):
+            translated(call.result)
+
+
+def submit_until_busy(desk: Desk, parts: list[registrar_pb2.SubmitRequest]) -> None:
     """The hanging calls may not have reached the registrar yet: ask until they have."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         with suppress(InvalidInput):
-            desk.submit([])
+            desk.submit(parts)

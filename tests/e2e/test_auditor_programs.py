@@ -63,6 +63,10 @@ def test_ceremony_writes_three_files_and_overwrites_none(place: Place, tmp_path:
     assert again.returncode == 3
     assert again.stderr.startswith("error: ")
     assert "Traceback" not in again.stderr
+    arguments[2] = place.credentials("agency")
+    other = command(*arguments, check=False)
+    assert other.returncode == 3
+    assert "role client, not auditor" in other.stderr
 
 
 def wait_ready(process: subprocess.Popen[str]) -> dict[str, str]:

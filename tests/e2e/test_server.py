@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +33,9 @@ from underseal_core.errors import Busy, InvalidInput, NotFound, PermissionRefuse
 from underseal_core.scheme.ciphertext import Kind, parse_ciphertext
 from underseal_core.snapshot import LiveEntry, snapshot_root
 from underseal_core.statements import SearchResult
-from underseal_proto.v1 import gallery_pb2
+from underseal_proto.v1 import gallery_pb2, gallery_pb2_grpc
 from underseal_server.api.gallery import FEEDS
+from underseal_server.api.serving import running
 from underseal_server.settings import Settings
 from underseal_server.store.records import Shape
 
@@ -167,12 +170,21 @@ def test_a_feed_that_is_not_read_does_not_use_up_the_database(people: dict[str, 
         object.__setattr__(entry, "sealed_label", bytes(4000))
     agency.enrol(unit_vectors(len(many)), Shape.COLUMNS, many)
     feed = gallery_pb2.SyncCatalogueRequest(gallery="missing")
-    unread = [auditor.galleries.SyncCatalogue(feed) for _ in range(FEEDS)]
+    stub = gallery_pb2_grpc.GalleryServiceStub(auditor.channel)
+    unread = [stub.SyncCatalogue(feed, timeout=60) for _ in range(FEEDS)]
     for call in unread:
         next(call)
     with pytest.raises(Busy, match="catalogue feeds"):
         list(auditor.galleries.SyncCatalogue(feed))
     assert agency.state().templates == len(many)
+    for call in unread:
+        call.cancel()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:  # the server hears of it a little later
+        with suppress(Busy):
+            parts = list(auditor.galleries.SyncCatalogue(feed))
+            break
+    assert sum(len(part.entries) for part in parts) == len(many)
 
 
 def test_a_version_that_no_database_holds_is_refused(people: dict[str, Caller]) -> None:
@@ -307,6 +319,32 @@ def test_a_gallery_is_deleted_under_an_open_enrolment(people: dict[str, Caller])
         agency.stream(parts())
     with pytest.raises(NotFound):
         agency.state()
+
+
+def test_a_gallery_is_deleted_under_a_removal(
+    settings: Settings, credentials: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The removal has looked up its unit and waits for its turn; then the files are gone."""
+
+    def enrolled(port: int) -> list[bytes]:
+        with calling(port, credentials / "agency") as agency:
+            agency.create()
+            made, _ = agency.enrol(unit_vectors(2))
+            return [template.template_id for template in made]
+
+    async def main() -> None:
+        async with running(settings) as server:
+            ids = await asyncio.to_thread(enrolled, server.port)
+            hosting = server.hosting
+            hosted = await hosting.open("missing")
+            units = hosting._store.units
+            (unit,) = units.live(hosted.gallery)
+            await hosting.delete(hosted.gallery)
+            monkeypatch.setattr(units, "by_ids", lambda numbers: [unit])
+            with pytest.raises(NotFound, match="no gallery"):
+                await hosting.remove(hosted, {unit.id: ids})
+
+    asyncio.run(main())
 
 
 def test_health_and_reflection_are_served(people: dict[str, Caller]) -> None:

@@ -329,6 +329,8 @@ def test_init_makes_credentials_that_work_together(tmp_path: Path) -> None:
     assert [entry["role"] for entry in first["participants"]] == ["server", "client", "auditor"]
     assert "already" in command("init", folder, "--client", "agency", code=3)
     assert "not a valid name" in command("init", folder, "--client", "A B", code=3)
+    (tmp_path / "file").touch()
+    assert "cannot make the folder" in command("init", tmp_path / "file", code=3)
     command("init", folder, "--client", "late", "--operator", "op")
     assert (folder / "ca" / "ca.key").stat().st_mode & 0o077 == 0
     assert (folder / "server" / "tls.key").stat().st_mode & 0o077 == 0

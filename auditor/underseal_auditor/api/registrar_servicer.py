@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Final, TypeVar
 
@@ -53,23 +54,20 @@ class RegistrarServicer(registrar_pb2_grpc.RegistrarServiceServicer):
         self, request_iterator: AsyncIterator[registrar_pb2.SubmitRequest], context: Context
     ) -> registrar_pb2.SubmitResponse:
         """Check, open, release."""
-        client = current_peer().name
-        fair = max(1, self._max_submissions // 2)
-        if self._running.total() >= self._max_submissions or self._running[client] >= fair:
-            raise Busy("the auditors are busy", retry_after_ms=RETRY_MS)
-        self._running[client] += 1
-        try:
-            release = await self._submit(aiter(request_iterator))
-        finally:
-            self._running[client] -= 1
+        parts = aiter(request_iterator)
+        admitted = await self._admit(parts)
+        if isinstance(admitted, Envelope):
+            return registrar_pb2.SubmitResponse(release=envelope_to_wire(admitted))
+        with self._place(current_peer().name):
+            release = await self._answer(admitted, parts)
         return registrar_pb2.SubmitResponse(release=envelope_to_wire(release))
 
     async def GetRelease(  # noqa: N802 generated name
         self, request: registrar_pb2.GetReleaseRequest, context: Context
     ) -> registrar_pb2.GetReleaseResponse:
         """Return one of the caller's stored releases."""
-        client = current_peer().name
-        release = await self._read(partial(self._registrar.release, client, request.request_id))
+        peer = current_peer()
+        release = await self._read(partial(self._registrar.release, peer, request.request_id))
         return registrar_pb2.GetReleaseResponse(release=envelope_to_wire(release))
 
     async def GetPolicy(  # noqa: N802 generated name
@@ -81,15 +79,31 @@ class RegistrarServicer(registrar_pb2_grpc.RegistrarServiceServicer):
             policy_toml=policy.source, policy_sha256=policy.sha256
         )
 
-    async def _submit(self, parts: AsyncIterator[registrar_pb2.SubmitRequest]) -> Envelope:
+    @contextmanager
+    def _place(self, client: str) -> Iterator[None]:
+        """Hold a place: only for whom the policy names, with a result that a server signed."""
+        fair = max(1, self._max_submissions // 2)
+        if self._running.total() >= self._max_submissions or self._running[client] >= fair:
+            raise Busy("the auditors are busy", retry_after_ms=RETRY_MS)
+        self._running[client] += 1
+        try:
+            yield
+        finally:
+            self._running[client] -= 1
+
+    async def _admit(
+        self, parts: AsyncIterator[registrar_pb2.SubmitRequest]
+    ) -> Envelope | Admission:
         first = await _next(parts)
         if first is None:
             raise InvalidInput("the submission is empty")
         request, result = header_from_wire(first)
         peer = current_peer()
-        admitted = await self._read(partial(self._registrar.admit, peer, request, result))
-        if isinstance(admitted, Envelope):
-            return admitted
+        return await self._read(partial(self._registrar.admit, peer, request, result))
+
+    async def _answer(
+        self, admitted: Admission, parts: AsyncIterator[registrar_pb2.SubmitRequest]
+    ) -> Envelope:
         try:
             async with asyncio.timeout(UPLOAD_SECONDS):
                 await self._take_all(admitted, parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +27,7 @@ from underseal_core.errors import InvalidInput, Mismatch
 from underseal_core.rpc.guard import Guard
 from underseal_core.rpc.listener import Listener
 from underseal_core.rpc.tls import own_peer
+from underseal_core.scheme.evaluation import Evaluator
 from underseal_proto.v1 import registrar_pb2_grpc
 
 DATABASE_NAME: Final = "registrar.sqlite"
@@ -70,9 +72,13 @@ class RegistrarProcess:
         }
         for feed in feeds.values():
             self._stack.callback(feed.close)
+        threads = os.cpu_count() or 1
+        evaluator = Evaluator(bundle.profile, bundle.dimension, bundle.keys, threads)
+        self._stack.callback(evaluator.close)
         office = Office(
             policy=policy,
             guardian=LocalGuardian(Opener([share], bundle), keys),
+            evaluator=evaluator,
             label_key=share_file.load_label_key(settings.label_key, passphrase, bundle.epoch),
             identity=credentials.identity,
             ledger=Ledger(database),

@@ -15,6 +15,7 @@ app = typer.Typer(
     help="Keys, policy and release: the only program that opens a score.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 app.command()(ceremony)

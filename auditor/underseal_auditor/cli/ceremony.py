@@ -13,9 +13,10 @@ from underseal_auditor.keys import share_file
 from underseal_auditor.keys.ceremony import SoleCeremony, run_sole
 from underseal_auditor.keys.fingerprint import fingerprint
 from underseal_auditor.keys.messages import Round
-from underseal_core.credentials import Credentials
-from underseal_core.errors import Conflict, StorageFull
+from underseal_core.credentials import Credentials, Role
+from underseal_core.errors import Conflict, InvalidInput, StorageFull
 from underseal_core.outcome import show
+from underseal_core.rpc.tls import own_peer
 from underseal_core.scheme.profiles import GUARDED, padded_dimension, profile_named
 
 BUNDLE_NAME: Final = "bundle.usb"
@@ -35,10 +36,16 @@ def ceremony(
     """Make the keys: a public bundle for clients and servers, and two sealed secrets."""
     parameters = profile_named(profile)
     padded = padded_dimension(dimension)
-    identity = Credentials.load(credentials).identity
+    mine = Credentials.load(credentials)
+    role = own_peer(mine).role
+    if role is not Role.AUDITOR:
+        raise InvalidInput(
+            f"these are credentials of role {role}, not auditor",
+            hint="the keys belong to an auditor: name the auditor's credentials folder",
+        )
     _check_free(out)
     passphrase = read_passphrase(passphrase_file, confirm=True)
-    outcome = run_sole(parameters, padded, identity, _progress)
+    outcome = run_sole(parameters, padded, mine.identity, _progress)
     try:
         _save(out, outcome, passphrase)
     finally:
@@ -67,11 +74,15 @@ def _check_free(out: Path) -> None:
     try:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageFull(f"cannot write to {out}") from error
+        raise StorageFull(
+            f"cannot write to {out}", hint="choose a folder that you may write to"
+        ) from error
 
 
 def _progress(round_: Round) -> None:
-    sys.stderr.write(f"round {int(round_)} of {len(Round)}: {round_.name.lower()}\n")
+    sys.stderr.write(
+        f"round {int(round_)} of {len(Round)}: {round_.name.lower().replace('_', ' ')}\n"
+    )
 
 
 def _save(out: Path, outcome: SoleCeremony, passphrase: bytes) -> None:
@@ -89,7 +100,7 @@ def _lines(out: Path, words: str, epoch: str) -> str:
     return (
         f"public bundle  {out / BUNDLE_NAME}   give it to clients and servers\n"
         f"key share      {out / SHARE_NAME}   keep it, and its passphrase apart\n"
-        f"label key      {out / LABEL_KEY_NAME}\n"
+        f"label key      {out / LABEL_KEY_NAME}   keep it like the key share\n"
         f"key epoch      {epoch}\n"
         f"fingerprint    {words}"
     )

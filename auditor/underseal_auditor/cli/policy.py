@@ -110,7 +110,8 @@ def _request(path: Path) -> SearchRequest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(f"{path} is no search request: {place}: {first['msg']}") from None
+        where = f"{place}: " if place else ""
+        raise InvalidInput(f"{path} is no search request: {where}{first['msg']}") from None
 
 
 def _keys(request: SearchRequest, bundle: Path | None) -> KeyFacts:
@@ -181,4 +182,4 @@ def _plain(value: object) -> str:
         return ", ".join(map(str, value))
     if isinstance(value, dict):
         return ", ".join(f"{k} {v}" for k, v in value.items())
-    return str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

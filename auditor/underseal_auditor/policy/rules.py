@@ -137,7 +137,8 @@ def _purpose_known(policy: Policy, case: Case) -> UndersealError | None:
     if case.request.purpose in policy.document.purposes:
         return None
     return PermissionRefused(
-        f"the policy has no purpose {case.request.purpose!r}", hint="read the policy in force"
+        f"the policy has no purpose {case.request.purpose!r}",
+        hint="ask the auditors what it allows",
     )
 
 
@@ -152,7 +153,7 @@ def _gallery_of_purpose(policy: Policy, case: Case) -> UndersealError | None:
         return None
     return PermissionRefused(
         f"purpose {case.request.purpose!r} does not cover this gallery",
-        hint="read the policy in force",
+        hint="ask the auditors what it allows",
     )
 
 
@@ -179,7 +180,9 @@ def _dimension(policy: Policy, case: Case) -> UndersealError | None:
 def _model_known(policy: Policy, case: Case) -> UndersealError | None:
     if case.request.pin.model_id in policy.document.models:
         return None
-    return Mismatch("the policy has no threshold for this model", hint="read the policy in force")
+    return Mismatch(
+        "the policy has no threshold for this model", hint="ask the auditors what it allows"
+    )
 
 
 def _issued(policy: Policy, case: Case) -> UndersealError | None:

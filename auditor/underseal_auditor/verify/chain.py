@@ -115,6 +115,7 @@ class Intake:
             )
         blocks = {p.block: c for p, c in self._taken.items() if p.kind is Kind.RESULT}
         return Sealed(
+            probe=self._taken[Place(Kind.PROBE_ROW, PROBE_BLOCK)],
             norm=self._taken[Place(Kind.NORM, 0)],
             projection=self._taken[Place(Kind.PROJECTION, 0)],
             results=dict(sorted(blocks.items())),
@@ -123,8 +124,9 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What a submission asks to open; ``results`` by block, ascending."""
+    """What a submission asks to open; ``results`` by block, ascending. The probe stays sealed."""
 
+    probe: Ciphertext
     norm: Ciphertext
     projection: Ciphertext
     results: Mapping[int, Ciphertext]
@@ -169,7 +171,14 @@ def open_chain(
     return chain
 
 
-def _open_request(policy: PolicyDocument, peer: Peer, envelope: Envelope) -> SearchRequest:
+def client_key(policy: PolicyDocument, peer: Peer) -> bytes:
+    """Return the key that the policy has for the client at the other end.
+
+    Raises
+    ------
+    PermissionRefused
+        The policy does not name the client, or with another key than its certificate does.
+    """
     client = policy.clients.get(peer.name)
     if client is None:
         raise PermissionRefused("the policy does not name this client", hint="ask the auditors")
@@ -178,6 +187,11 @@ def _open_request(policy: PolicyDocument, peer: Peer, envelope: Envelope) -> Sea
         raise PermissionRefused(
             "the certificate names another key than the policy", hint="ask the auditors"
         )
+    return key
+
+
+def _open_request(policy: PolicyDocument, peer: Peer, envelope: Envelope) -> SearchRequest:
+    key = client_key(policy, peer)
     try:
         request = SearchRequest.open(envelope, key)
     except Damaged as error:
@@ -188,14 +202,19 @@ def _open_request(policy: PolicyDocument, peer: Peer, envelope: Envelope) -> Sea
 
 
 def _open_result(policy: PolicyDocument, envelope: Envelope) -> SearchResult:
+    signers = {signature.public_key for signature in envelope.signatures}
+    named = [(n, bytes.fromhex(s.key)) for n, s in policy.servers.items()]
+    known = [(name, key) for name, key in named if key in signers]
+    if len(known) != 1:
+        raise PermissionRefused("the result is not signed by a server that the policy names")
+    name, key = known[0]
     try:
-        unverified = SearchResult.parse(envelope.payload)
-        server = policy.servers.get(unverified.server)
-        if server is None:
-            raise PermissionRefused("the policy does not name the server of this result")
-        return SearchResult.open(envelope, bytes.fromhex(server.key))
+        result = SearchResult.open(envelope, key)  # verified before the parser sees it
     except Damaged as error:
         raise InvalidInput(f"the result is not usable: {error.public}") from error
+    if result.server != name:
+        raise PermissionRefused("the result is in another server's name")
+    return result
 
 
 def _check_answers(chain: Chain, now: datetime) -> None:

@@ -1,12 +1,13 @@
-"""The interceptor around every call: identity, role table, time limit, errors, log, metrics."""
+"""The interceptor around every call: identity, role table, limits, errors, log, metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc
@@ -23,6 +24,10 @@ _log: Final = structlog.get_logger("underseal.rpc")
 
 WATCH: Final = "/grpc.health.v1.Health/Watch"
 """Open-ended by its specification, hence without a time limit."""
+
+CALLS_PER_CALLER: Final = 64
+"""Calls that one certificate's holder may have open: an eighth of what a listener serves, so that
+no caller locks the others out."""
 
 
 class CallObserver(Protocol):
@@ -47,14 +52,23 @@ class Guard(grpc.aio.ServerInterceptor):
         Longest time a call may take, even if the caller allows more.
     observer
         Metrics, if any.
+    per_caller
+        Most calls of one caller at a time.
     """
 
     def __init__(
-        self, table: AccessTable, *, seconds: float = 3600.0, observer: CallObserver = _ignore
+        self,
+        table: AccessTable,
+        *,
+        seconds: float = 3600.0,
+        observer: CallObserver = _ignore,
+        per_caller: int = CALLS_PER_CALLER,
     ) -> None:
         self._table = table
         self._seconds = seconds
         self._observer = observer
+        self._per_caller = per_caller
+        self._open: Counter[str] = Counter()
 
     async def intercept_service(
         self,
@@ -102,8 +116,10 @@ class Guard(grpc.aio.ServerInterceptor):
         try:
             peer = admit(self._table, method, context)
             caller = f"{peer.role}/{peer.name}"
-            async with asyncio.timeout(None if method == WATCH else self._seconds):
-                yield
+            limit = None if method == WATCH else self._seconds
+            with self._place(caller):
+                async with asyncio.timeout(limit):
+                    yield
         except (asyncio.CancelledError, GeneratorExit):
             code = grpc.StatusCode.CANCELLED
             raise
@@ -120,6 +136,18 @@ class Guard(grpc.aio.ServerInterceptor):
             _log.info(
                 "call", method=method, caller=caller, code=code.name, seconds=round(seconds, 4)
             )
+
+    @contextmanager
+    def _place(self, caller: str) -> Iterator[None]:
+        if self._open[caller] >= self._per_caller:
+            raise Busy("too many calls of this caller are open", hint="end some of them first")
+        self._open[caller] += 1
+        try:
+            yield
+        finally:
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]
 
     def _translate(self, method: str, caller: str, error: Exception) -> Status:
         if isinstance(error, TimeoutError):

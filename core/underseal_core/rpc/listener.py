@@ -73,7 +73,8 @@ class Listener:
             port = self._server.add_secure_port(self._address, self._credentials)
         except RuntimeError as error:
             raise InvalidInput(
-                f"cannot listen on {self._address}", hint="is the port taken?"
+                f"cannot listen on {self._address}",
+                hint="write host:port of this machine; is the port free?",
             ) from error
         await self._server.start()
         for name in self._services:

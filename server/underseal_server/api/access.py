@@ -1,7 +1,8 @@
 """Every call of the server and the roles that may make it. A missing row means denied.
 
-Beyond the role: a gallery's owner and writers alone may enrol, remove and delete in it, and a
-client sees the templates of galleries that it may write to.
+Beyond the role: a gallery's owner and writers alone may enrol and remove in it, a client sees the
+templates of galleries that it may write to, and of clients the owner alone may delete it: whoever
+deletes a gallery can make another one of its name, and own that.
 """
 
 from __future__ import annotations
@@ -45,5 +46,20 @@ def check_writer(peer: Peer, gallery: Gallery) -> None:
     if peer.role is Role.CLIENT and peer.name not in gallery.spec.writers:
         raise PermissionRefused(
             f"client {peer.name} is no writer of gallery {gallery.name}",
+            hint=f"ask its owner, {gallery.spec.owner}",
+        )
+
+
+def check_owner(peer: Peer, gallery: Gallery) -> None:
+    """Refuse clients that do not own ``gallery``; the table has admitted the role.
+
+    Raises
+    ------
+    PermissionRefused
+        A client that is not its owner.
+    """
+    if peer.role is Role.CLIENT and peer.name != gallery.spec.owner:
+        raise PermissionRefused(
+            f"client {peer.name} does not own gallery {gallery.name}",
             hint=f"ask its owner, {gallery.spec.owner}",
         )

@@ -9,7 +9,7 @@ from underseal_core.errors import InvalidInput
 from underseal_core.rpc.access import Context, current_peer
 from underseal_proto.v1 import gallery_pb2, gallery_pb2_grpc
 from underseal_server import wire
-from underseal_server.api.access import check_writer
+from underseal_server.api.access import check_owner, check_writer
 from underseal_server.api.enrol import EnrolStream
 from underseal_server.engine.admission import PerClient
 from underseal_server.engine.hosting import Hosting
@@ -20,6 +20,8 @@ PAGE: Final = 100
 MAX_PAGE: Final = 1000
 MAX_REMOVED: Final = 1000
 """Template ids in one removal."""
+FEEDS: Final = 2
+"""Catalogue feeds of one auditor at a time: each holds a database connection while it is read."""
 SYNC_PAGE: Final = 256
 """With the longest labels, half of what a message may hold."""
 
@@ -46,6 +48,7 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         self._threads = threads
         self._per_subject = per_subject
         self._streams = streams
+        self._feeds = PerClient(FEEDS, "catalogue feeds")
 
     async def CreateGallery(  # noqa: N802
         self, request: gallery_pb2.CreateGalleryRequest, context: Context
@@ -80,7 +83,7 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
     ) -> gallery_pb2.DeleteGalleryResponse:
         """Delete a gallery with everything in it."""
         row = await self._hosting.row(wire.name_from_wire(request.name))
-        check_writer(current_peer(), row)
+        check_owner(current_peer(), row)
         await self._hosting.delete(row)
         return gallery_pb2.DeleteGalleryResponse()
 
@@ -121,9 +124,8 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
             raise InvalidInput("name either templates or a subject")
         if len(request.template_ids) > MAX_REMOVED:
             raise InvalidInput(f"at most {MAX_REMOVED} templates are removed at a time")
-        name = wire.name_from_wire(request.gallery)
-        check_writer(current_peer(), await self._hosting.row(name))
-        hosted = await self._hosting.open(name)
+        hosted = await self._hosting.open(wire.name_from_wire(request.gallery))
+        check_writer(current_peer(), hosted.gallery)
         pool, gallery = self._threads.store, hosted.gallery
         if request.subject_id:
             subject = wire.id_from_wire(request.subject_id, "subject id")
@@ -139,13 +141,15 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         self, request: gallery_pb2.SyncCatalogueRequest, context: Context
     ) -> AsyncIterator[gallery_pb2.SyncCatalogueResponse]:
         """Send what changed after a version, of one consistent state, then that state's version."""
-        row = await self._hosting.row(wire.name_from_wire(request.gallery))
-        pages = self._templates.changes(row, request.after_version, SYNC_PAGE)
-        version = 0
-        try:
-            while (page := await finish(self._threads.store, next, pages, None)) is not None:
-                changes, version = page
-                yield wire.changes_to_wire(changes, 0)
-            yield wire.changes_to_wire((), version)
-        finally:
-            await finish(self._threads.store, pages.close)
+        after = wire.version_from_wire(request.after_version)
+        with self._feeds.hold(current_peer().name):
+            row = await self._hosting.row(wire.name_from_wire(request.gallery))
+            pages = self._templates.changes(row, after, SYNC_PAGE)
+            version = 0
+            try:
+                while (page := await finish(self._threads.store, next, pages, None)) is not None:
+                    changes, version = page
+                    yield wire.changes_to_wire(changes, 0)
+                yield wire.changes_to_wire((), version)
+            finally:
+                await finish(self._threads.store, pages.close)

@@ -109,10 +109,9 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                                 yield part
 
     async def _checked(self, request: SearchRequest, probe: bytes) -> tuple[Hosted, Ciphertext]:
-        gallery = await self._hosting.row(request.gallery)
-        check_pin(request.pin, gallery.spec.pin)
-        row = parse_ciphertext(probe, gallery.profile, Kind.PROBE_ROW)
-        return await self._hosting.open(request.gallery), row
+        hosted = await self._hosting.open(request.gallery)
+        check_pin(request.pin, hosted.gallery.spec.pin)
+        return hosted, parse_ciphertext(probe, hosted.gallery.profile, Kind.PROBE_ROW)
 
     def _closing(self, request: SearchRequest, outcome: Outcome) -> list[search_pb2.SearchPart]:
         """Return the probe's checks and the signed result."""

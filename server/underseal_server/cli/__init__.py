@@ -10,6 +10,8 @@ from underseal_server.cli import bundle, check, init, serve
 app = typer.Typer(
     help="Keeps encrypted galleries and compares what it cannot read.",
     no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 app.command("init")(init.init)

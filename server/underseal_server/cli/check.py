@@ -23,7 +23,9 @@ def check(
 ) -> None:
     """Check that catalogue, units and blocks fit together. Ends with 7 if they do not."""
     columns = (SpinnerColumn(), TextColumn("checked {task.completed:.0f} files"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
         task = progress.add_task("", total=None)
         checker = Checker(
             data, lambda: progress.advance(task), deep=deep, threads=os.cpu_count() or 1

@@ -35,17 +35,20 @@ def init(
 ) -> None:
     """Make a development authority, the server's credentials, and more participants.
 
-    Run again with other names it adds participants. For production use an authority of your own:
-    see the server's reference.
+    Run again with other names, it adds participants.
+    For production use an authority of your own: see the server's reference.
     """
     wanted = _wanted(client or [], auditor or [], operator or [])
     hosts = (*LOOPBACK, *(host or []))
     new = not (folder / "ca" / "ca.crt").exists()
     taken = [path for _, path in wanted if (folder / path).exists()]
     if taken:
-        raise Conflict(f"{taken[0]} has credentials already", hint="keys are never overwritten")
+        raise Conflict(
+            f"{taken[0]} has credentials already",
+            hint="keys are never overwritten: name new participants only, or choose another folder",
+        )
     if new:
-        Authority.create().save(folder / "ca")
+        _make_authority(folder / "ca")
     authority = Authority.load(folder / "ca")
     made: list[tuple[Peer, Path]] = []
     if new:
@@ -57,6 +60,15 @@ def init(
     ]
     lines = [f"{entry['role']:9}{entry['name']:20}{entry['identity']}" for entry in participants]
     show({"folder": str(folder), "participants": participants}, "\n".join(lines), as_json=as_json)
+
+
+def _make_authority(folder: Path) -> None:
+    try:
+        Authority.create().save(folder)
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot make the folder {folder}: {error.strerror}", hint="choose another folder"
+        ) from error
 
 
 def _wanted(

@@ -168,13 +168,13 @@ class Hosting:
     async def describe(self, gallery: Gallery) -> Description:
         """Return a gallery's present state."""
         hosted = self._hosted.get(gallery.id)
+        measure = self._store.bytes_stored
         if hosted is None:
             view = await finish(self._pool, self._store.templates.view, gallery)
-        else:
-            async with hosted.reading() as opened:
-                view = await finish(self._pool, opened.view)
-        size = await finish(self._pool, self._store.bytes_stored, gallery)
-        return Description(gallery, view, size)
+            return Description(gallery, view, await finish(self._pool, measure, gallery))
+        async with hosted.reading() as opened:  # deletion waits: the files stay while measured
+            view = await finish(self._pool, opened.view)
+            return Description(gallery, view, await finish(self._pool, measure, gallery))
 
     async def page(self, after: str, limit: int) -> Sequence[Description]:
         """Return a page of galleries in order of name."""
@@ -231,6 +231,7 @@ class Hosting:
         for unit in await finish(self._pool, self._store.units.by_ids, list(template_ids)):
             chosen = template_ids[unit.id]
             async with hosted.changing:
+                hosted.check()  # its files may have gone while this waited
                 columns = await self._leaving(hosted, unit, chosen)
                 async with hosted.writing() as opened:
                     removed += await finish(self._pool, opened.remove, unit, chosen, columns)

@@ -58,7 +58,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         path.touch(mode=0o600)
-        self._engine = sa.create_engine(f"sqlite:///{path}")
+        self._engine = sa.create_engine(f"sqlite:///{path}", hide_parameters=True)
         sa.event.listen(self._engine, "connect", _on_connect)
         sa.event.listen(self._engine, "begin", _on_begin)
         with self.writing() as connection:

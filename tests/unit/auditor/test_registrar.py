@@ -23,7 +23,7 @@ from tests.auditor_world import (
     world,
 )
 from underseal_auditor.policy.budget import budget_rule
-from underseal_core.errors import NotFound
+from underseal_core.errors import NotFound, PermissionRefused
 from underseal_core.scheme.ciphertext import Kind, parse_ciphertext
 from underseal_core.scheme.profiles import GUARDED
 from underseal_core.statements import Release, Targets, Wanted
@@ -172,7 +172,7 @@ def test_stored_release_survives_a_restart(tmp_path: Path) -> None:
         first = office.envelope(answer)
     with desk(tmp_path, of, policy()) as office:
         assert office.envelope(answer) == first
-        assert office.registrar.release("agency", answer.request.request_id) == first
+        assert office.registrar.release(AGENCY, answer.request.request_id) == first
 
 
 def test_release_is_for_its_own_client(office: Desk) -> None:
@@ -180,7 +180,17 @@ def test_release_is_for_its_own_client(office: Desk) -> None:
     answer = of.ask(of.people[3])
     office.submit(answer)
     with pytest.raises(NotFound):
-        office.registrar.release(OTHER.name, answer.request.request_id)
+        office.registrar.release(OTHER, answer.request.request_id)
+
+
+def test_release_is_for_the_key_in_the_policy(office: Desk) -> None:
+    """A certificate that names the client with a key that the policy has dropped gets nothing."""
+    of = world()
+    answer = of.ask(of.people[3])
+    office.submit(answer)
+    stale = replace(AGENCY, key=OTHER.key)
+    with pytest.raises(PermissionRefused, match="another key"):
+        office.registrar.release(stale, answer.request.request_id)
 
 
 def test_submissions_at_once_are_answered_once(office: Desk) -> None:

@@ -43,9 +43,9 @@ from underseal_core.errors import (
     Mismatch,
     PermissionRefused,
 )
-from underseal_core.scheme.ciphertext import Ciphertext, Kind
+from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
 from underseal_core.signing import Identity
-from underseal_core.statements import ResultBlock, Targets, utc_text
+from underseal_core.statements import ResultBlock, SearchResult, Targets, utc_text
 
 
 @pytest.fixture
@@ -101,11 +101,30 @@ def test_forged_server_signature(office: Desk) -> None:
         office.submit(forged)
 
 
-def test_unknown_server(office: Desk) -> None:
+def test_server_in_the_name_of_another(office: Desk) -> None:
     answer = plain()
     stranger = answer.result.model_copy(update={"server": "elsewhere"})
-    with pytest.raises(PermissionRefused, match="does not name the server"):
+    with pytest.raises(PermissionRefused, match="another server's name"):
         office.submit(replace(answer, result=stranger))
+
+
+def test_unsigned_result_is_not_parsed(office: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Megabytes of JSON take seconds to parse: nobody's signature, nobody's parser."""
+    request, result = replace(plain(), server=Identity.generate()).envelopes
+    monkeypatch.setattr(SearchResult, "parse", None)
+    with pytest.raises(PermissionRefused, match="not signed"):
+        office.registrar.admit(AGENCY, request, result)
+
+
+@pytest.mark.parametrize("kind", [Kind.NORM, Kind.PROJECTION])
+def test_checks_of_another_probe(office: Desk, guardian: Watching, kind: Kind) -> None:
+    """A server passes off an honest probe's norm as that of one that is no unit vector."""
+    of = world()
+    honest = parse_ciphertext(plain().sealed[kind, 0], of.bundle.profile, kind)
+    with pytest.raises(Damaged, match="not that of the probe"):
+        office.submit(too_long_probe(of, 1.3).changed(kind, 0, honest))
+    assert guardian.opened == []
+    assert office.ledger.refusals("agency", of.bundle.epoch) == 0
 
 
 @pytest.mark.parametrize(
@@ -208,7 +227,7 @@ def test_refusal_is_stored_and_not_opened_again(office: Desk, guardian: Watching
     with pytest.raises(PermissionRefused, match=UNIFORM):
         office.submit(answer)
     with pytest.raises(PermissionRefused, match=UNIFORM):
-        office.registrar.release("agency", answer.request.request_id)
+        office.registrar.release(AGENCY, answer.request.request_id)
     assert len(guardian.opened) == count
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from underseal_core.credentials import Credentials, Peer, Role
 from underseal_core.errors import Busy, InvalidInput, NotFound, PermissionRefused
 from underseal_core.rpc.access import STANDARD_METHODS, current_peer
-from underseal_core.rpc.guard import Guard
+from underseal_core.rpc.guard import CALLS_PER_CALLER, Guard
 from underseal_core.rpc.listener import Listener
 from underseal_core.rpc.status import from_rpc_error
 from underseal_core.rpc.tls import check_credentials, open_aio_channel, own_peer
@@ -73,8 +74,9 @@ def _add_echo(server: grpc.aio.Server) -> None:
 def run(
     folder: Path,
     who: str,
-    calls: Callable[[grpc.aio.Channel], Awaitable[None]],
+    calls: Callable[..., Awaitable[None]],
     seconds: float = 60,
+    others: Sequence[str] = (),
 ) -> list[tuple[str, grpc.StatusCode]]:
     """Run ``calls`` against a new listener; return what its observer saw."""
     seen: list[tuple[str, grpc.StatusCode]] = []
@@ -86,8 +88,14 @@ def run(
         )
         port = await listener.start()
         try:
-            async with open_aio_channel(f"127.0.0.1:{port}", Credentials.load(folder / who)) as ch:
-                await calls(ch)
+            async with AsyncExitStack() as stack:
+                channels = [
+                    await stack.enter_async_context(
+                        open_aio_channel(f"127.0.0.1:{port}", Credentials.load(folder / name))
+                    )
+                    for name in (who, *others)
+                ]
+                await calls(*channels)
         finally:
             await listener.stop(0)
 
@@ -169,6 +177,35 @@ def test_a_call_ends_at_the_server_s_own_limit(folder: Path) -> None:
             await _call(channel, b"slow")
 
     run(folder, "client", calls, seconds=0.2)
+
+
+def test_one_caller_does_not_lock_the_others_out(folder: Path) -> None:
+    async def calls(greedy: grpc.aio.Channel, other: grpc.aio.Channel) -> None:
+        watch = health_pb2_grpc.HealthStub(greedy).Watch
+        request = health_pb2.HealthCheckRequest(service="test.Echo")
+        watches = [watch(request) for _ in range(CALLS_PER_CALLER)]
+        for call in watches:
+            await call.read()
+        with pytest.raises(Busy, match="too many calls"):
+            await _call(greedy, b"")
+        stream = other.unary_stream("/test.Echo/Stream", bytes, bytes)
+        assert [part async for part in stream(b"a b")] == [b"a", b"b"]
+        watches[0].cancel()
+        assert await _eventually(greedy)
+
+    run(folder, "client", calls, others=["auditor"])
+
+
+async def _eventually(channel: grpc.aio.Channel) -> bytes:
+    """Call until a place is free: the listener hears of a cancelled call a little later."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                answer: bytes = await _call(channel, b"")
+            except Busy:
+                await asyncio.sleep(0)
+            else:
+                return answer
 
 
 def test_health_is_served_to_every_role(folder: Path) -> None:

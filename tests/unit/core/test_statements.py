@@ -135,3 +135,12 @@ def test_times_round_trip_in_whole_seconds() -> None:
     moment = datetime(2026, 5, 6, 7, 8, 9, 999, tzinfo=UTC)
     assert utc_text(moment) == "2026-05-06T07:08:09Z"
     assert utc_moment("2026-05-06T07:08:09Z") == moment.replace(microsecond=0)
+
+
+def test_a_request_as_long_as_a_message_is_refused_before_it_is_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever may call a server signs these, and four megabytes of JSON take it seconds."""
+    monkeypatch.setattr(json, "loads", None)
+    with pytest.raises(Damaged, match="too long"):
+        SearchRequest.parse(b"[" + b"0," * (32 << 10) + b"0]")

@@ -10,7 +10,7 @@ from underseal_core.credentials import Peer, Role
 from underseal_core.errors import PermissionRefused
 from underseal_core.rpc.access import EVERYONE
 from underseal_proto.v1 import gallery_pb2, search_pb2
-from underseal_server.api.access import TABLE, check_writer
+from underseal_server.api.access import TABLE, check_owner, check_writer
 from underseal_server.store.records import Gallery, GallerySpec
 
 SERVED = (gallery_pb2, search_pb2, health_pb2, reflection_pb2)
@@ -56,3 +56,14 @@ def test_a_gallery_is_written_by_its_writers_only() -> None:
     check_writer(Peer(Role.OPERATOR, "operator", bytes(32)), gallery)
     with pytest.raises(PermissionRefused, match="no writer"):
         check_writer(Peer(Role.CLIENT, "other", bytes(32)), gallery)
+
+
+def test_a_gallery_is_deleted_by_its_owner_or_an_operator_only() -> None:
+    """A writer could delete it, make another of its name, and own that."""
+    spec = GallerySpec("missing", Lab().pin, "agency", frozenset({"agency", "partner"}), 3)
+    gallery = Gallery(1, spec, 0, "")
+    check_owner(Peer(Role.CLIENT, "agency", bytes(32)), gallery)
+    check_owner(Peer(Role.OPERATOR, "operator", bytes(32)), gallery)
+    for name in ("partner", "other"):
+        with pytest.raises(PermissionRefused, match="does not own"):
+            check_owner(Peer(Role.CLIENT, name, bytes(32)), gallery)
