@@ -12,7 +12,7 @@ from underseal_client.release import Label, open_release, read_label
 from underseal_client.resume import Asked
 from underseal_client.search import ask_server, fetch_release, submit
 from underseal_client.units import check_vector
-from underseal_core.errors import Damaged
+from underseal_core.errors import Damaged, PermissionRefused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,7 +178,14 @@ def _open(context: ClientContext, answer: SealedAnswer) -> tuple[Envelope, Relea
         request.request_id, request.sha256(), answer.result.sha256(), request.pin.key_epoch
     )
     context.state.asked(asked)
-    envelope = submit(context.connection, answer)
+    try:
+        envelope = submit(context.connection, answer)
+    except PermissionRefused as error:
+        if request.request_id in error.hint:
+            raise
+        quoted = f"the auditors know this as request {request.request_id}"
+        hint = f"{error.hint}; {quoted}" if error.hint else quoted
+        raise PermissionRefused(error.public, hint=hint) from error
     return envelope, open_release(envelope, context.bundle, asked)
 
 

@@ -11,7 +11,7 @@ from underseal_client.enrolling import Unheard
 from underseal_client.resume import gallery_key
 from underseal_client.search import Question, wanted
 from underseal_client.settings import ClientSettings
-from underseal_core.errors import InvalidInput
+from underseal_core.errors import InvalidInput, NotFound
 from underseal_core.statements import Targets
 
 if TYPE_CHECKING:
@@ -132,10 +132,20 @@ class Client:
         return removed
 
     def remove_subject(self, gallery: str, subject: str) -> int:
-        """Remove all templates of a subject; return how many."""
-        return self.remove_templates(
-            gallery, [entry.template_id for entry in self.templates(gallery, subject=subject)]
-        )
+        """Remove all templates of a subject; return how many.
+
+        Raises
+        ------
+        NotFound
+            There is none.
+        """
+        ids = [entry.template_id for entry in self.templates(gallery, subject=subject)]
+        if not ids:
+            raise NotFound(
+                "the gallery has no template of this subject",
+                hint="write the name as it was enrolled; the subject key must be the same, too",
+            )
+        return self.remove_templates(gallery, ids)
 
     def enroll(
         self,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import grpc
 
+from underseal_client.settings import CONFIG_VARIABLE
 from underseal_core.credentials import Credentials, Role
 from underseal_core.errors import Busy, InvalidInput
 from underseal_core.rpc.status import from_rpc_error
@@ -89,6 +90,11 @@ class Connection:
 
     def __init__(self, settings: ClientSettings) -> None:
         self._settings = settings
+        if not settings.credentials.is_dir():
+            raise InvalidInput(
+                f"there is no credentials folder {settings.credentials}",
+                hint=f"use --credentials, or a settings file: --config, {CONFIG_VARIABLE}",
+            )
         self.credentials = Credentials.load(settings.credentials)
         self.me = own_peer(self.credentials)
         if self.me.role is not Role.CLIENT:

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from underseal_client.records import Gallery, SearchPart
     from underseal_core.signing import Envelope, Identity
 
-MAX_RESULT_BLOCKS: Final = 100_000
-"""Bounds what a hostile server can make us keep: 8 x 10^8 templates."""
+MAX_RESULT_BLOCKS: Final = 1024
+"""As many as the auditors open. With the next, bounds what a hostile server can make us keep."""
+MAX_SEALED_BYTES: Final = 512 << 10
+"""Longer than any ciphertext that a server sends."""
 
 _EVERYTHING: Final = Targets()
 
@@ -185,12 +187,16 @@ def _collect(
     sealed: list[Sealed] = []
     result: Envelope | None = None
     for part in parts:
-        if result is not None or len(sealed) > MAX_RESULT_BLOCKS:
+        if result is not None:
             raise Damaged("the server goes on after its result")
+        if len(sealed) > MAX_RESULT_BLOCKS + len(("norm", "projection")):
+            raise Damaged("the server sends more than the auditors open")
         match part:
             case Progress():
                 on_progress(part)
             case Sealed():
+                if len(part.ciphertext) > MAX_SEALED_BYTES:
+                    raise Damaged("the server sent something longer than a ciphertext")
                 sealed.append(part)
             case SignedResult(envelope):
                 result = envelope

@@ -27,6 +27,7 @@ from underseal_core.errors import InvalidInput
 
 CONFIG_VARIABLE: Final = "UNDERSEAL_CLIENT_CONFIG"
 _PREFIX: Final = "UNDERSEAL_CLIENT_"
+_ADDRESSES: Final = ("server", "registrar")
 
 Address = Annotated[str, Field(pattern=r"^[^\s:/]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$")]
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -141,9 +142,18 @@ class ClientSettings(BaseSettings):
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
             raise InvalidInput(
-                f"setting {name!r}: {first['msg']}",
+                f"setting {name!r}: {_said(name, first['type'], first['msg'])}",
                 hint=f"see the client's file, {_PREFIX}... variables and flags",
             ) from error
+
+
+def _said(name: str, kind: str, text: str) -> str:
+    """Return what is wrong with a setting, in words for people."""
+    if kind == "extra_forbidden":
+        return "there is no such setting"
+    if kind == "string_pattern_mismatch":
+        return "write host:port" if name in _ADDRESSES else "64 hexadecimal digits are wanted"
+    return text
 
 
 def _read(path: Path | None) -> dict[str, object]:
@@ -152,6 +162,11 @@ def _read(path: Path | None) -> dict[str, object]:
     source = named or config_folder() / "client.toml"
     if named is None and not source.is_file():
         return {}
+    if not source.is_file():
+        raise InvalidInput(
+            f"there is no settings file {source}",
+            hint=f"check --config and {CONFIG_VARIABLE}",
+        )
     try:
         values: dict[str, object] = tomllib.loads(source.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

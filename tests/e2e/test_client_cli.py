@@ -96,7 +96,7 @@ def test_installed_command_keeps_results_and_progress_apart(
             assert done.stderr == ""
         else:
             assert done.stdout == ""
-            assert done.stderr.splitlines()[0] == "error: no such photo file"
+            assert done.stderr.splitlines()[0] == f"error: there is no photo {photo}"
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_bad_photos_are_reported_and_do_not_stop_the_rest(
         assert underseal("gallery", "show", gallery, "--json").json["templates"] == 1
         again = underseal("enroll", bad, "-g", gallery)
         assert again.code == ExitCode.PARTIAL
-        assert "skipped 1 photos" in again.out
+        assert "skipped 1 photo enrolled" in again.out
         assert "several-faces" in again.out
         largest = underseal(
             *("enroll", bad / "group.jpg", "-g", gallery, "--largest-face", "--json")
@@ -240,6 +240,12 @@ VERIFY = ["verify", "{photo}", "-g", "{name}", "--purpose", "tests", "--case", "
         (["template", "list", "-g", "no-such-gallery"], ExitCode.NOT_FITTING, "no-such-gallery"),
         (["template", "remove", "-g", "{name}", "00" * 16], ExitCode.NOT_FITTING, "template"),
         (["template", "remove", "-g", "{name}", "00"], ExitCode.INVALID_INPUT, "32 hexadecimal"),
+        (
+            ["template", "remove", "-g", "{name}", "--subject", "nobody"],
+            ExitCode.NOT_FITTING,
+            "no template of this subject",
+        ),
+        (["enroll", "/none", "-g", "{name}"], ExitCode.INVALID_INPUT, "no photo /none"),
         (["release", "show", "00" * 16], ExitCode.NOT_FITTING, "request"),
         (["--server", "localhost:1", "gallery", "list"], ExitCode.BUSY, "cannot be reached"),
         (["--bundle", "/none", "gallery", "create", "x"], ExitCode.NOT_FITTING, "bundle"),
@@ -270,6 +276,8 @@ def test_errors_have_text_hint_and_code(
     assert (ran.code, ran.out) == (code, ""), ran.err
     error = next(line for line in ran.err.splitlines() if line.startswith("error: "))
     assert text in error
+    if code is ExitCode.REFUSED:
+        assert "the auditors know this as request " in ran.err
 
 
 def test_deleting_a_gallery_asks_first(underseal: Run, names: Iterator[str]) -> None:

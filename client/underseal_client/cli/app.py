@@ -42,7 +42,10 @@ def options(
     context: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option(envvar=CONFIG_VARIABLE, help="Settings file [default: client.toml]."),
+        typer.Option(
+            envvar=CONFIG_VARIABLE,
+            help="Settings file; else client.toml in your configuration folder.",
+        ),
     ] = None,
     server: Annotated[str | None, typer.Option(help="Server, host:port.")] = None,
     registrar: Annotated[str | None, typer.Option(help="Registrar, host:port.")] = None,

@@ -30,7 +30,7 @@ def demo(
         Path | None, typer.Option(help="Keep keys, data and logs in this new folder.")
     ] = None,
     photos: Annotated[
-        Path | None, typer.Option(help="Folder with the demo's photos [default: the repository's].")
+        Path | None, typer.Option(help="Folder with the demo's photos; else the repository's.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -93,8 +93,9 @@ def _show(report: DemoReport) -> None:
     print_table(("PROBE", "EXPECTED", "RELEASED BY THE AUDITOR", "OK"), rows)
     say("")
     seen = [(e.what, f"{e.size:,}", e.excerpt) for e in report.evidence]
-    print_table(("WHAT THE SERVER STORED AND SAW", "BYTES", "EXCERPT"), seen)
+    print_table(("WHAT THE SERVER STORED AND SAW", "BYTES", "EXCERPT"), seen, numbers=("BYTES",))
     say("")
-    print_table(("STEP", "SECONDS"), [(n, f"{s:.2f}") for n, s in report.seconds.items()])
+    steps = [(n.replace("_", " "), f"{s:.2f}") for n, s in report.seconds.items()]
+    print_table(("STEP", "SECONDS"), steps, numbers=("SECONDS",))
     say("")
     say(f"{report.correct} of {len(report.searches)} searches as expected")

@@ -10,7 +10,16 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from underseal_client.cli.galleries import InGallery
-from underseal_client.cli.output import Json, err, print_json, print_table, say
+from underseal_client.cli.output import (
+    Json,
+    NoSuchPhoto,
+    counted,
+    err,
+    note,
+    print_json,
+    print_table,
+    say,
+)
 from underseal_client.cli.quality import LargestFace, MinFacePixels, bars
 from underseal_client.cli.session import client_of
 from underseal_core.outcome import ExitCode
@@ -32,8 +41,8 @@ class EnrolBars:
             TimeRemainingColumn(),
             console=err,
         )
-        self._looked_at = self._progress.add_task("looked at", total=None)
-        self._stored = self._progress.add_task("stored", total=None)
+        self._looked_at = self._progress.add_task("looked at", total=None, visible=False)
+        self._stored = self._progress.add_task("stored", total=None, visible=False)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -49,8 +58,8 @@ class EnrolBars:
 
     def started(self, total: int) -> None:
         """See ``EnrolListener``."""
-        self._progress.update(self._looked_at, total=total)
-        self._progress.update(self._stored, total=total)
+        self._progress.update(self._looked_at, total=total, visible=total > 0)
+        self._progress.update(self._stored, total=total, visible=total > 0)
 
     def looked_at(self, count: int) -> None:
         """See ``EnrolListener``."""
@@ -67,7 +76,7 @@ def enroll(
     gallery: InGallery,
     subject: Annotated[
         str | None,
-        typer.Option(help="Whom all the photos show [default: by sub-folder or file name]."),
+        typer.Option(help="Whom all the photos show; else sub-folder or file names say it."),
     ] = None,
     case: Annotated[str, typer.Option(help="Reference kept in the sealed labels.")] = "",
     again: Annotated[
@@ -79,13 +88,20 @@ def enroll(
 ) -> None:
     """Enrol photos: embedded and encrypted here, stored by the server unread.
 
-    Run it again after an interruption: it goes on where it stopped. Photos that cannot be used
-    are listed with the reason, and the exit code is 8.
+    Run it again after an interruption: it goes on where it stopped.
+    Photos that cannot be used are listed with the reason; the exit code is 8.
     """
+    for path in paths:
+        if not path.exists():
+            raise NoSuchPhoto(path)
     with client_of(context, bars(min_face_pixels, largest_face)) as client, EnrolBars() as shown:
-        report = client.enroll(
-            gallery, paths, subject=subject, case=case, again=again, listener=shown
-        )
+        try:
+            report = client.enroll(
+                gallery, paths, subject=subject, case=case, again=again, listener=shown
+            )
+        except KeyboardInterrupt:
+            note("interrupted: the same command goes on where it stopped")
+            raise
     if as_json:
         print_json(asdict(report))
     else:
@@ -95,11 +111,14 @@ def enroll(
 
 
 def _show(report: EnrolReport) -> None:
-    say(f"enrolled {report.enrolled} templates into {report.gallery} in {report.seconds:.1f} s")
+    enrolled = counted(report.enrolled, "template")
+    say(f"enrolled {enrolled} into {report.gallery} in {report.seconds:.1f} s")
     if report.resumed:
-        say(f"resumed {report.resumed} templates of an earlier run")
+        say(f"resumed {counted(report.resumed, 'template')} of an earlier run")
     if report.skipped:
-        say(f"skipped {report.skipped} photos that were enrolled before")
+        say(f"skipped {counted(report.skipped, 'photo')} enrolled before")
+    if not (report.enrolled or report.resumed or report.skipped or report.refused):
+        note("there are no photos; files that do not end like one are passed over")
     if report.refused:
         say(f"refused {len(report.refused)}:")
         rows = [(r.photo, r.subject, r.reason, r.error) for r in report.refused]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from underseal_client.cli.output import Json, print_json, print_table, say
+from underseal_client.cli.output import Json, counted, print_json, print_table, say
 from underseal_client.cli.session import client_of, template_ids
 from underseal_core.errors import InvalidInput
 
@@ -52,20 +52,20 @@ def create(
     writer: Annotated[
         list[str] | None, typer.Option(help="Another client that may enrol and remove; repeat.")
     ] = None,
-    max_templates_per_subject: Annotated[
-        int, typer.Option(min=0, help="0: the server's default.")
+    max_per_subject: Annotated[
+        int, typer.Option(min=0, help="Templates of one person; 0: the server's default.")
     ] = 0,
     as_json: Json = False,
 ) -> None:
     """Make a gallery, pinned to the model and to the auditors' keys."""
     with client_of(context) as client:
         gallery = client.create_gallery(
-            name, writers=writer or [], max_templates_per_subject=max_templates_per_subject
+            name, writers=writer or [], max_templates_per_subject=max_per_subject
         )
     if as_json:
         print_json(_gallery_json(gallery))
     else:
-        say(f"created gallery {gallery.name}")
+        say(f"gallery {gallery.name} is ready, {counted(gallery.templates, 'template')} in it")
 
 
 @gallery_app.command("list")
@@ -77,11 +77,12 @@ def list_galleries(context: typer.Context, as_json: Json = False) -> None:
         print_json([_gallery_json(gallery) for gallery in galleries])
         return
     print_table(
-        ("NAME", "TEMPLATES", "MODEL", "PROFILE", "STORED"),
+        ("NAME", "TEMPLATES", "MODEL", "PROFILE", "BYTES"),
         [
             (g.name, g.templates, g.pin.model_id, g.pin.profile, f"{g.bytes_stored:,}")
             for g in galleries
         ],
+        numbers=("TEMPLATES", "BYTES"),
     )
 
 
@@ -138,8 +139,16 @@ def list_templates(
     if as_json:
         print_json(entries)
     else:
-        headers = ("TEMPLATE", "SUBJECT", "BLOCK", "SLOT", "BY", "AT")
-        print_table(headers, [list(entry.values()) for entry in entries])
+        rows = [
+            (
+                entry["template_id"],
+                str(entry["subject_id"])[:8],
+                entry["enrolled_by"],
+                str(entry["enrolled_at"])[:16].replace("T", " "),
+            )
+            for entry in entries
+        ]
+        print_table(("TEMPLATE", "SUBJECT", "BY", "AT (UTC)"), rows, whole=("TEMPLATE",))
 
 
 @template_app.command("remove")
@@ -152,7 +161,9 @@ def remove(
 ) -> None:
     """Remove templates by id, or all of one subject."""
     if bool(ids) == bool(subject):
-        raise InvalidInput("name either template ids or --subject")
+        raise InvalidInput(
+            "name either template ids or --subject", hint="see `underseal template list`"
+        )
     with client_of(context) as client:
         if subject:
             removed = client.remove_subject(gallery, subject)
@@ -161,4 +172,4 @@ def remove(
     if as_json:
         print_json({"removed": removed})
     else:
-        say(f"removed {removed} templates")
+        say(f"removed {counted(removed, 'template')}")

@@ -14,11 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from underseal_core.errors import UndersealError
+from underseal_core.errors import InvalidInput, UndersealError
 from underseal_core.outcome import ExitCode, exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from rich.console import JustifyMethod
 
 DEBUG_VARIABLE: Final = "UNDERSEAL_DEBUG"
 
@@ -26,6 +28,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 out = Console()
 err = Console(stderr=True)
+
+
+class NoSuchPhoto(InvalidInput):
+    """What the user named as a photo or folder is not there.
+
+    Parameters
+    ----------
+    path
+        As it was typed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"there is no photo {path}", hint="check the path")
 
 
 def show_error(error: Exception) -> ExitCode:
@@ -58,11 +73,26 @@ def _plain(value: object) -> object:
     raise TypeError(f"cannot write {type(value).__name__} as JSON")
 
 
-def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows as a table; cells are shown as they are, without markup."""
+def print_table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    numbers: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> None:
+    """Print rows as a table; cells are shown as they are, without markup.
+
+    Parameters
+    ----------
+    numbers
+        Headers of columns that are aligned to the right.
+    whole
+        Headers of columns that are never broken, so that they can be copied.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in headers:
-        table.add_column(header, overflow="fold")
+        justify: JustifyMethod = "right" if header in numbers else "left"
+        table.add_column(header, overflow="fold", justify=justify, no_wrap=header in whole)
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     out.print(table)
@@ -71,6 +101,11 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 def say(text: str) -> None:
     """Print one line of a result."""
     out.print(escape(text), soft_wrap=True, highlight=False)
+
+
+def counted(number: int, thing: str) -> str:
+    """Return "1 photo", "2 photos"."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def note(text: str) -> None:

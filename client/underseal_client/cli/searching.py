@@ -10,7 +10,15 @@ import typer
 from rich.status import Status
 
 from underseal_client.cli.galleries import InGallery
-from underseal_client.cli.output import Json, err, print_json, print_table, say
+from underseal_client.cli.output import (
+    Json,
+    NoSuchPhoto,
+    counted,
+    err,
+    print_json,
+    print_table,
+    say,
+)
 from underseal_client.cli.quality import LargestFace, MinFacePixels, bars
 from underseal_client.cli.session import client_of, template_ids
 
@@ -68,6 +76,8 @@ def search(
 ) -> None:
     """Ask who in a gallery is on a photo. "No match" is an answer, with exit code 0."""
     quality = bars(min_face_pixels, largest_face)
+    if not photo.is_file():
+        raise NoSuchPhoto(photo)
     with client_of(context, quality) as client, Status("connecting", console=err) as status:
         findings = client.search(
             photo,
@@ -98,6 +108,8 @@ def verify(
 ) -> None:
     """Ask whether a photo shows one subject."""
     quality = bars(min_face_pixels, largest_face)
+    if not photo.is_file():
+        raise NoSuchPhoto(photo)
     with client_of(context, quality) as client, Status("connecting", console=err) as status:
         findings = client.verify(
             photo,
@@ -157,5 +169,6 @@ def show_release(release: Release, found: Sequence[Found]) -> None:
         print_table(("RANK", "NAME", "SCORE", "PHOTO", "CASE"), rows)
     else:
         say("no match")
-    say(f"compared with {release.compared} templates, threshold {release.threshold}")
+    compared = counted(release.compared, "template")
+    say(f"compared with {compared}, threshold {float(release.threshold):g}")
     say(f"request {release.request_id}, released {release.released_at}")

@@ -60,8 +60,9 @@ def photo_folder(chosen: Path | None) -> Path:
     wanted = [*ENROLLED.values(), *SEARCHED]
     missing = [name for name in wanted if not (folder / name).is_file()]
     if missing:
+        where = folder if chosen else "this installation"
         raise NotFound(
-            f"the demo's photos are not in {folder}: {missing[0]} is missing",
+            f"the demo's photos are not in {where}: {missing[0]} is missing",
             hint="name the repository's tests/assets/faces with --photos",
         )
     return folder

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STOP_SECONDS: Final = 10.0
 _EXCERPT: Final = 2000
+_INSTALL: Final = "pip install 'underseal[client,server,auditor]'"
 
 
 class ProgramFailed(UndersealError):
@@ -38,7 +39,7 @@ def find_program(name: str) -> str:
     if found is None:
         raise ProgramFailed(
             f"the program {name} is not installed",
-            hint="pip install 'underseal[client,server,auditor]'",
+            hint=_INSTALL,
         )
     return found
 
@@ -54,7 +55,7 @@ def run_program(name: str, *arguments: object) -> None:
     command = [find_program(name), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise ProgramFailed(f"{name} ended with code {done.returncode}: {_tail(done.stderr)}")
+        raise _failed(f"{name} ended with code {done.returncode}", done.stderr)
 
 
 class Service:
@@ -109,7 +110,7 @@ class Service:
         reader.join(seconds)
         if not said:
             self.stop()
-            raise ProgramFailed(f"{self.name} did not start: {_tail(self.log())}")
+            raise _failed(f"{self.name} did not start", self.log())
         return said[0]
 
     def log(self) -> str:
@@ -175,5 +176,9 @@ def postponed_signals() -> Iterator[None]:
             signal.raise_signal(missed)
 
 
-def _tail(text: str) -> str:
-    return text.strip()[-_EXCERPT:]
+def _failed(what: str, said: str) -> ProgramFailed:
+    """Return the error for a program that said ``said`` on stderr."""
+    if "ModuleNotFoundError" in said:
+        last = said.strip().splitlines()[-1]
+        return ProgramFailed(f"{what}: {last}", hint=_INSTALL)
+    return ProgramFailed(f"{what}: {said.strip()[-_EXCERPT:]}")

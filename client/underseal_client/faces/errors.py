@@ -63,7 +63,7 @@ class SeveralFaces(PhotoRefused):
     def __init__(self, count: int) -> None:
         super().__init__(
             f"{count} faces found, one wanted",
-            hint="crop the photo, or choose to use the largest face",
+            hint="crop the photo, or take the largest face (--largest-face)",
         )
         self.count = count
 

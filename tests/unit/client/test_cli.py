@@ -84,7 +84,7 @@ def test_missing_credentials_end_with_input_error(underseal: Run) -> None:
     ran = underseal("gallery", "list")
     assert ran.code == ExitCode.INVALID_INPUT
     assert ran.out == ""
-    assert "error: cannot read the credentials" in ran.err
+    assert "error: there is no credentials folder" in ran.err
     assert "hint: " in ran.err
     assert "Traceback" not in ran.err
 
@@ -111,7 +111,7 @@ def test_wrong_usage_is_code_two(underseal: Run, arguments: list[str]) -> None:
         (["template", "remove", "-g", "g"], "either template ids or --subject"),
         (["template", "remove", "-g", "g", "--subject", "s", "00" * 16], "either"),
         (["--server", "nonsense", "gallery", "list"], "setting 'server'"),
-        (["--config", "no-such.toml", "gallery", "list"], "cannot read the settings"),
+        (["--config", "no-such.toml", "gallery", "list"], "there is no settings file"),
     ],
 )
 def test_wrong_input_is_code_three(underseal: Run, arguments: list[str], what: str) -> None:

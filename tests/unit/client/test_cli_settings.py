@@ -62,6 +62,19 @@ def test_quality_bars_keep_the_gates_defaults(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("serve = 1", "there is no such setting"),
+        ('server = "no port"', "write host:port"),
+        ('key_epoch = "abc"', "64 hexadecimal digits"),
+    ],
+)
+def test_wrong_setting_is_explained(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        ClientSettings.load(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
     ("text", "named"),
     [
         ("serve = 1", "serve"),

@@ -62,7 +62,7 @@ def test_other_errors_are_not_repeated() -> None:
 def test_missing_credentials_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="credentials") as raised:
         Connection(ClientSettings(credentials=tmp_path / "nowhere"))
-    assert "identity.pem" in raised.value.hint
+    assert "--credentials" in raised.value.hint
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 
 import pytest
 
 from underseal_client.records import Gallery, Progress, Sealed, SealedKind, SearchPart, SignedResult
 from underseal_client.search import (
+    MAX_SEALED_BYTES,
     Question,
     _check_result,
     _collect,
@@ -16,6 +18,8 @@ from underseal_client.search import (
     wanted,
 )
 from underseal_core.errors import Damaged, InvalidInput, PermissionRefused
+from underseal_core.scheme.ciphertext import Kind, wire_size
+from underseal_core.scheme.profiles import PROFILES, Profile
 from underseal_core.signing import Identity
 from underseal_core.statements import (
     Pin,
@@ -174,3 +178,18 @@ def test_stream_without_a_result_or_beyond_it_is_refused() -> None:
         _collect(SEALED, lambda progress: None)
     with pytest.raises(Damaged, match="goes on"):
         _collect([*SEALED, SignedResult(envelope), SEALED[0]], lambda progress: None)
+
+
+def test_a_server_cannot_make_us_keep_more_than_the_auditors_open() -> None:
+    endless = repeat(SEALED[0])
+    with pytest.raises(Damaged, match="more than the auditors open"):
+        _collect(endless, lambda progress: None)
+    long = replace(SEALED[0], ciphertext=bytes(MAX_SEALED_BYTES + 1))
+    with pytest.raises(Damaged, match="longer than a ciphertext"):
+        _collect([long], lambda progress: None)
+
+
+@pytest.mark.parametrize("kind", [Kind.RESULT, Kind.NORM, Kind.PROJECTION])
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_every_ciphertext_of_a_server_is_short_enough(profile: Profile, kind: Kind) -> None:
+    assert wire_size(profile, kind) <= MAX_SEALED_BYTES
