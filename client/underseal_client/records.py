@@ -53,7 +53,7 @@ class NewTemplate:
 
 
 class Shape(StrEnum):
-    """How a unit's templates are laid out (SCHEME section 2)."""
+    """How a unit's templates are laid out (scheme.md section 2)."""
 
     ROW = "row"
     COLUMNS = "columns"

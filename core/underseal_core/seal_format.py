@@ -1,4 +1,4 @@
-"""Residues in and out of Microsoft SEAL's objects (``tenseal.sealapi``), SCHEME section 6.
+"""Residues in and out of Microsoft SEAL's objects (``tenseal.sealapi``), scheme.md section 6.
 
 Nothing that a peer sent reaches SEAL's loading code: what is loaded here is written here, from
 residues that were checked before. SEAL's own format (``seal/serialization.h``,

@@ -1,7 +1,7 @@
 """Ciphertexts and their wire format.
 
 The format is ours and parsed here, in Python, with exact length, kind, level, component count and
-``residue < prime`` checks: no foreign byte reaches SEAL's deserialiser (SCHEME section 6).
+``residue < prime`` checks: no foreign byte reaches SEAL's deserialiser (scheme.md section 6).
 
     offset  size  field
     0       4     magic "USC1"

@@ -1,4 +1,4 @@
-"""Templates to polynomials and back: coefficients, not slots (SCHEME section 2).
+"""Templates to polynomials and back: coefficients, not slots (scheme.md section 2).
 
 A *row* holds component ``i`` of template ``r`` as the coefficient of ``X^(r*d + i)``; *column*
 ``i`` holds component ``i`` of the template in slot ``j`` as the coefficient of ``X^j``.

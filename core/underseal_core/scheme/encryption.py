@@ -1,6 +1,6 @@
 """Encryption under the joint public key, by SEAL.
 
-A fresh encryption is SEAL's encryption of zero plus the message's NTT in component 0 (SCHEME
+A fresh encryption is SEAL's encryption of zero plus the message's NTT in component 0 (scheme.md,
 section 6), so SEAL's encoder, and with it its limits on scales, is not involved.
 """
 

@@ -1,7 +1,7 @@
 """The evaluator: expand, score, place, remove - integer arithmetic on ciphertexts.
 
 Public and deterministic: it holds no secret, and anybody with the same ciphertexts can recompute
-every result bit for bit (SCHEME sections 2, 3 and 5).
+every result bit for bit (docs/explanation/scheme.md).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def galois_elements(profile: Profile, dimension: int) -> tuple[int, ...]:
 
 
 def projection_signs(row: Ciphertext, dimension: int) -> npt.NDArray[np.uint8]:
-    """Signs of the random projection that a probe must pass (SCHEME section 3).
+    """Signs of the random projection that a probe must pass (scheme.md section 3).
 
     Returns
     -------
@@ -130,7 +130,7 @@ class Evaluator:
         self.close()
 
     def expand(self, row: Ciphertext) -> Residues:
-        """Turn a row into columns (SealPIR's expansion; SCHEME section 2).
+        """Turn a row into columns (SealPIR's expansion; scheme.md section 2).
 
         Parameters
         ----------
@@ -240,7 +240,7 @@ class Evaluator:
         return [results[i : i + len(right)] for i in range(0, len(results), len(right))]
 
     def checks(self, row: Ciphertext, columns: Residues) -> tuple[Ciphertext, Ciphertext]:
-        """Compute the ciphertexts that show a probe to be one unit vector (SCHEME section 3).
+        """Compute the ciphertexts that show a probe to be one unit vector (scheme.md section 3).
 
         Parameters
         ----------

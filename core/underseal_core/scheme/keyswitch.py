@@ -91,7 +91,7 @@ def relinearise(
 def switch_key(
     ciphertexts: Residues, key: Residues, profile: Profile, workers: Workers
 ) -> Residues:
-    """Re-encrypt under the secret that the switching key leads to (SCHEME section 7).
+    """Re-encrypt under the secret that the switching key leads to (scheme.md section 7).
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ class Profile:
         """Scale of a fresh row whose expansion has ``column_scale`` at gallery level.
 
         Expansion multiplies by ``dimension``; the rescale to gallery level divides by the primes
-        it drops (SCHEME section 2).
+        it drops (scheme.md section 2).
         """
         return column_scale * self.dropped(self.fresh_level, self.gallery_level) / dimension
 

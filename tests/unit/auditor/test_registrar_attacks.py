@@ -1,4 +1,4 @@
-"""Attacks on the chain from signature to ciphertext, one test each (OVERSIGHT section 4)."""
+"""Attacks on the chain from signature to ciphertext, one test each."""
 
 from __future__ import annotations
 
