@@ -1,4 +1,4 @@
-"""Gallery blocks: up to ``degree`` encrypted templates, laid out for streaming (scheme.md section 4).
+"""Gallery blocks: up to ``degree`` encrypted templates, laid out for streaming (scheme.md, 4).
 
 A block is tile-major: ``(gallery_level, degree / 16, dimension, 2, 16)``. Templates are added and
 removed by adding and subtracting columns times a monomial, which is exact: what was added and then

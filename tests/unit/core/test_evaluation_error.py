@@ -1,4 +1,4 @@
-"""The error of a score, measured: the table of docs/explanation/scheme.md and what the profiles have."""
+"""The error of a score, measured: the table of scheme.md and what the profiles have."""
 
 from __future__ import annotations
 
