@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from math import comb
-from typing import TYPE_CHECKING, Final
+from typing import Final, Self, TypeVar
 
 import rfc8785
 
 from underseal_core.bundle import MAX_MEMBERS
 from underseal_core.errors import InvalidInput
-from underseal_core.scheme.profiles import MAX_DIMENSION, MIN_DIMENSION, Profile
+from underseal_core.labels import SealingKey
+from underseal_core.scheme.profiles import (
+    MAX_DIMENSION,
+    MIN_DIMENSION,
+    Profile,
+    profile_named,
+)
 
-if TYPE_CHECKING:
-    from underseal_core.labels import SealingKey
+T = TypeVar("T")
 
+MAX_FILE_BYTES: Final = 1 << 18
+"""32 members take 88 kB: bounds the parser's work."""
+SIGNING_KEY_BYTES: Final = 32
 MAX_SUBSETS: Final = 1000
 """The known-answer test opens a ciphertext with every k-subset of the members."""
 _DOMAIN: Final = b"underseal/v1/ceremony-file\x00"
@@ -70,7 +79,11 @@ class CeremonyFile:
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the canonical form (RFC 8785)."""
-        content = rfc8785.dumps(
+        return hashlib.sha256(_DOMAIN + self.to_bytes()).digest()
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical form; the exact inverse of :meth:`parse`."""
+        return rfc8785.dumps(
             {
                 "dimension": self.dimension,
                 "label_key": self.label_key.raw.hex(),
@@ -82,4 +95,42 @@ class CeremonyFile:
                 "threshold": self.threshold,
             }
         )
-        return hashlib.sha256(_DOMAIN + content).digest()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Parse what :meth:`to_bytes` returned.
+
+        Raises
+        ------
+        InvalidInput
+            Not a ceremony file, an impossible one, or not in canonical form.
+        """
+        if len(data) > MAX_FILE_BYTES:
+            raise InvalidInput("the ceremony file is too long")
+        try:
+            fields = json.loads(data)
+            file = cls(
+                profile=profile_named(_typed(fields["profile"], str)),
+                dimension=_typed(fields["dimension"], int),
+                threshold=_typed(fields["threshold"], int),
+                members=tuple(_member(entry) for entry in _typed(fields["members"], list)),
+                label_key=SealingKey(bytes.fromhex(fields["label_key"])),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InvalidInput("not a ceremony file") from error
+        if file.to_bytes() != data:
+            raise InvalidInput("the ceremony file is not in its canonical form")
+        return file
+
+
+def _member(entry: dict[str, str]) -> MemberKeys:
+    signing = bytes.fromhex(entry["signing"])
+    if len(signing) != SIGNING_KEY_BYTES:
+        raise ValueError
+    return MemberKeys(signing, SealingKey(bytes.fromhex(entry["sealing"])))
+
+
+def _typed(value: object, kind: type[T]) -> T:
+    if type(value) is not kind:
+        raise TypeError
+    return value

@@ -105,15 +105,24 @@ class SecretPart:
     """A member's own secret ``s_i`` and the ephemeral ``u_i`` of the relinearisation key.
 
     Both ternary. :meth:`erase` overwrites them; the ceremony calls it as soon as shares are dealt.
+
+    Parameters
+    ----------
+    secrets
+        Where both come from. The same stream gives the same secrets: so a member that was
+        interrupted finds them again.
+    noise
+        Where errors come from. Never one that was used before: two messages with the same errors
+        would give the secrets away.
     """
 
-    def __init__(self, profile: Profile, stream: Stream) -> None:
+    def __init__(self, profile: Profile, secrets: Stream, noise: Stream) -> None:
         self._profile = profile
         self._primes = key_primes(profile)
-        self._stream = stream
-        self._small = ternary(stream, profile.degree)
+        self._stream = noise
+        self._small = ternary(secrets, profile.degree)
         self.element = transform(self._small, self._primes)
-        self._ephemeral = transform(ternary(stream, profile.degree), self._primes)
+        self._ephemeral = transform(ternary(secrets, profile.degree), self._primes)
 
     def __repr__(self) -> str:
         return "SecretPart(...)"

@@ -1,4 +1,8 @@
-"""Shares on their way from each member to each: sealed with HPKE, bound to the ceremony."""
+"""Shares on their way from each member to each: sealed with HPKE, bound to the ceremony.
+
+With the value of the sender's polynomial travels its half of the secret that the two share (see
+``pairs.py``); to itself a member sends what all its halves come from.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from underseal_auditor.keys.elements import key_primes
+from underseal_auditor.keys.pairs import SEED_BYTES
 from underseal_core.labels import SEALING_OVERHEAD_BYTES
 from underseal_core.scheme.fields import FieldReader
 
@@ -32,12 +37,12 @@ class Delivery:
         points = bytes((self.sender, self.recipient))
         return _DOMAIN + self.file.digest + self.seed + points
 
-    def seal(self, key: SealingKey, value: Residues) -> bytes:
-        """Seal the dealt value, shape ``(fresh_level + 1, degree)``."""
-        return key.seal(value.astype("<u4", copy=False).tobytes(), self.info())
+    def seal(self, key: SealingKey, value: Residues, half: bytes) -> bytes:
+        """Seal the dealt value, shape ``(fresh_level + 1, degree)``, and 32 bytes."""
+        return key.seal(value.astype("<u4", copy=False).tobytes() + half, self.info())
 
-    def open(self, key: OpeningKey, sealed: bytes) -> Residues:
-        """Open and parse a dealt value.
+    def open(self, key: OpeningKey, sealed: bytes) -> tuple[Residues, bytes]:
+        """Open and parse a dealt value and what came with it.
 
         Raises
         ------
@@ -48,10 +53,11 @@ class Delivery:
         """
         reader = FieldReader(key.open(sealed, self.info()))
         value = reader.key_residues(self.file.profile, ())
+        half = reader.take(SEED_BYTES)
         reader.finish()
-        return value
+        return value, half
 
 
 def sealed_size(profile: Profile) -> int:
     """Exact number of bytes of a sealed value."""
-    return SEALING_OVERHEAD_BYTES + 4 * len(key_primes(profile)) * profile.degree
+    return SEALING_OVERHEAD_BYTES + 4 * len(key_primes(profile)) * profile.degree + SEED_BYTES

@@ -103,11 +103,12 @@ def partial_decryption(
     sigma: float,
     stream: Stream,
 ) -> Residues:
-    """Return ``(lambda_i S_i) c1 + NTT(e_i)``, one member's answer.
+    """Return ``(lambda_i S_i) c1 + NTT(e_i) + mask_i``, one member's answer.
 
     The noise ``e_i`` has standard deviation ``sigma * scale / sqrt(k)`` per coefficient, so that
     the combined value carries ``sigma``; it is added after the Lagrange factor, which would
-    otherwise blow it up.
+    otherwise blow it up. The masks of all active members cancel in the sum of the answers, and hide
+    each of them (see ``pairs.py`` for what a bare answer would show).
 
     Parameters
     ----------
@@ -121,16 +122,7 @@ def partial_decryption(
     Returns
     -------
     Residues
-        ``(level, degree)`` in NTT form. Only the sum over the active members may be shown: see
-        the notes.
-
-    Notes
-    -----
-    ``threshold - 1`` others can write this member's ``lambda_i S_i`` as ``beta s`` plus what they
-    know, with a ratio ``beta`` of small integers. For an active set with two or more members that
-    are not among them, ``beta`` is not 1, and the single answer shows the ciphertext's error
-    times ``beta`` modulo ``q``: exactly, modulo the denominator, however large the noise. The sum
-    of all answers has ``beta = 1``.
+        ``(level, degree)`` in NTT form.
 
     Raises
     ------
@@ -147,9 +139,10 @@ def partial_decryption(
     answer = kernel.multiply(weighted, ciphertext.residues[1], primes)
     weighted.fill(0)
     noise = transform(gaussian(stream, deviation, ciphertext.profile.degree), primes)
-    masked = kernel.add(answer, noise, primes)
-    answer.fill(0)
-    noise.fill(0)
+    mask = share.pairs.mask(active, ciphertext)
+    masked = total([answer, noise, mask], primes)
+    for secret in (answer, noise, mask):
+        secret.fill(0)
     return masked
 
 

@@ -27,7 +27,9 @@ from underseal_auditor.keys.known_answer import (
     subsets,
     subsets_with,
 )
-from underseal_auditor.keys.messages import CeremonyFailed, Round
+from underseal_auditor.keys.messages import CeremonyFailed, OutOfTurn, Round
+from underseal_auditor.keys.pairs import SEED_BYTES, PairSecrets, half_for
+from underseal_auditor.keys.sampling import SecretStream
 from underseal_auditor.keys.share import Share
 from underseal_auditor.keys.sharing import deal
 from underseal_core.bundle import PublicBundle
@@ -56,13 +58,25 @@ _NO_EPOCH: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a member brings: the file, its point, its keys and its source of randomness."""
+    """What a member brings: the file, its point, its keys and its source of randomness.
+
+    ``secret_seed`` returns the 32 bytes that its secret comes from, the same in every life of this
+    member, or None once its shares are dealt.
+    """
 
     file: CeremonyFile
     point: int
     identity: Identity
     opening: OpeningKey
     stream: Stream
+    secret_seed: Callable[[], bytes | None]
+
+    def secret_part(self) -> SecretPart | None:
+        """Return this member's secret, None once its shares are dealt."""
+        seed = self.secret_seed()
+        if seed is None:
+            return None
+        return SecretPart(self.file.profile, SecretStream(seed), self.stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +118,12 @@ def parse_all(payloads: Sequence[bytes], parse: Callable[[int, bytes], T]) -> li
     return parsed
 
 
+def _needed(secret: SecretPart | None) -> SecretPart:
+    if secret is None:
+        raise OutOfTurn("this member has dealt its shares and holds no secret any more")
+    return secret
+
+
 class Nonces:
     """Everyone draws a nonce; their hash seeds the common polynomials."""
 
@@ -137,11 +157,12 @@ class Contributions:
         self._context = context
         self._seed = seed
         self._common = CommonPolynomials.derive(seed, file.profile, file.dimension)
-        self._secret = SecretPart(file.profile, context.stream)
+        self._secret = context.secret_part()
 
     def payload(self) -> bytes:
         """Mask the secret."""
-        return self._secret.contribute(self._common, self._context.file.dimension).to_bytes()
+        secret = _needed(self._secret)
+        return secret.contribute(self._common, self._context.file.dimension).to_bytes()
 
     def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase:
         """Add up the contributions."""
@@ -158,7 +179,9 @@ class Relinearisation:
 
     round = Round.RELINEARISATION
 
-    def __init__(self, context: Context, seed: bytes, secret: SecretPart, joint: JointKeys) -> None:
+    def __init__(
+        self, context: Context, seed: bytes, secret: SecretPart | None, joint: JointKeys
+    ) -> None:
         self._context = context
         self._seed = seed
         self._secret = secret
@@ -166,43 +189,47 @@ class Relinearisation:
 
     def payload(self) -> bytes:
         """Make both, then overwrite the secret: from here on there are only shares."""
-        part = self._secret.relinearise(self._joint.first, self._joint.second)
-        sealed = self._deal()
-        self._secret.erase()
+        secret = _needed(self._secret)
+        part = secret.relinearise(self._joint.first, self._joint.second)
+        sealed = self._deal(secret)
+        secret.erase()
         return part.astype("<u4", copy=False).tobytes() + b"".join(sealed)
 
     def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase:
         """Finish the relinearisation key and add up the shares dealt to this member."""
         profile = self._context.file.profile
         parsed = parse_all(payloads, self._parse)
-        keys = self._joint.finish([part for part, _ in parsed], profile)
-        dealt = [value for _, value in parsed]
-        file = self._context.file
+        keys = self._joint.finish([part for part, _, _ in parsed], profile)
+        dealt = [value for _, value, _ in parsed]
+        halves = [half for _, _, half in parsed]
+        file, point = self._context.file, self._context.point
         joint = total(dealt, key_primes(profile))
         secret = joint.copy()
         for value in (*dealt, joint):
             value.fill(0)
-        share = Share(
-            profile, _NO_EPOCH, self._context.point, file.threshold, len(file.members), secret
-        )
+        pairs = PairSecrets.join(point, halves[point - 1], halves)
+        share = Share(profile, _NO_EPOCH, file.threshold, secret, pairs)
         return DummySearches(self._context, self._seed, self._joint.public_key, keys, share)
 
-    def _deal(self) -> list[bytes]:
+    def _deal(self, secret: SecretPart) -> list[bytes]:
         file = self._context.file
         primes = key_primes(file.profile)
         values = deal(
-            self._secret.element, file.threshold, len(file.members), primes, self._context.stream
+            secret.element, file.threshold, len(file.members), primes, self._context.stream
         )
+        master = secrets.token_bytes(SEED_BYTES)
         sealed = []
         for recipient, (member, value) in enumerate(
             zip(file.members, values, strict=True), start=1
         ):
             delivery = Delivery(file, self._seed, self._context.point, recipient)
-            sealed.append(delivery.seal(member.sealing, value))
+            own = recipient == self._context.point
+            half = master if own else half_for(master, recipient)
+            sealed.append(delivery.seal(member.sealing, value, half))
             value.fill(0)
         return sealed
 
-    def _parse(self, sender: int, payload: bytes) -> tuple[Residues, Residues]:
+    def _parse(self, sender: int, payload: bytes) -> tuple[Residues, Residues, bytes]:
         file = self._context.file
         reader = FieldReader(payload)
         part = reader.key_residues(file.profile, (file.profile.fresh_level,))
@@ -210,7 +237,7 @@ class Relinearisation:
         reader.finish()
         point = self._context.point
         delivery = Delivery(file, self._seed, sender, point)
-        return part, delivery.open(self._context.opening, sealed[point - 1])
+        return part, *delivery.open(self._context.opening, sealed[point - 1])
 
 
 class DummySearches:

@@ -39,7 +39,8 @@ class SecretStream:
     Parameters
     ----------
     seed
-        32 bytes; for tests only. The operating system's randomness when left out.
+        32 random bytes, never used for two purposes: a member's ceremony secret, which must be
+        found again after an interruption. The operating system's randomness when left out.
     """
 
     def __init__(self, seed: bytes | None = None) -> None:

@@ -10,6 +10,7 @@ from underseal_core.errors import InvalidInput, UndersealError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from underseal_auditor.keys.pairs import PairSecrets
     from underseal_core.scheme.ciphertext import Residues
     from underseal_core.scheme.profiles import Profile
 
@@ -27,11 +28,13 @@ class Share:
         The key epoch's profile.
     epoch
         The key epoch's id, 64 hexadecimal digits.
-    point, threshold, members
-        This member's point, ``1 <= point <= members``; how many are needed; how many there are.
+    threshold
+        How many members are needed.
     secret
         ``(fresh_level + 1, degree)``, NTT form, the special prime last. Owned from here on, and
         overwritten by :meth:`close`.
+    pairs
+        This member's secrets with the others; they know its point. Owned likewise.
 
     Raises
     ------
@@ -43,11 +46,11 @@ class Share:
         self,
         profile: Profile,
         epoch: str,
-        point: int,
         threshold: int,
-        members: int,
         secret: Residues,
+        pairs: PairSecrets,
     ) -> None:
+        point, members = pairs.point, pairs.members
         if not 1 <= point <= members or not 1 <= threshold <= members:
             raise InvalidInput("the share's point or threshold is impossible")
         if secret.shape != (len(key_primes(profile)), profile.degree):
@@ -58,6 +61,7 @@ class Share:
         self.threshold = threshold
         self.members = members
         self._secret: Residues | None = secret
+        self._pairs = pairs
 
     def __repr__(self) -> str:
         quorum = f"{self.threshold} of {self.members}"
@@ -90,14 +94,28 @@ class Share:
             raise ShareClosed("the key share was closed", hint="load the share file again")
         return self._secret
 
+    @property
+    def pairs(self) -> PairSecrets:
+        """The secrets with the other members; not to be copied.
+
+        Raises
+        ------
+        ShareClosed
+            After :meth:`close`.
+        """
+        if self._secret is None:
+            raise ShareClosed("the key share was closed", hint="load the share file again")
+        return self._pairs
+
     def bound_to(self, epoch: str) -> Share:
         """Hand the secret over to a share of this key epoch; this object is closed."""
         secret = self.secret
         self._secret = None
-        return Share(self.profile, epoch, self.point, self.threshold, self.members, secret)
+        return Share(self.profile, epoch, self.threshold, secret, self._pairs)
 
     def close(self) -> None:
         """Overwrite the share. What the interpreter copied elsewhere is out of reach."""
         if self._secret is not None:
             self._secret.fill(0)
             self._secret = None
+            self._pairs.close()

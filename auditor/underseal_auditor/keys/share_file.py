@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from underseal_auditor.keys.pairs import SEED_BYTES, PairSecrets
 from underseal_auditor.keys.sealed_file import (
     Argon2Cost,
     SealedContent,
@@ -11,6 +12,7 @@ from underseal_auditor.keys.sealed_file import (
     save_sealed,
 )
 from underseal_auditor.keys.share import Share
+from underseal_core.bundle import MAX_MEMBERS
 from underseal_core.errors import Damaged, InvalidInput, Mismatch
 from underseal_core.labels import OpeningKey
 from underseal_core.scheme.fields import FieldReader
@@ -32,7 +34,7 @@ def save(path: Path, share: Share, passphrase: bytes, cost: Argon2Cost | None = 
         "profile": share.profile.name,
         "threshold": share.threshold,
     }
-    secret = share.secret.astype("<u4", copy=False).tobytes()
+    secret = share.secret.astype("<u4", copy=False).tobytes() + bytes(share.pairs.content)
     save_sealed(path, SHARE_KIND, SealedContent(about, secret), passphrase, cost)
 
 
@@ -90,12 +92,9 @@ def _share(content: SealedContent) -> Share:
     profile = profile_named(str(about["profile"]))
     reader = FieldReader(content.secret)
     secret = reader.key_residues(profile, ())
+    point, members = int(about["point"]), int(about["members"])
+    if not 1 <= point <= members <= MAX_MEMBERS:
+        raise InvalidInput("the share's point or threshold is impossible")
+    pairs = PairSecrets(point, members, bytearray(reader.take(SEED_BYTES * (members - 1))))
     reader.finish()
-    return Share(
-        profile,
-        str(about["epoch"]),
-        int(about["point"]),
-        int(about["threshold"]),
-        int(about["members"]),
-        secret,
-    )
+    return Share(profile, str(about["epoch"]), int(about["threshold"]), secret, pairs)

@@ -88,8 +88,8 @@ def test_members_secret_is_overwritten_once_dealt(monkeypatch: pytest.MonkeyPatc
     made = []
 
     class Recorded(SecretPart):
-        def __init__(self, profile: Profile, stream: Stream) -> None:
-            super().__init__(profile, stream)
+        def __init__(self, profile: Profile, secrets: Stream, noise: Stream) -> None:
+            super().__init__(profile, secrets, noise)
             assert self.element.any()
             made.append(self)
 

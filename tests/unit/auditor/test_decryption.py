@@ -247,7 +247,7 @@ def test_foreign_or_repeated_shares_are_refused() -> None:
         Opener(finished().shares, ceremony.bundle)
     with pytest.raises(InvalidInput, match="twice"):
         Opener([first, first], ceremony.bundle)
-    foreign = Share(SWIFT, "00" * 32, 2, 2, 3, first.secret.copy())
+    foreign = Share(SWIFT, "00" * 32, 2, first.secret.copy(), first.pairs)
     with pytest.raises(Mismatch):
         Opener([first, foreign], ceremony.bundle)
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from underseal_auditor.keys.elements import key_primes
+from underseal_auditor.keys.pairs import PairSecrets
 from underseal_auditor.keys.sampling import SecretStream, uniform
 from underseal_auditor.keys.share import Share, ShareClosed
 from underseal_auditor.keys.sharing import deal, lagrange
@@ -70,17 +71,19 @@ def test_lagrange_factors_are_those_of_the_formula() -> None:
 
 
 def share() -> Share:
-    return Share(SWIFT, EPOCH, 2, 2, 3, secret())
+    return Share(SWIFT, EPOCH, 2, secret(), PairSecrets(2, 3, bytearray(b"p" * 64)))
 
 
 def test_closed_share_is_overwritten() -> None:
     mine = share()
-    array = mine.secret
+    array, pairs = mine.secret, mine.pairs
     with mine:
-        assert array.any()
-    assert not array.any()
+        assert array.any() and any(pairs.content)
+    assert not array.any() and not any(pairs.content)
     with pytest.raises(ShareClosed):
         _ = mine.secret
+    with pytest.raises(ShareClosed):
+        _ = mine.pairs
     mine.close()
 
 
@@ -105,9 +108,14 @@ def test_share_does_not_show_itself() -> None:
 )
 def test_impossible_share_is_refused(point: int, threshold: int, members: int) -> None:
     with pytest.raises(InvalidInput):
-        Share(SWIFT, EPOCH, point, threshold, members, secret())
+        Share(SWIFT, EPOCH, threshold, secret(), PairSecrets(point, members, bytearray()))
 
 
 def test_share_of_the_wrong_shape_is_refused() -> None:
     with pytest.raises(InvalidInput, match="shape"):
-        Share(SWIFT, EPOCH, 1, 1, 1, secret()[:3])
+        Share(SWIFT, EPOCH, 1, secret()[:3], PairSecrets(1, 1, bytearray()))
+
+
+def test_share_without_a_pair_secret_for_everyone_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="pair secret"):
+        PairSecrets(1, 3, bytearray(32))
