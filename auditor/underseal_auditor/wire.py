@@ -5,23 +5,27 @@ The only place of this role, beside servicers and connections, that knows genera
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from pydantic import ValidationError
 
+from underseal_auditor.keys.messages import SALT_BYTES, CeremonyFailed, Commitment, Reveal, Round
+from underseal_auditor.keys.signed import SignedCommitment
 from underseal_auditor.mirror import Changes
 from underseal_auditor.verify.catalogue import MAX_BLOCK, MAX_SEALED_LABEL, CatalogueEntry
 from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin
-from underseal_proto.v1 import common_pb2, gallery_pb2, registrar_pb2, search_pb2
+from underseal_proto.v1 import ceremony_pb2, common_pb2, gallery_pb2, registrar_pb2, search_pb2
 
 MAX_SIGNATURES: Final = 32
 """As many as there can be auditors: bounds the work that one envelope can cause."""
 
 ID_BYTES: Final = 16
 HASH_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
 MAX_VERSION: Final = 2**53 - 1
 MAX_SLOT: Final = 1 << 14
 
@@ -146,3 +150,64 @@ def _entry(message: gallery_pb2.CatalogueEntry) -> CatalogueEntry:
         added_version=message.added_version,
         removed_version=message.removed_version,
     )
+
+
+def ceremony_round_from_wire(number: int) -> Round:
+    """Return a round of the ceremony.
+
+    Raises
+    ------
+    InvalidInput
+        There is no such round.
+    """
+    try:
+        return Round(number)
+    except ValueError:
+        raise InvalidInput("there is no such round of the ceremony") from None
+
+
+def commitment_to_wire(signed: SignedCommitment) -> ceremony_pb2.GetCommitmentResponse:
+    """Return the message for a member's own commitment."""
+    return ceremony_pb2.GetCommitmentResponse(
+        digest=signed.commitment.digest, signature=signed.signature
+    )
+
+
+def commitment_from_wire(
+    message: ceremony_pb2.GetCommitmentResponse, round_: Round, sender: int
+) -> SignedCommitment:
+    """Return a member's commitment; its signature is not verified here.
+
+    Raises
+    ------
+    CeremonyFailed
+        A field of another length.
+    """
+    if len(message.digest) != HASH_BYTES or len(message.signature) != SIGNATURE_BYTES:
+        raise CeremonyFailed(f"the commitment of member {sender} is malformed")
+    return SignedCommitment(Commitment(round_, sender, message.digest), message.signature)
+
+
+def reveal_from_wire(
+    pieces: Iterable[ceremony_pb2.GetRevealResponse], round_: Round, sender: int, limit: int
+) -> Reveal:
+    """Return a member's message; it is not compared with the commitment here.
+
+    Parameters
+    ----------
+    limit
+        Bytes of the longest payload of this round; reading stops beyond.
+
+    Raises
+    ------
+    CeremonyFailed
+        Too long, or without a salt.
+    """
+    content = bytearray()
+    for message in pieces:
+        content += message.piece
+        if len(content) > SALT_BYTES + limit:
+            raise CeremonyFailed(f"the message of member {sender} is too long")
+    if len(content) < SALT_BYTES:
+        raise CeremonyFailed(f"the message of member {sender} is malformed")
+    return Reveal(round_, sender, bytes(content[:SALT_BYTES]), bytes(content[SALT_BYTES:]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from underseal_auditor.cli.ceremony import ceremony
+from underseal_auditor.cli.ceremony import app as ceremony_app
 from underseal_auditor.cli.mirror import app as mirror_app
 from underseal_auditor.cli.policy import app as policy_app
 from underseal_auditor.cli.registrar import app as registrar_app
@@ -18,7 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-app.command()(ceremony)
+app.add_typer(ceremony_app, name="ceremony")
 app.add_typer(registrar_app, name="registrar")
 app.add_typer(policy_app, name="policy")
 app.add_typer(mirror_app, name="mirror")

@@ -4,36 +4,82 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, TypeVar
 
 import typer
 
+from underseal_auditor.api.ceremony_process import (
+    BUNDLE_NAME,
+    LABEL_KEY_NAME,
+    SHARE_NAME,
+    check_free,
+)
+from underseal_auditor.cli.ceremony_members import join, plan, prepare
 from underseal_auditor.cli.passphrase import read_passphrase
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.ceremony import SoleCeremony, run_sole
 from underseal_auditor.keys.fingerprint import fingerprint
 from underseal_auditor.keys.messages import Round
 from underseal_core.credentials import Credentials, Role
-from underseal_core.errors import Conflict, InvalidInput, StorageFull
+from underseal_core.errors import InvalidInput, StorageFull
 from underseal_core.outcome import show
 from underseal_core.rpc.tls import own_peer
 from underseal_core.scheme.profiles import GUARDED, padded_dimension, profile_named
 
-BUNDLE_NAME: Final = "bundle.usb"
-SHARE_NAME: Final = "share.sealed"
-LABEL_KEY_NAME: Final = "label.sealed"
+T = TypeVar("T")
+
+app = typer.Typer(help="Make the keys of a deployment.", invoke_without_command=True)
+app.command()(prepare)
+app.command()(plan)
+app.command()(join)
 
 
+@app.callback(invoke_without_command=True)
 def ceremony(
-    credentials: Annotated[Path, typer.Option(help="The auditor's credentials folder.")],
-    out: Annotated[Path, typer.Option(help="Folder for bundle, share and label key.")],
-    dimension: Annotated[int, typer.Option(help="Of the model's embedding.")],
+    context: typer.Context,
+    credentials: Annotated[
+        Path | None, typer.Option(help="The auditor's credentials folder.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for bundle, share and label key.")
+    ] = None,
+    dimension: Annotated[int | None, typer.Option(help="Of the model's embedding.")] = None,
     profile: Annotated[str, typer.Option(help="guarded, compact or swift.")] = GUARDED.name,
     passphrase_file: Annotated[Path | None, typer.Option(help="Seals the two secrets.")] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Make the keys: a public bundle for clients and servers, and two sealed secrets."""
+    """Make the keys: a public bundle for clients and servers, and two sealed secrets.
+
+    Without a subcommand, for one auditor. For k of n auditors: prepare, plan, join.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    _sole(
+        _given(credentials, "--credentials"),
+        _given(out, "--out"),
+        _given(dimension, "--dimension"),
+        profile,
+        passphrase_file,
+        as_json=as_json,
+    )
+
+
+def _given(value: T | None, option: str) -> T:
+    if value is None:
+        raise typer.BadParameter("is needed", param_hint=option)
+    return value
+
+
+def _sole(
+    credentials: Path,
+    out: Path,
+    dimension: int,
+    profile: str,
+    passphrase_file: Path | None,
+    *,
+    as_json: bool,
+) -> None:
     parameters = profile_named(profile)
     padded = padded_dimension(dimension)
     mine = Credentials.load(credentials)
@@ -43,7 +89,7 @@ def ceremony(
             f"these are credentials of role {role}, not auditor",
             hint="the keys belong to an auditor: name the auditor's credentials folder",
         )
-    _check_free(out)
+    check_free(out)
     passphrase = read_passphrase(passphrase_file, confirm=True)
     outcome = run_sole(parameters, padded, mine.identity, _progress)
     try:
@@ -62,21 +108,6 @@ def ceremony(
         "label_key": str(out / LABEL_KEY_NAME),
     }
     show(facts, _lines(out, words, epoch), as_json=as_json)
-
-
-def _check_free(out: Path) -> None:
-    taken = [n for n in (BUNDLE_NAME, SHARE_NAME, LABEL_KEY_NAME) if (out / n).exists()]
-    if taken:
-        raise Conflict(
-            f"{out / taken[0]} exists already",
-            hint="keys are never overwritten: choose another folder",
-        )
-    try:
-        out.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageFull(
-            f"cannot write to {out}", hint="choose a folder that you may write to"
-        ) from error
 
 
 def _progress(round_: Round) -> None:

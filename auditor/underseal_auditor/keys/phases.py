@@ -34,6 +34,7 @@ from underseal_auditor.keys.share import Share
 from underseal_auditor.keys.sharing import deal
 from underseal_core.bundle import PublicBundle
 from underseal_core.errors import UndersealError
+from underseal_core.scheme.evaluation import galois_elements
 from underseal_core.scheme.fields import FieldReader
 from underseal_core.signing import verify_bytes
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 NONCE_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
 _SEED_DOMAIN: Final = b"underseal/v1/ceremony-seed\x00"
 _NO_EPOCH: Final = "0" * 64
 """The share's epoch until there is one."""
@@ -122,6 +124,24 @@ def _needed(secret: SecretPart | None) -> SecretPart:
     if secret is None:
         raise OutOfTurn("this member has dealt its shares and holds no secret any more")
     return secret
+
+
+def payload_size(file: CeremonyFile, round_: Round, point: int) -> int:
+    """Exact number of bytes of a member's message: bounds what is taken from it."""
+    profile = file.profile
+    polynomial = 4 * profile.degree
+    element = polynomial * len(key_primes(profile))
+    digits = profile.fresh_level
+    groups = len(subsets_with(file, point))
+    rotations = len(galois_elements(profile, file.dimension))
+    return {
+        Round.NONCE: NONCE_BYTES,
+        Round.CONTRIBUTION: element * (1 + digits * (2 + rotations)),
+        Round.RELINEARISATION: element * digits + len(file.members) * sealed_size(profile),
+        Round.DUMMY_SEARCH: 2 * polynomial * (2 * digits + groups * profile.result_level),
+        Round.PARTIAL_DECRYPTION: polynomial * groups * profile.result_level,
+        Round.SIGNATURE: SIGNATURE_BYTES,
+    }[round_]
 
 
 class Nonces:

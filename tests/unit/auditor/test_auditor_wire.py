@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from underseal_auditor.api.access import ACCESS
+from underseal_auditor.keys.messages import CeremonyFailed, Commitment, Reveal, Round
+from underseal_auditor.keys.signed import SignedCommitment
 from underseal_auditor.wire import (
+    ceremony_round_from_wire,
     changes_from_wire,
+    commitment_from_wire,
+    commitment_to_wire,
     envelope_from_wire,
     envelope_to_wire,
     header_from_wire,
     pin_from_wire,
+    reveal_from_wire,
     sealed_from_wire,
 )
 from underseal_core.credentials import Role
 from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
-from underseal_proto.v1 import common_pb2, gallery_pb2, registrar_pb2, search_pb2
+from underseal_proto.v1 import ceremony_pb2, common_pb2, gallery_pb2, registrar_pb2, search_pb2
 
 ENVELOPE = Envelope("type", b"payload", (Signature(b"k" * 32, b"s" * 64),))
 
@@ -122,3 +129,42 @@ def test_every_call_of_the_registrar_has_a_row() -> None:
     assert methods == {name for name in ACCESS if "underseal" in name}
     assert ACCESS["/underseal.v1.RegistrarService/Submit"] == {Role.CLIENT}
     assert ACCESS["/underseal.v1.RegistrarService/GetRelease"] == {Role.CLIENT}
+
+
+def test_only_rounds_of_the_ceremony_are_accepted() -> None:
+    assert [ceremony_round_from_wire(number) for number in range(1, 7)] == list(Round)
+    for number in (0, 7, 2**32 - 1):
+        with pytest.raises(InvalidInput):
+            ceremony_round_from_wire(number)
+
+
+@pytest.mark.parametrize(("digest", "size"), [(31, 64), (33, 64), (32, 0), (32, 65)])
+def test_commitment_of_another_length_is_refused(digest: int, size: int) -> None:
+    message = ceremony_pb2.GetCommitmentResponse(digest=bytes(digest), signature=bytes(size))
+    with pytest.raises(CeremonyFailed):
+        commitment_from_wire(message, Round.NONCE, 1)
+
+
+def test_commitment_survives_the_wire() -> None:
+    signed = SignedCommitment(Commitment(Round.NONCE, 3, b"d" * 32), b"s" * 64)
+    assert commitment_from_wire(commitment_to_wire(signed), Round.NONCE, 3) == signed
+
+
+def test_reveal_is_read_no_further_than_its_longest_form() -> None:
+    read = []
+
+    def pieces() -> Iterator[ceremony_pb2.GetRevealResponse]:
+        for _ in range(100):
+            read.append(1)
+            yield ceremony_pb2.GetRevealResponse(piece=bytes(16))
+
+    with pytest.raises(CeremonyFailed, match="too long"):
+        reveal_from_wire(pieces(), Round.NONCE, 2, limit=32)
+    assert len(read) == 5
+    short = [ceremony_pb2.GetRevealResponse(piece=bytes(31))]
+    with pytest.raises(CeremonyFailed, match="malformed"):
+        reveal_from_wire(short, Round.NONCE, 2, limit=32)
+    whole = [ceremony_pb2.GetRevealResponse(piece=bytes(40))] * 2
+    assert reveal_from_wire(whole, Round.NONCE, 2, 48) == Reveal(
+        Round.NONCE, 2, bytes(32), bytes(48)
+    )
