@@ -19,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from underseal_auditor.guardian import Guardian, LocalGuardian
-from underseal_auditor.keys.ceremony import SoleCeremony, run_sole
+from underseal_auditor.keys.ceremony import MemberSecrets, SoleCeremony, run_local
+from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.decryption import Opener
+from underseal_auditor.keys.share import Share
 from underseal_auditor.mirror import Changes, Mirror
 from underseal_auditor.policy.document import Policy, parse_policy
 from underseal_auditor.policy.rules import KeyFacts
@@ -30,7 +32,7 @@ from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.verify.catalogue import CatalogueEntry
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Peer, Role
-from underseal_core.labels import label_context, seal_label
+from underseal_core.labels import OpeningKey, label_context, seal_label
 from underseal_core.ring import kernel
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.scheme.encoding import encode_polynomials
@@ -214,6 +216,8 @@ class World:
     operator: Operator
     people: Vectors
     labels: tuple[str, ...]
+    shares: tuple[Share, ...]
+    members: tuple[Identity, ...]
 
     @property
     def bundle(self) -> PublicBundle:
@@ -304,9 +308,23 @@ def policy(profile: str = "guarded", **release: object) -> Policy:
 
 
 @cache
-def world(profile: str = "guarded") -> World:
+def council(
+    profile: str, threshold: int, count: int
+) -> tuple[SoleCeremony, tuple[Share, ...], tuple[Identity, ...]]:
+    """Keys of ``count`` members, of whom the registrar is the first; its share is in the first."""
+    identities = (AUDITOR, *(Identity.generate() for _ in range(count - 1)))
+    members = [MemberSecrets(identity, OpeningKey.generate()) for identity in identities]
+    label_key = OpeningKey.generate()
+    public = tuple(member.public() for member in members)
+    file = CeremonyFile(profile_named(profile), DIMENSION, threshold, public, label_key.public)
+    bundle, shares = run_local(file, members)
+    return SoleCeremony(bundle, shares[0], label_key), tuple(shares), identities
+
+
+@cache
+def world(profile: str = "guarded", threshold: int = 1, count: int = 1) -> World:
     """Keys and an encrypted gallery; takes a second or two."""
-    keys = run_sole(profile_named(profile), DIMENSION, AUDITOR)
+    keys, shares, members = council(profile, threshold, count)
     bundle = keys.bundle
     encryptor = Encryptor(bundle.profile, DIMENSION, bundle.public_key)
     evaluator = Evaluator(bundle.profile, DIMENSION, bundle.keys)
@@ -335,7 +353,7 @@ def world(profile: str = "guarded") -> World:
                 CatalogueEntry(template_id, subject, block, slot, sealed, unit_sha256, block + 1, 0)
             )
     operator = Operator(pin, evaluator, entries, tiles)
-    return World(keys, encryptor, operator, people, tuple(labels))
+    return World(keys, encryptor, operator, people, tuple(labels), shares, members)
 
 
 @dataclass

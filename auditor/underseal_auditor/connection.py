@@ -1,35 +1,56 @@
-"""Connections to the servers whose catalogues are mirrored, and to other members of a ceremony."""
+"""Connections to servers whose catalogues are mirrored, to members of a ceremony, to guardians."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import grpc
 
+from underseal_auditor.guardian import Evidence
+from underseal_auditor.guardianship import opening_order
 from underseal_auditor.keys.ceremony_file import CeremonyFile
+from underseal_auditor.keys.joint_opening import ZeroCommitment
 from underseal_auditor.keys.messages import Reveal, Round
 from underseal_auditor.keys.phases import payload_size
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_auditor.mirror import Changes
+from underseal_auditor.panel import GuardianFacts
+from underseal_auditor.verify.chain import PROBE_BLOCK, Place
 from underseal_auditor.wire import (
+    PieceReader,
     changes_from_wire,
     commitment_from_wire,
+    envelope_to_wire,
+    facts_from_wire,
+    kind_to_wire,
     pin_from_wire,
+    place_to_wire,
     reveal_from_wire,
+    session_from_wire,
+    signature_from_wire,
+    zeros_from_wire,
+    zeros_to_wire,
 )
 from underseal_core.credentials import Credentials
 from underseal_core.rpc.status import from_rpc_error
 from underseal_core.rpc.tls import open_channel
+from underseal_core.scheme.ciphertext import Kind
+from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin
 from underseal_proto.v1 import (
     ceremony_pb2,
     ceremony_pb2_grpc,
     gallery_pb2,
     gallery_pb2_grpc,
+    guardian_pb2,
+    guardian_pb2_grpc,
 )
 
 CALL_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 60.0
+PIECE_BYTES: Final = 1 << 20
 FEED_SECONDS: Final = 600.0
 """A first mirror of a million templates is more than a gigabyte of sealed labels."""
 
@@ -120,3 +141,103 @@ class MemberConnection:
         except grpc.RpcError as error:
             raise from_rpc_error(error, peer=self._name) from error
         return answer.finished
+
+
+class GuardianConnection:
+    """A guardian elsewhere: a :class:`underseal_auditor.panel.GuardianLink`.
+
+    Blocking and thread-safe; connects when first asked, again after the guardian was away.
+    """
+
+    def __init__(self, address: str, credentials: Credentials, point: int) -> None:
+        self._channel = open_channel(address, credentials)
+        self._stub = guardian_pb2_grpc.GuardianServiceStub(self._channel)
+        self._name = f"guardian {point}"
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def facts(self) -> GuardianFacts:
+        """See :class:`GuardianLink`."""
+        with self._translated():
+            answer = self._stub.GetGuardian(guardian_pb2.GetGuardianRequest(), timeout=CALL_SECONDS)
+        return facts_from_wire(answer)
+
+    def commit(self, evidence: Evidence, active: tuple[int, ...]) -> tuple[bytes, ZeroCommitment]:
+        """See :class:`GuardianLink`."""
+        with self._translated():
+            answer = self._stub.BeginOpening(_opening_parts(evidence, active), timeout=FEED_SECONDS)
+        return session_from_wire(answer.session), zeros_from_wire(answer.commitment)
+
+    def reveal(self, session: bytes, commitments: tuple[ZeroCommitment, ...], size: int) -> bytes:
+        """See :class:`GuardianLink`."""
+        request = guardian_pb2.RevealZerosRequest(
+            session=session, commitments=[zeros_to_wire(one) for one in commitments]
+        )
+        reader = PieceReader(size)
+        with self._translated():
+            call = self._stub.RevealZeros(request, timeout=FEED_SECONDS)
+            try:
+                for message in call:
+                    reader.add(message.piece)
+            finally:
+                call.cancel()
+        return reader.content()
+
+    def take(self, session: bytes, revealed: Mapping[int, bytes]) -> None:
+        """See :class:`GuardianLink`."""
+        with self._translated():
+            self._stub.TakeZeros(_zeros_parts(session, revealed), timeout=FEED_SECONDS)
+
+    def answer(self, session: bytes, place: Place) -> bytes:
+        """See :class:`GuardianLink`."""
+        request = guardian_pb2.AnswerCiphertextRequest(
+            session=session, kind=kind_to_wire(place.kind), block=place.block
+        )
+        with self._translated():
+            return self._stub.AnswerCiphertext(request, timeout=ANSWER_SECONDS).answer
+
+    def countersign(self, session: bytes, release: Envelope) -> Signature:
+        """See :class:`GuardianLink`."""
+        request = guardian_pb2.CountersignReleaseRequest(
+            session=session, release=envelope_to_wire(release)
+        )
+        with self._translated():
+            answer = self._stub.CountersignRelease(request, timeout=CALL_SECONDS)
+        return signature_from_wire(answer.signature)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, peer=self._name) from error
+
+
+def _opening_parts(
+    evidence: Evidence, active: tuple[int, ...]
+) -> Iterator[guardian_pb2.BeginOpeningRequest]:
+    yield guardian_pb2.BeginOpeningRequest(
+        header=guardian_pb2.OpeningHeader(
+            request=envelope_to_wire(evidence.request),
+            result=envelope_to_wire(evidence.result),
+            active=active,
+        )
+    )
+    probe = place_to_wire(Place(Kind.PROBE_ROW, PROBE_BLOCK), evidence.sealed.probe.to_bytes())
+    yield guardian_pb2.BeginOpeningRequest(sealed=probe)
+    for place, ciphertext in opening_order(evidence.sealed).items():
+        sealed = place_to_wire(place, ciphertext.to_bytes())
+        yield guardian_pb2.BeginOpeningRequest(sealed=sealed)
+
+
+def _zeros_parts(
+    session: bytes, revealed: Mapping[int, bytes]
+) -> Iterator[guardian_pb2.TakeZerosRequest]:
+    yield guardian_pb2.TakeZerosRequest(session=session)
+    for point, zeros in revealed.items():
+        for start in range(0, len(zeros), PIECE_BYTES):
+            piece = zeros[start : start + PIECE_BYTES]
+            part = guardian_pb2.ZerosPiece(point=point, piece=piece)
+            yield guardian_pb2.TakeZerosRequest(zeros=part)

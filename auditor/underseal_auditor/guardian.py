@@ -1,17 +1,48 @@
-"""The guardian: the only part that holds a share of the key.
+"""The guardian as the registrar knows it: the only part that holds a share of the key.
 
-In this first form it lives in the registrar's process and holds all shares that are needed. The
-registrar knows it by :class:`Guardian` only, so that k guardians elsewhere can take its place.
+Either in the registrar's process, with all shares that are needed (1 of 1), or k of n elsewhere
+(see ``panel.py``).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from underseal_auditor.keys.decryption import Opener
 from underseal_auditor.policy.rules import KeyFacts
+from underseal_auditor.verify.chain import Chain, Sealed
 from underseal_core.scheme.ciphertext import Ciphertext
 from underseal_core.scheme.encoding import Real
+from underseal_core.signing import Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a guardian checks for itself: both statements as signed, and every ciphertext."""
+
+    request: Envelope
+    result: Envelope
+    chain: Chain
+    sealed: Sealed
+
+
+class Opening(Protocol):
+    """One submission's opening."""
+
+    def open(self, ciphertext: Ciphertext, noise_std: float) -> Real:
+        """Return the coefficients with noise, ``float64``, shape ``(degree,)``.
+
+        Parameters
+        ----------
+        ciphertext
+            One of the submission's. The caller has recorded it as opened before.
+        noise_std
+            In units of the message.
+        """
+
+    def countersign(self, release: Envelope) -> Envelope:
+        """Return the release with the signatures of all that opened."""
 
 
 class Guardian(Protocol):
@@ -21,23 +52,31 @@ class Guardian(Protocol):
     def keys(self) -> KeyFacts:
         """The keys in force."""
 
-    def open(self, ciphertext: Ciphertext, noise_std: float) -> Real:
-        """Return the coefficients with noise, ``float64``, shape ``(degree,)``.
+    def begin(self, evidence: Evidence) -> Opening:
+        """Start the opening of a submission; nothing is opened yet.
 
-        Parameters
-        ----------
-        noise_std
-            In units of the message. The caller has recorded the ciphertext as opened before.
+        Raises
+        ------
+        UndersealError
+            A guardian refuses it, or too few can be reached.
         """
 
 
 class LocalGuardian:
-    """Opens with the shares of this process."""
+    """Opens with the shares of this process, whose registrar has checked everything."""
 
     def __init__(self, opener: Opener, keys: KeyFacts) -> None:
         self._opener = opener
         self.keys = keys
 
-    def open(self, ciphertext: Ciphertext, noise_std: float) -> Real:
+    def begin(self, evidence: Evidence) -> Opening:
         """See :class:`Guardian`."""
+        return self
+
+    def open(self, ciphertext: Ciphertext, noise_std: float) -> Real:
+        """See :class:`Opening`."""
         return self._opener.open(ciphertext, noise_std)
+
+    def countersign(self, release: Envelope) -> Envelope:
+        """See :class:`Opening`; the registrar's signature is this guardian's."""
+        return release

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from underseal_auditor.guardian import Guardian
+from underseal_auditor.guardian import Opening
 from underseal_auditor.policy.rules import Terms
 from underseal_auditor.release import Hit, OpenedBlock, Real, hits
 from underseal_auditor.verify.catalogue import View
@@ -42,9 +42,7 @@ class Verdict:
     compared: int
 
 
-def judge(
-    guardian: Guardian, sealed: Sealed, view: View, targets: Targets, terms: Terms
-) -> Verdict:
+def judge(opening: Opening, sealed: Sealed, view: View, targets: Targets, terms: Terms) -> Verdict:
     """Open the checks, then the scores, and apply the terms.
 
     Parameters
@@ -52,10 +50,10 @@ def judge(
     sealed
         Its results are exactly the blocks that ``view`` expects for ``targets``.
     """
-    rule = _check_probe(guardian, sealed, terms)
+    rule = _check_probe(opening, sealed, terms)
     if rule:
         return Verdict(rule, (), REFUSAL_CHARGE, 0)
-    opened = _open_results(guardian, sealed, view, targets, terms)
+    opened = _open_results(opening, sealed, view, targets, terms)
     live = np.concatenate([one.live for one in opened]) if opened else np.empty(0)
     mask = np.concatenate([one.compared for one in opened]) if opened else np.empty(0, np.bool_)
     compared = live[mask]
@@ -68,9 +66,9 @@ def judge(
             one.wipe()
 
 
-def _check_probe(guardian: Guardian, sealed: Sealed, terms: Terms) -> str:
-    norm = guardian.open(sealed.norm, terms.noise_std)
-    projection = guardian.open(sealed.projection, terms.noise_std)
+def _check_probe(opening: Opening, sealed: Sealed, terms: Terms) -> str:
+    norm = opening.open(sealed.norm, terms.noise_std)
+    projection = opening.open(sealed.projection, terms.noise_std)
     rule = check_norm(norm) or check_projection(projection) or ""
     norm.fill(0.0)
     projection.fill(0.0)
@@ -78,12 +76,12 @@ def _check_probe(guardian: Guardian, sealed: Sealed, terms: Terms) -> str:
 
 
 def _open_results(
-    guardian: Guardian, sealed: Sealed, view: View, targets: Targets, terms: Terms
+    opening: Opening, sealed: Sealed, view: View, targets: Targets, terms: Terms
 ) -> list[OpenedBlock]:
     opened = []
     for number, ciphertext in sealed.results.items():
         block = view.blocks[number]
-        coefficients = guardian.open(ciphertext, terms.noise_std)
+        coefficients = opening.open(ciphertext, terms.noise_std)
         live: Real = coefficients[block.slots]  # a copy: dead and empty slots go no further
         coefficients.fill(0.0)
         opened.append(OpenedBlock(block, live, block.compared(targets)))

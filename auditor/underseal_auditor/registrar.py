@@ -18,7 +18,7 @@ from typing import Final
 
 import structlog
 
-from underseal_auditor.guardian import Guardian
+from underseal_auditor.guardian import Evidence, Guardian, Opening
 from underseal_auditor.mirror import CatalogueFeed, Mirror
 from underseal_auditor.opening import Verdict, judge
 from underseal_auditor.policy.document import Policy
@@ -52,6 +52,8 @@ class Admission:
     """A submission that may send its ciphertexts; times are judged at ``now``."""
 
     submission: Submission
+    request: Envelope
+    result: Envelope
     intake: Intake
     now: datetime
 
@@ -111,7 +113,7 @@ class Registrar:
         if stored is not None:
             return _delivered(stored, submission.request_id)
         self._terms(chain, now)
-        return Admission(submission, Intake(chain, office.policy.profile), now)
+        return Admission(submission, request, result, Intake(chain, office.policy.profile), now)
 
     def answer(self, admission: Admission) -> Envelope:
         """Open a complete submission and return the signed release, stored before.
@@ -138,9 +140,11 @@ class Registrar:
             terms = self._terms(chain, admission.now)
             view = self._view(chain)
             check_recomputed(office.evaluator, sealed)
+            evidence = Evidence(admission.request, admission.result, chain, sealed)
+            opening = office.guardian.begin(evidence)
             office.ledger.begin(submission, sealed.openings(), office.clock())
-            verdict = judge(office.guardian, sealed, view, chain.request.targets, terms)
-            return self._conclude(submission, chain, terms, verdict)
+            verdict = judge(opening, sealed, view, chain.request.targets, terms)
+            return self._conclude(submission, chain, terms, verdict, opening)
 
     def release(self, peer: Peer, request_id: str) -> Envelope:
         """Return the stored release of one of ``peer``'s requests.
@@ -199,7 +203,12 @@ class Registrar:
         return view
 
     def _conclude(
-        self, submission: Submission, chain: Chain, terms: Terms, verdict: Verdict
+        self,
+        submission: Submission,
+        chain: Chain,
+        terms: Terms,
+        verdict: Verdict,
+        opening: Opening,
     ) -> Envelope:
         office = self._office
         total = office.ledger.epoch_total(submission.key_epoch)
@@ -215,7 +224,7 @@ class Registrar:
             for rank, hit in enumerate(verdict.hits, start=1)
         )
         release = self._statement(chain, terms, verdict, matches, total + verdict.charge)
-        envelope = release.sign(office.identity)
+        envelope = opening.countersign(release.sign(office.identity))
         office.ledger.finish(submission, envelope, verdict.charge, office.clock())
         _log.info(
             "released",

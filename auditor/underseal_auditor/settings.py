@@ -1,4 +1,4 @@
-"""Settings of the registrar: flags over environment over a TOML file.
+"""Settings of registrar and guardian: flags over environment over a TOML file.
 
 Environment variables are the field names in capitals after ``UNDERSEAL_AUDITOR_``. Relative paths
 in the file are relative to the file's folder.
@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -19,6 +19,7 @@ from underseal_core.statements import Name
 
 ENVIRONMENT_PREFIX: Final = "UNDERSEAL_AUDITOR_"
 DEFAULT_LISTEN: Final = "127.0.0.1:7444"
+DEFAULT_GUARDIAN_LISTEN: Final = "127.0.0.1:7445"
 
 
 def parse_servers(value: object) -> object:
@@ -42,11 +43,15 @@ def parse_servers(value: object) -> object:
 Address = Annotated[str, Field(pattern=r"^[^\s/]+:\d{1,5}$")]
 
 
+Point = Annotated[int, Field(ge=1, le=32)]
+
+
 class RegistrarSettings(BaseModel):
     """Where everything is, and how much at a time.
 
     ``servers`` gives the address of each server of the policy. ``share`` and ``label_key`` are
-    the sealed files of the ceremony; ``data`` is this registrar's own folder.
+    the sealed files of the ceremony; ``data`` is this registrar's own folder. Instead of a share
+    that opens alone, ``guardians`` gives the addresses of k or more guardians, by their points.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,22 +59,35 @@ class RegistrarSettings(BaseModel):
     listen: Address = DEFAULT_LISTEN
     credentials: Path
     bundle: Path
-    share: Path
+    share: Path | None = None
     label_key: Path
     policy: Path
     data: Path
     servers: Annotated[dict[Name, Address], BeforeValidator(parse_servers), Field(min_length=1)]
+    guardians: Annotated[dict[Point, Address], BeforeValidator(parse_servers)] = {}
     max_submissions: Annotated[int, Field(ge=1, le=64)] = 4
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
-_PATHS: Final = frozenset(
-    name for name, info in RegistrarSettings.model_fields.items() if info.annotation is Path
-)
+class GuardianSettings(BaseModel):
+    """Where everything of a guardian is. ``data`` is its own folder: what it answered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listen: Address = DEFAULT_GUARDIAN_LISTEN
+    credentials: Path
+    bundle: Path
+    share: Path
+    policy: Path
+    data: Path
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+T = TypeVar("T", RegistrarSettings, GuardianSettings)
 
 
 def load_settings(config: Path | None, flags: Mapping[str, object]) -> RegistrarSettings:
-    """Merge file, environment and flags.
+    """Merge file, environment and flags for a registrar.
 
     Parameters
     ----------
@@ -83,11 +101,20 @@ def load_settings(config: Path | None, flags: Mapping[str, object]) -> Registrar
     InvalidInput
         The file cannot be read, or a setting is missing or wrong; the text names it.
     """
-    merged = {} if config is None else _from_file(config)
-    merged |= _from_environment(os.environ)
+    return _load(config, flags, RegistrarSettings)
+
+
+def load_guardian_settings(config: Path | None, flags: Mapping[str, object]) -> GuardianSettings:
+    """Merge file, environment and flags for a guardian; see :func:`load_settings`."""
+    return _load(config, flags, GuardianSettings)
+
+
+def _load(config: Path | None, flags: Mapping[str, object], kind: type[T]) -> T:
+    merged = {} if config is None else _from_file(config, _paths(kind))
+    merged |= _from_environment(os.environ, kind)
     merged |= {name: value for name, value in flags.items() if value is not None}
     try:
-        return RegistrarSettings.model_validate(merged)
+        return kind.model_validate(merged)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -98,18 +125,24 @@ def load_settings(config: Path | None, flags: Mapping[str, object]) -> Registrar
         ) from None
 
 
-def _from_file(path: Path) -> dict[str, Any]:
+def _paths(kind: type[BaseModel]) -> frozenset[str]:
+    return frozenset(
+        name for name, info in kind.model_fields.items() if info.annotation in (Path, Path | None)
+    )
+
+
+def _from_file(path: Path, paths: frozenset[str]) -> dict[str, Any]:
     try:
         data = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InvalidInput(f"cannot read the settings file {path}: {error}") from error
     folder = path.parent
     return {
-        name: folder / value if name in _PATHS and isinstance(value, str) else value
+        name: folder / value if name in paths and isinstance(value, str) else value
         for name, value in data.items()
     }
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    names = {ENVIRONMENT_PREFIX + name.upper(): name for name in RegistrarSettings.model_fields}
+def _from_environment(environment: Mapping[str, str], kind: type[BaseModel]) -> dict[str, Any]:
+    names = {ENVIRONMENT_PREFIX + name.upper(): name for name in kind.model_fields}
     return {field: environment[name] for name, field in names.items() if name in environment}

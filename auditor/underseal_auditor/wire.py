@@ -5,20 +5,31 @@ The only place of this role, beside servicers and connections, that knows genera
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from pydantic import ValidationError
 
+from underseal_auditor.keys.joint_opening import ZeroCommitment
 from underseal_auditor.keys.messages import SALT_BYTES, CeremonyFailed, Commitment, Reveal, Round
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_auditor.mirror import Changes
+from underseal_auditor.panel import GuardianFacts
 from underseal_auditor.verify.catalogue import MAX_BLOCK, MAX_SEALED_LABEL, CatalogueEntry
+from underseal_auditor.verify.chain import Place
+from underseal_core.bundle import MAX_MEMBERS
 from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin
-from underseal_proto.v1 import ceremony_pb2, common_pb2, gallery_pb2, registrar_pb2, search_pb2
+from underseal_proto.v1 import (
+    ceremony_pb2,
+    common_pb2,
+    gallery_pb2,
+    guardian_pb2,
+    registrar_pb2,
+    search_pb2,
+)
 
 MAX_SIGNATURES: Final = 32
 """As many as there can be auditors: bounds the work that one envelope can cause."""
@@ -211,3 +222,153 @@ def reveal_from_wire(
     if len(content) < SALT_BYTES:
         raise CeremonyFailed(f"the message of member {sender} is malformed")
     return Reveal(round_, sender, bytes(content[:SALT_BYTES]), bytes(content[SALT_BYTES:]))
+
+
+def zeros_to_wire(commitment: ZeroCommitment) -> guardian_pb2.ZeroCommitment:
+    """Return the message for a commitment to encryptions of zero."""
+    return guardian_pb2.ZeroCommitment(
+        point=commitment.point, digest=commitment.digest, signature=commitment.signature
+    )
+
+
+def zeros_from_wire(message: guardian_pb2.ZeroCommitment) -> ZeroCommitment:
+    """Return a commitment to encryptions of zero; its signature is not verified here.
+
+    Raises
+    ------
+    InvalidInput
+        A field out of its range.
+    """
+    sound = (
+        1 <= message.point <= MAX_MEMBERS
+        and len(message.digest) == HASH_BYTES
+        and len(message.signature) == SIGNATURE_BYTES
+    )
+    if not sound:
+        raise InvalidInput("a commitment of an opening is malformed")
+    return ZeroCommitment(message.point, message.digest, message.signature)
+
+
+def commitments_from_wire(
+    messages: Sequence[guardian_pb2.ZeroCommitment],
+) -> tuple[ZeroCommitment, ...]:
+    """Return all commitments of an opening.
+
+    Raises
+    ------
+    InvalidInput
+        Too many, or one is malformed.
+    """
+    if len(messages) > MAX_MEMBERS:
+        raise InvalidInput("an opening has more commitments than there can be guardians")
+    return tuple(zeros_from_wire(message) for message in messages)
+
+
+def session_from_wire(session: bytes) -> bytes:
+    """Return an opening's session id.
+
+    Raises
+    ------
+    InvalidInput
+        Wrong length.
+    """
+    if len(session) != ID_BYTES:
+        raise InvalidInput("an opening's session has 16 bytes")
+    return session
+
+
+def opening_header_from_wire(
+    message: guardian_pb2.BeginOpeningRequest,
+) -> tuple[Envelope, Envelope, tuple[int, ...]]:
+    """Return request, result and active set of an opening's first message.
+
+    Raises
+    ------
+    InvalidInput
+        It is not a header, or names too many guardians.
+    """
+    if message.WhichOneof("part") != "header":
+        raise InvalidInput("an opening begins with its header")
+    header = message.header
+    if len(header.active) > MAX_MEMBERS:
+        raise InvalidInput("an opening names more guardians than there can be")
+    request, result = envelope_from_wire(header.request), envelope_from_wire(header.result)
+    return request, result, tuple(header.active)
+
+
+def opening_sealed_from_wire(
+    message: guardian_pb2.BeginOpeningRequest,
+) -> tuple[Kind, int, bytes]:
+    """Return kind, block and bytes of a later message of an opening; see `sealed_from_wire`."""
+    if message.WhichOneof("part") != "sealed":
+        raise InvalidInput("after the header an opening holds ciphertexts only")
+    place = place_from_wire(message.sealed.kind, message.sealed.block)
+    return place.kind, place.block, message.sealed.ciphertext
+
+
+def place_from_wire(kind: search_pb2.SealedCiphertext.Kind.ValueType, block: int) -> Place:
+    """Return where a ciphertext belongs.
+
+    Raises
+    ------
+    InvalidInput
+        No known kind.
+    """
+    found = _KINDS.get(kind)
+    if found is None:
+        raise InvalidInput("a ciphertext of an opening has no known kind")
+    return Place(found, block)
+
+
+def kind_to_wire(kind: Kind) -> search_pb2.SealedCiphertext.Kind.ValueType:
+    """Return the wire's number of a kind that submissions hold."""
+    return next(number for number, known in _KINDS.items() if known is kind)
+
+
+def place_to_wire(place: Place, ciphertext: bytes) -> search_pb2.SealedCiphertext:
+    """Return the message for one ciphertext."""
+    return search_pb2.SealedCiphertext(
+        kind=kind_to_wire(place.kind), block=place.block, ciphertext=ciphertext
+    )
+
+
+def facts_from_wire(message: guardian_pb2.GetGuardianResponse) -> GuardianFacts:
+    """Return what a guardian says about itself; the caller compares it with what it expects."""
+    return GuardianFacts(message.point, message.key_epoch, message.policy_sha256)
+
+
+def signature_from_wire(message: common_pb2.Signature) -> Signature:
+    """Return a signature; it is not verified here.
+
+    Raises
+    ------
+    Damaged
+        Wrong lengths.
+    """
+    if len(message.public_key) != HASH_BYTES or len(message.signature) != SIGNATURE_BYTES:
+        raise Damaged("a guardian's signature has the wrong length")
+    return Signature(message.public_key, message.signature)
+
+
+class PieceReader:
+    """Bytes that arrive in pieces, up to a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._content = bytearray()
+
+    def add(self, piece: bytes) -> None:
+        """Take one piece.
+
+        Raises
+        ------
+        InvalidInput
+            More than the limit.
+        """
+        if len(self._content) + len(piece) > self._limit:
+            raise InvalidInput("a message of the opening is too long")
+        self._content += piece
+
+    def content(self) -> bytes:
+        """Return everything so far."""
+        return bytes(self._content)

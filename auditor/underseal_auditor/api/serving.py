@@ -10,11 +10,12 @@ from typing import Final
 
 from underseal_auditor.api.access import ACCESS, SERVICE
 from underseal_auditor.api.registrar_servicer import RegistrarServicer
-from underseal_auditor.connection import ServerCatalogue
-from underseal_auditor.guardian import LocalGuardian
+from underseal_auditor.connection import GuardianConnection, ServerCatalogue
+from underseal_auditor.guardian import Guardian, LocalGuardian
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.decryption import Opener
 from underseal_auditor.mirror import Mirror
+from underseal_auditor.panel import Panel
 from underseal_auditor.policy.document import Policy, load_policy
 from underseal_auditor.policy.rules import KeyFacts
 from underseal_auditor.registrar import Office, Registrar
@@ -34,7 +35,7 @@ DATABASE_NAME: Final = "registrar.sqlite"
 
 
 class RegistrarProcess:
-    """Registrar and guardian of one process.
+    """A registrar, with a guardian in the same process or guardians elsewhere.
 
     Parameters
     ----------
@@ -62,8 +63,6 @@ class RegistrarProcess:
         check_parts(credentials, bundle, policy, settings)
         self.key_epoch = bundle.epoch
         self.policy_sha256 = policy.sha256
-        share = self._stack.enter_context(share_file.load(settings.share, passphrase, bundle.epoch))
-        keys = KeyFacts(bundle.epoch, bundle.profile.name, bundle.dimension)
         database = Database(settings.data / DATABASE_NAME)
         self._stack.callback(database.close)
         feeds = {
@@ -77,7 +76,7 @@ class RegistrarProcess:
         self._stack.callback(evaluator.close)
         office = Office(
             policy=policy,
-            guardian=LocalGuardian(Opener([share], bundle), keys),
+            guardian=self._guardian(settings, passphrase, bundle, policy, credentials),
             evaluator=evaluator,
             label_key=share_file.load_label_key(settings.label_key, passphrase, bundle.epoch),
             identity=credentials.identity,
@@ -90,6 +89,27 @@ class RegistrarProcess:
         self._stack.callback(self._servicer.close)
         self._credentials = credentials
         self._address = settings.listen
+
+    def _guardian(
+        self,
+        settings: RegistrarSettings,
+        passphrase: bytes,
+        bundle: PublicBundle,
+        policy: Policy,
+        credentials: Credentials,
+    ) -> Guardian:
+        if settings.share is not None:
+            share = share_file.load(settings.share, passphrase, bundle.epoch)
+            self._stack.enter_context(share)
+            keys = KeyFacts(bundle.epoch, bundle.profile.name, bundle.dimension)
+            return LocalGuardian(Opener([share], bundle), keys)
+        links = {}
+        for point, address in settings.guardians.items():
+            links[point] = GuardianConnection(address, credentials, point)
+            self._stack.callback(links[point].close)
+        panel = Panel(bundle, policy.sha256, links)
+        self._stack.callback(panel.close)
+        return panel
 
     async def start(self) -> str:
         """Start listening and return the address.
@@ -143,6 +163,11 @@ def check_parts(
     if policy.profile != bundle.profile:
         raise Mismatch(
             f"the policy is for profile {policy.profile.name}, the keys are {bundle.profile.name}"
+        )
+    if (settings.share is None) == (not settings.guardians):
+        raise InvalidInput(
+            "a registrar needs either a share that opens alone or guardians",
+            hint="set share or guardians, and not both",
         )
     unknown = set(policy.document.servers) - set(settings.servers)
     if unknown:

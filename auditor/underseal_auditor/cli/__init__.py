@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from underseal_auditor.cli.ceremony import app as ceremony_app
+from underseal_auditor.cli.guardian import app as guardian_app
 from underseal_auditor.cli.mirror import app as mirror_app
 from underseal_auditor.cli.policy import app as policy_app
 from underseal_auditor.cli.registrar import app as registrar_app
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(ceremony_app, name="ceremony")
+app.add_typer(guardian_app, name="guardian")
 app.add_typer(registrar_app, name="registrar")
 app.add_typer(policy_app, name="policy")
 app.add_typer(mirror_app, name="mirror")

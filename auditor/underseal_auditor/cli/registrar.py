@@ -33,6 +33,9 @@ def serve(
     policy: Annotated[Path | None, typer.Option(help="Policy file.")] = None,
     data: Annotated[Path | None, typer.Option(help="The registrar's own folder.")] = None,
     server: Annotated[list[str] | None, typer.Option(help="NAME=HOST:PORT, repeatable.")] = None,
+    guardian: Annotated[
+        list[str] | None, typer.Option(help="POINT=HOST:PORT, repeatable; instead of --share.")
+    ] = None,
     max_submissions: Annotated[int | None, typer.Option(help="At a time.")] = None,
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None, typer.Option()
@@ -51,6 +54,7 @@ def serve(
         "policy": policy,
         "data": data,
         "servers": server or None,
+        "guardians": guardian or None,
         "max_submissions": max_submissions,
         "log_level": log_level,
     }

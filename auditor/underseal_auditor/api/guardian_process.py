@@ -1,0 +1,113 @@
+"""Everything a guardian's process consists of, put together from its settings."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from underseal_auditor.api.guardian_servicer import ACCESS, SERVICE, GuardianServicer
+from underseal_auditor.guardianship import GuardianDesk, Watch
+from underseal_auditor.keys import share_file
+from underseal_auditor.policy.document import load_policy
+from underseal_auditor.settings import GuardianSettings
+from underseal_auditor.store.database import Database
+from underseal_auditor.store.docket import Docket
+from underseal_auditor.store.ledger import Ledger
+from underseal_core.bundle import load_bundle
+from underseal_core.credentials import Credentials, Role
+from underseal_core.errors import InvalidInput, Mismatch
+from underseal_core.rpc.guard import Guard
+from underseal_core.rpc.listener import Listener
+from underseal_core.rpc.tls import own_peer
+from underseal_core.scheme.evaluation import Evaluator
+from underseal_proto.v1 import guardian_pb2_grpc
+
+DATABASE_NAME: Final = "guardian.sqlite"
+
+
+class GuardianProcess:
+    """One guardian.
+
+    Parameters
+    ----------
+    settings
+        Where everything is.
+    passphrase
+        Opens the key share.
+
+    Raises
+    ------
+    UndersealError
+        A file is missing, damaged or does not fit the others; nothing is left open.
+    """
+
+    def __init__(self, settings: GuardianSettings, passphrase: bytes) -> None:
+        self._stack = ExitStack()
+        with self._stack:
+            self._build(settings, passphrase)
+            self._stack = self._stack.pop_all()
+
+    def _build(self, settings: GuardianSettings, passphrase: bytes) -> None:
+        credentials = Credentials.load(settings.credentials)
+        bundle = load_bundle(settings.bundle)
+        policy = load_policy(settings.policy)
+        if own_peer(credentials).role is not Role.AUDITOR:
+            raise InvalidInput("the credentials are not an auditor's")
+        if policy.profile != bundle.profile:
+            raise Mismatch(
+                f"the policy is for profile {policy.profile.name}, "
+                f"the keys are {bundle.profile.name}"
+            )
+        share = self._stack.enter_context(share_file.load(settings.share, passphrase, bundle.epoch))
+        if bundle.members[share.point - 1] != credentials.identity.public_key:
+            raise InvalidInput(
+                "the share is another member's than the credentials",
+                hint="use the credentials that the ceremony used",
+            )
+        evaluator = Evaluator(bundle.profile, bundle.dimension, bundle.keys, os.cpu_count() or 1)
+        self._stack.callback(evaluator.close)
+        database = Database(settings.data / DATABASE_NAME)
+        self._stack.callback(database.close)
+        watch = Watch(
+            policy=policy,
+            bundle=bundle,
+            share=share,
+            identity=credentials.identity,
+            evaluator=evaluator,
+            ledger=Ledger(database),
+            docket=Docket(database),
+            clock=partial(datetime.now, UTC),
+        )
+        self.point = share.point
+        self.key_epoch = bundle.epoch
+        self.policy_sha256 = policy.sha256
+        self._servicer = GuardianServicer(GuardianDesk(watch))
+        self._stack.callback(self._servicer.close)
+        self._credentials = credentials
+        self._address = settings.listen
+
+    async def start(self) -> str:
+        """Start listening and return the address.
+
+        Raises
+        ------
+        InvalidInput
+            The address cannot be listened on.
+        """
+        register = partial(guardian_pb2_grpc.add_GuardianServiceServicer_to_server, self._servicer)
+        self._listener = Listener(
+            self._address, self._credentials, Guard(ACCESS), [SERVICE], [register]
+        )
+        port = await self._listener.start()
+        return f"{self._address.rpartition(':')[0]}:{port}"
+
+    async def serve_until_signal(self) -> None:
+        """Return after SIGINT or SIGTERM."""
+        await self._listener.serve_until_signal()
+
+    def close(self) -> None:
+        """Close the database, and overwrite the share."""
+        self._stack.close()

@@ -1,0 +1,340 @@
+"""A guardian with one of n shares: it checks a submission for itself, and opens its part of it.
+
+    begin         signatures under the guardian's own policy, its rules, its budget; then the
+                  ciphertexts, each against the signed statements; norm and projection computed
+                  again
+    commit        the registrar gets a signed commitment to encryptions of zero
+    reveal, take  given everybody's commitments; then everybody's encryptions of zero
+    answer        the docket takes request and ciphertexts for good; then the answer is made
+    countersign   a release that is of this opening, and charges no less than it shows
+
+The registrar carries all messages and is trusted with none of the checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from underseal_auditor.keys.joint_opening import (
+    MemberOpening,
+    Occasion,
+    ZeroCommitment,
+    zeros_size,
+)
+from underseal_auditor.keys.share import Share
+from underseal_auditor.policy.document import Policy
+from underseal_auditor.policy.rules import Case, KeyFacts, Terms, decide
+from underseal_auditor.store.docket import Docket
+from underseal_auditor.store.ledger import Ledger, Submission
+from underseal_auditor.verify.chain import Chain, Intake, Place, Sealed, open_chain
+from underseal_auditor.verify.probe import check_recomputed
+from underseal_core.bundle import PublicBundle
+from underseal_core.credentials import Peer, Role
+from underseal_core.errors import Busy, Damaged, InvalidInput, NotFound, PermissionRefused
+from underseal_core.scheme.ciphertext import Ciphertext, Kind
+from underseal_core.scheme.evaluation import Evaluator
+from underseal_core.signing import Envelope, Identity, Signature
+from underseal_core.statements import Release, SearchRequest
+
+_log: Final = structlog.get_logger("underseal.guardian")
+
+MAX_SESSIONS: Final = 4
+"""Openings under way; each holds its ciphertexts in memory."""
+SESSION_LIFETIME: Final = timedelta(minutes=10)
+MAX_CIPHERTEXTS: Final = 256
+"""Of one opening: two million templates."""
+_SUBJECT_DOMAIN: Final = b"underseal/v1/opening-subject\x00"
+
+
+def opening_subject(chain: Chain) -> bytes:
+    """Return the 32 bytes that name what is opened."""
+    hashes = bytes.fromhex(chain.request_sha256) + bytes.fromhex(chain.result_sha256)
+    return hashlib.sha256(_SUBJECT_DOMAIN + hashes).digest()
+
+
+def opening_order(sealed: Sealed) -> dict[Place, Ciphertext]:
+    """Return what is opened, in the order that all members use: norm, projection, blocks."""
+    results = {Place(Kind.RESULT, block): sealed.results[block] for block in sorted(sealed.results)}
+    head = {Place(Kind.NORM, 0): sealed.norm, Place(Kind.PROJECTION, 0): sealed.projection}
+    return {**head, **results}
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a guardian works with.
+
+    ``evaluator``: of the public bundle, to check what servers computed. ``clock`` returns aware
+    times.
+    """
+
+    policy: Policy
+    bundle: PublicBundle
+    share: Share
+    identity: Identity
+    evaluator: Evaluator
+    ledger: Ledger
+    docket: Docket
+    clock: Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A submission that may send its ciphertexts to this guardian."""
+
+    intake: Intake
+    active: tuple[int, ...]
+    terms: Terms
+
+
+@dataclass(slots=True)
+class Session:
+    """One opening under way."""
+
+    submission: Submission
+    chain: Chain
+    terms: Terms
+    sealed: Sealed
+    places: tuple[Place, ...]
+    opening: MemberOpening
+    began: datetime
+    taken: bool = field(default=False)
+
+
+class GuardianDesk:
+    """Serves a registrar's openings, with this guardian's share. Thread-safe."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._lock = threading.Lock()
+        self._sessions: dict[bytes, Session] = {}
+
+    @property
+    def bundle(self) -> PublicBundle:
+        """The key epoch that the share is of."""
+        return self._watch.bundle
+
+    @property
+    def point(self) -> int:
+        """This guardian's point."""
+        return self._watch.share.point
+
+    @property
+    def policy_sha256(self) -> str:
+        """Names the policy in force here."""
+        return self._watch.policy.sha256
+
+    def begin(self, request: Envelope, result: Envelope, active: Sequence[int]) -> Beginning:
+        """Check a submission's statements under this guardian's own policy.
+
+        Raises
+        ------
+        PermissionRefused, InvalidInput, Mismatch
+            See ``open_chain`` and ``decide``.
+        Conflict
+            The request was answered before.
+        """
+        watch = self._watch
+        now = watch.clock()
+        chain = open_chain(watch.policy.document, self._client(request), request, result, now)
+        watch.docket.check_new(self._submission(chain))
+        if len(chain.result.blocks) + 2 > MAX_CIPHERTEXTS:
+            raise InvalidInput("the result has more blocks than guardians open at a time")
+        points = tuple(active)
+        if self.point not in Occasion(watch.bundle, opening_subject(chain), points).active:
+            raise InvalidInput(f"member {self.point} is not active in this opening")
+        return Beginning(Intake(chain, watch.policy.profile), points, self._terms(chain, now))
+
+    def commit(self, beginning: Beginning) -> tuple[bytes, ZeroCommitment]:
+        """Return the session's id and this guardian's commitment, given all ciphertexts.
+
+        Raises
+        ------
+        InvalidInput
+            A ciphertext is missing.
+        Damaged
+            Norm or projection are not the probe's.
+        Busy
+            Too many openings are under way.
+        """
+        watch, chain = self._watch, beginning.intake.chain
+        sealed = beginning.intake.complete()
+        check_recomputed(watch.evaluator, sealed)
+        occasion = Occasion(watch.bundle, opening_subject(chain), beginning.active)
+        order = opening_order(sealed)
+        opening = MemberOpening(watch.share, watch.identity, occasion, tuple(order.values()))
+        now = watch.clock()
+        session = Session(
+            self._submission(chain), chain, beginning.terms, sealed, tuple(order), opening, now
+        )
+        name = secrets.token_bytes(16)
+        with self._lock:
+            stale = [n for n, s in self._sessions.items() if now - s.began > SESSION_LIFETIME]
+            for old in stale:
+                del self._sessions[old]
+            if len(self._sessions) >= MAX_SESSIONS:
+                raise Busy("this guardian has too many openings under way")
+            self._sessions[name] = session
+        return name, opening.commitment
+
+    def reveal(self, session: bytes, commitments: Sequence[ZeroCommitment]) -> bytes:
+        """Return this guardian's salt and encryptions of zero; see :class:`MemberOpening`."""
+        with self._lock:
+            return self._session(session).opening.reveal(commitments)
+
+    def zeros_size(self, session: bytes) -> int:
+        """Exact number of bytes of each guardian's salt and encryptions of zero."""
+        with self._lock:
+            found = self._session(session)
+            order = opening_order(found.sealed)
+        return zeros_size(self._watch.bundle.profile, tuple(order.values()))
+
+    def take(self, session: bytes, revealed: Mapping[int, bytes]) -> None:
+        """Take in the others' encryptions of zero; see :class:`MemberOpening`."""
+        with self._lock:
+            self._session(session).opening.take(revealed)
+
+    def answer(self, session: bytes, place: Place) -> bytes:
+        """Return this guardian's answer to one ciphertext, ``uint32`` little-endian.
+
+        Raises
+        ------
+        Conflict
+            The request or one of its ciphertexts was answered before, in any opening.
+        """
+        watch = self._watch
+        with self._lock:
+            found = self._session(session)
+            if place not in found.places:
+                raise InvalidInput("the opening has no such ciphertext")
+            if not found.taken:
+                now = watch.clock()
+                self._terms(found.chain, now)
+                advance = found.terms.max_positives + found.terms.max_near
+                watch.docket.take(found.submission, found.sealed.openings(), advance, now)
+                found.taken = True
+                _log.info("opening", request=found.submission.request_id)
+            index = found.places.index(place)
+            answer = found.opening.answer(index, found.terms.noise_std)
+            return answer.astype("<u4", copy=False).tobytes()
+
+    def countersign(self, session: bytes, envelope: Envelope) -> Signature:
+        """Sign a release of this opening, and take note of its charge. Ends the session.
+
+        Raises
+        ------
+        PermissionRefused
+            The release is not of this opening, or shows more than the policy allows or it charges.
+        """
+        watch = self._watch
+        with self._lock:
+            found = self._session(session)
+            if not found.taken:
+                raise InvalidInput("nothing of this opening was answered")
+            release = _parse_release(envelope)
+            _check_release(release, found, watch)
+            watch.docket.settle(found.submission, envelope, release.values_charged, watch.clock())
+            del self._sessions[session]
+        signed = watch.identity.sign(Release.payload_type, envelope.payload)
+        return signed.signatures[0]
+
+    def _session(self, name: bytes) -> Session:
+        found = self._sessions.get(name)
+        if found is None or self._watch.clock() - found.began > SESSION_LIFETIME:
+            raise NotFound("this guardian has no such opening", hint="submit again")
+        return found
+
+    def _client(self, request: Envelope) -> Peer:
+        """Return the client that the request names, with the key of this guardian's policy."""
+        try:
+            name = SearchRequest.parse(request.payload).client
+        except Damaged as error:
+            raise InvalidInput(f"the request is not usable: {error.public}") from error
+        section = self._watch.policy.document.clients.get(name)
+        if section is None:
+            raise PermissionRefused("the policy does not name this client", hint="ask the auditors")
+        return Peer(Role.CLIENT, name, bytes.fromhex(section.key))
+
+    def _submission(self, chain: Chain) -> Submission:
+        return Submission(
+            client=chain.request.client,
+            request_id=chain.request.request_id,
+            request_sha256=chain.request_sha256,
+            result_sha256=chain.result_sha256,
+            key_epoch=self._watch.bundle.epoch,
+        )
+
+    def _terms(self, chain: Chain, now: datetime) -> Terms:
+        watch, bundle = self._watch, self._watch.bundle
+        case = Case(
+            request=chain.request,
+            keys=KeyFacts(bundle.epoch, bundle.profile.name, bundle.dimension),
+            templates=chain.result.snapshot.templates,
+            epoch_total=watch.ledger.epoch_total(bundle.epoch),
+            refusals=watch.ledger.refusals(chain.request.client, bundle.epoch),
+            now=now,
+        )
+        decision = decide(watch.policy, case)
+        if decision.terms is None:
+            _log.warning("refused", rule=decision.rule, request=chain.request.request_id)
+            raise decision.refusal or PermissionRefused("the policy does not allow this")
+        return decision.terms
+
+
+def _parse_release(envelope: Envelope) -> Release:
+    if envelope.payload_type != Release.payload_type:
+        raise InvalidInput("not a release")
+    try:
+        return Release.parse(envelope.payload)
+    except Damaged as error:
+        raise InvalidInput("not a release") from error
+
+
+def _check_release(release: Release, session: Session, watch: Watch) -> None:
+    """Check that a release is of this opening, and within the terms.
+
+    Raises
+    ------
+    PermissionRefused
+        It is not.
+    """
+    request, terms = session.chain.request, session.terms
+    stated = (
+        release.request_id,
+        release.request_sha256,
+        release.result_sha256,
+        release.policy_sha256,
+        release.key_epoch,
+        release.client,
+        release.purpose,
+        release.case_reference,
+        release.threshold,
+    )
+    own = (
+        request.request_id,
+        session.chain.request_sha256,
+        session.chain.result_sha256,
+        watch.policy.sha256,
+        watch.bundle.epoch,
+        request.client,
+        request.purpose,
+        request.case_reference,
+        str(terms.threshold),
+    )
+    largest = terms.max_positives + terms.max_near
+    allowed = (
+        stated == own
+        and len(release.matches) <= min(terms.top_k, release.values_charged)
+        and release.values_charged <= largest
+        and all(bool(match.score) == bool(terms.decimals) for match in release.matches)
+    )
+    if not allowed:
+        _log.warning("release not countersigned", request=request.request_id)
+        raise PermissionRefused("this guardian does not countersign the release")

@@ -1,0 +1,233 @@
+"""k of n guardians elsewhere, as one :class:`underseal_auditor.guardian.Guardian`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, TypeVar
+
+import structlog
+
+from underseal_auditor.guardian import Evidence, Opening
+from underseal_auditor.guardianship import opening_order, opening_subject
+from underseal_auditor.keys.decryption import combine
+from underseal_auditor.keys.joint_opening import (
+    Occasion,
+    OpeningFailed,
+    ZeroCommitment,
+    check_commitments,
+    mask_all,
+    parse_answer,
+    zeros_size,
+)
+from underseal_auditor.policy.rules import KeyFacts
+from underseal_auditor.verify.chain import Place
+from underseal_core.bundle import PublicBundle
+from underseal_core.errors import Busy, InvalidInput, Mismatch
+from underseal_core.scheme.ciphertext import Ciphertext
+from underseal_core.scheme.encoding import Real
+from underseal_core.signing import (
+    Envelope,
+    Signature,
+    pre_authentication_encoding,
+    verify_bytes,
+)
+
+_log: Final = structlog.get_logger("underseal.registrar")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class GuardianFacts:
+    """What a guardian says about itself."""
+
+    point: int
+    key_epoch: str
+    policy_sha256: str
+
+
+class GuardianLink(Protocol):
+    """A guardian elsewhere; the methods are those of ``GuardianDesk``, and raise what it raises.
+
+    Busy also means that it cannot be reached.
+    """
+
+    def facts(self) -> GuardianFacts:
+        """Return who it is."""
+        ...
+
+    def commit(self, evidence: Evidence, active: tuple[int, ...]) -> tuple[bytes, ZeroCommitment]:
+        """Begin, send every ciphertext, and return session and commitment."""
+        ...
+
+    def reveal(self, session: bytes, commitments: tuple[ZeroCommitment, ...], size: int) -> bytes:
+        """Return its salt and encryptions of zero, ``size`` bytes."""
+        ...
+
+    def take(self, session: bytes, revealed: Mapping[int, bytes]) -> None:
+        """Give it the others' encryptions of zero."""
+        ...
+
+    def answer(self, session: bytes, place: Place) -> bytes:
+        """Return its answer to one ciphertext."""
+        ...
+
+    def countersign(self, session: bytes, release: Envelope) -> Signature:
+        """Return its signature of a release."""
+        ...
+
+
+class Panel:
+    """All guardians of a key epoch, by point; each opening uses the first k that can be reached.
+
+    Raises
+    ------
+    InvalidInput
+        Fewer guardians than the threshold, or a point that is no member's.
+    """
+
+    def __init__(
+        self, bundle: PublicBundle, policy_sha256: str, links: Mapping[int, GuardianLink]
+    ) -> None:
+        points = set(links)
+        if len(points) < bundle.threshold or not points <= set(range(1, len(bundle.members) + 1)):
+            raise InvalidInput(
+                f"the addresses of at least {bundle.threshold} guardians are needed",
+                hint=f"points run from 1 to {len(bundle.members)}",
+            )
+        self._bundle = bundle
+        self._policy_sha256 = policy_sha256
+        self._links = dict(sorted(links.items()))
+        self._threads = ThreadPoolExecutor(len(links), thread_name_prefix="guardians")
+        self.keys = KeyFacts(bundle.epoch, bundle.profile.name, bundle.dimension)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown()
+
+    def begin(self, evidence: Evidence) -> Opening:
+        """See :class:`Guardian`.
+
+        Raises
+        ------
+        Busy
+            Fewer than k guardians can be reached.
+        Mismatch
+            One has another policy or other keys.
+        OpeningFailed
+            One sent something wrong.
+        """
+        active = self._choose()
+        occasion = Occasion(self._bundle, opening_subject(evidence.chain), active)
+        links = {point: self._links[point] for point in active}
+        return JointOpening(occasion, evidence, links, self._threads)
+
+    def _choose(self) -> tuple[int, ...]:
+        """Return the first k points whose guardians answer, ascending."""
+        asked = {point: self._threads.submit(link.facts) for point, link in self._links.items()}
+        there = []
+        for point, answer in asked.items():
+            try:
+                facts = answer.result()
+            except Busy:
+                _log.warning("guardian out of reach", point=point)
+                continue
+            if (facts.point, facts.key_epoch) != (point, self._bundle.epoch):
+                raise Mismatch(f"at the address of guardian {point} is another one")
+            if facts.policy_sha256 != self._policy_sha256:
+                raise Mismatch(f"guardian {point} has another policy", hint="ask the auditors")
+            there.append(point)
+        needed = self._bundle.threshold
+        if len(there) < needed:
+            raise Busy("too few guardians can be reached", retry_after_ms=5000)
+        return tuple(there[:needed])
+
+
+class JointOpening:
+    """One submission's opening by the guardians of an active set."""
+
+    def __init__(
+        self,
+        occasion: Occasion,
+        evidence: Evidence,
+        links: Mapping[int, GuardianLink],
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self._occasion = occasion
+        self._links = links
+        self._threads = threads
+        self._order = opening_order(evidence.sealed)
+        begun = self._each(lambda point: links[point].commit(evidence, occasion.active))
+        self._sessions = {point: session for point, (session, _) in begun.items()}
+        commitments = tuple(begun[point][1] for point in occasion.active)
+        check_commitments(occasion, commitments)
+        ciphertexts = tuple(self._order.values())
+        size = zeros_size(occasion.bundle.profile, ciphertexts)
+        zeros = self._each(lambda p: links[p].reveal(self._sessions[p], commitments, size))
+        masked = mask_all(occasion, ciphertexts, commitments, zeros)
+        self._masked = dict(zip(self._order, masked, strict=True))
+        self._each(lambda point: self._give(point, zeros))
+
+    def open(self, ciphertext: Ciphertext, noise_std: float) -> Real:
+        """See :class:`Opening`; the noise is that of the guardians' own policy.
+
+        Raises
+        ------
+        OpeningFailed
+            An answer is malformed.
+        Conflict
+            A guardian answered the request or the ciphertext before.
+        """
+        place = self._place(ciphertext)
+        masked = self._masked[place]
+        data = self._each(lambda point: self._links[point].answer(self._sessions[point], place))
+        partials = []
+        for point, answer in data.items():
+            try:
+                partials.append(parse_answer(answer, masked))
+            except InvalidInput as error:
+                raise OpeningFailed(f"the answer of guardian {point} is malformed") from error
+        return combine(masked, partials, self._occasion.bundle.dimension)
+
+    def countersign(self, release: Envelope) -> Envelope:
+        """See :class:`Opening`; adds the signatures of all k guardians.
+
+        Raises
+        ------
+        OpeningFailed
+            A guardian's signature is wrong.
+        """
+        made = self._each(
+            lambda point: self._links[point].countersign(self._sessions[point], release)
+        )
+        message = pre_authentication_encoding(release.payload_type, release.payload)
+        signatures = list(release.signatures)
+        for point, signature in made.items():
+            key = self._occasion.bundle.members[point - 1]
+            sound = signature.public_key == key and verify_bytes(key, signature.signature, message)
+            if not sound:
+                raise OpeningFailed(f"the signature of guardian {point} is wrong")
+            if signature not in signatures:
+                signatures.append(signature)
+        return replace(release, signatures=tuple(signatures))
+
+    def _place(self, ciphertext: Ciphertext) -> Place:
+        for place, own in self._order.items():
+            if own is ciphertext:
+                return place
+        raise InvalidInput("the ciphertext is not of this opening")
+
+    def _give(self, point: int, zeros: Mapping[int, bytes]) -> None:
+        others = {other: data for other, data in zeros.items() if other != point}
+        self._links[point].take(self._sessions[point], others)
+
+    def _each(self, call: Callable[[int], T]) -> dict[int, T]:
+        """Call for every active point at once; the first failure is raised after all ended."""
+        asked = {point: self._threads.submit(call, point) for point in self._occasion.active}
+        failures = [f.exception() for f in asked.values()]
+        for failure in failures:
+            if failure is not None:
+                raise failure
+        return {point: answer.result() for point, answer in asked.items()}

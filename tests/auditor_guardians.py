@@ -1,0 +1,125 @@
+"""Guardians of a small world, each with a database of its own, and links that may misbehave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from tests.auditor_world import NOW, World
+from underseal_auditor.guardian import Evidence
+from underseal_auditor.guardianship import GuardianDesk, Watch, opening_order
+from underseal_auditor.keys.joint_opening import ZeroCommitment
+from underseal_auditor.panel import GuardianFacts, Panel
+from underseal_auditor.policy.document import Policy
+from underseal_auditor.store.database import Database
+from underseal_auditor.store.docket import Docket
+from underseal_auditor.store.ledger import Ledger
+from underseal_auditor.verify.chain import PROBE_BLOCK, Place
+from underseal_core.errors import Busy
+from underseal_core.scheme.ciphertext import Kind
+from underseal_core.signing import Envelope, Signature
+
+Change = Callable[[bytes], bytes]
+
+
+def same(data: bytes) -> bytes:
+    return data
+
+
+@dataclass
+class Link:
+    """A guardian in this process, reached as one elsewhere would be. ``down``: out of reach."""
+
+    folder: Path
+    of: World
+    rules: Policy
+    point: int
+    now: datetime = NOW
+    down: bool = False
+    dies_before: str = ""
+    zeros: Change = same
+    answers: Change = same
+    calls: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """(Re)start: everything that is not in the database is forgotten."""
+        self.database = Database(self.folder / f"guardian-{self.point}.sqlite")
+        self.desk = GuardianDesk(
+            Watch(
+                policy=self.rules,
+                bundle=self.of.bundle,
+                share=self.of.shares[self.point - 1],
+                identity=self.of.members[self.point - 1],
+                evaluator=self.of.operator.evaluator,
+                ledger=Ledger(self.database),
+                docket=Docket(self.database),
+                clock=lambda: self.now,
+            )
+        )
+        self.down = False
+        self.dies_before = ""
+
+    def stop(self) -> None:
+        self.database.close()
+        self.down = True
+
+    @property
+    def total(self) -> int:
+        return Ledger(self.database).epoch_total(self.of.bundle.epoch)
+
+    def facts(self) -> GuardianFacts:
+        self._called("facts")
+        return GuardianFacts(self.desk.point, self.desk.bundle.epoch, self.desk.policy_sha256)
+
+    def commit(self, evidence: Evidence, active: tuple[int, ...]) -> tuple[bytes, ZeroCommitment]:
+        self._called("commit")
+        beginning = self.desk.begin(evidence.request, evidence.result, active)
+        probe = Place(Kind.PROBE_ROW, PROBE_BLOCK)
+        beginning.intake.take(probe.kind, probe.block, evidence.sealed.probe.to_bytes())
+        for place, ciphertext in opening_order(evidence.sealed).items():
+            beginning.intake.take(place.kind, place.block, ciphertext.to_bytes())
+        return self.desk.commit(beginning)
+
+    def reveal(self, session: bytes, commitments: tuple[ZeroCommitment, ...], size: int) -> bytes:
+        self._called("reveal")
+        zeros = self.desk.reveal(session, commitments)
+        assert len(zeros) == size == self.desk.zeros_size(session)
+        return self.zeros(zeros)
+
+    def take(self, session: bytes, revealed: Mapping[int, bytes]) -> None:
+        self._called("take")
+        self.desk.take(session, revealed)
+
+    def answer(self, session: bytes, place: Place) -> bytes:
+        self._called("answer")
+        return self.answers(self.desk.answer(session, place))
+
+    def countersign(self, session: bytes, release: Envelope) -> Signature:
+        self._called("countersign")
+        return self.desk.countersign(session, release)
+
+    def _called(self, name: str) -> None:
+        if name == self.dies_before:
+            self.stop()
+        if self.down:
+            raise Busy("the guardian cannot be reached")
+        self.calls.append(name)
+
+
+@contextmanager
+def panel_of(folder: Path, of: World, rules: Policy) -> Iterator[tuple[Panel, list[Link]]]:
+    """All guardians of a world, and the registrar's view of them."""
+    points = range(1, len(of.shares) + 1)
+    with ExitStack() as stack:
+        links = [Link(folder, of, rules, point) for point in points]
+        for link in links:
+            stack.callback(link.stop)
+        panel = Panel(of.bundle, rules.sha256, dict(zip(points, links, strict=True)))
+        stack.callback(panel.close)
+        yield panel, links
