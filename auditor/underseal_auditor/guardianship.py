@@ -38,7 +38,7 @@ from underseal_auditor.verify.chain import Chain, Intake, Place, Sealed, open_ch
 from underseal_auditor.verify.probe import check_recomputed
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Peer, Role
-from underseal_core.errors import Busy, Damaged, InvalidInput, NotFound, PermissionRefused
+from underseal_core.errors import Damaged, InvalidInput, NotFound, PermissionRefused
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.signing import Envelope, Identity, Signature
@@ -47,7 +47,8 @@ from underseal_core.statements import Release, SearchRequest
 _log: Final = structlog.get_logger("underseal.guardian")
 
 MAX_SESSIONS: Final = 4
-"""Openings under way; each holds its ciphertexts in memory."""
+"""Openings under way; each holds its ciphertexts in memory. The oldest gives way to a new one: a
+registrar opens one at a time, so it was refused or abandoned."""
 SESSION_LIFETIME: Final = timedelta(minutes=10)
 MAX_CIPHERTEXTS: Final = 256
 """Of one opening: two million templates."""
@@ -161,8 +162,6 @@ class GuardianDesk:
             A ciphertext is missing.
         Damaged
             Norm or projection are not the probe's.
-        Busy
-            Too many openings are under way.
         """
         watch, chain = self._watch, beginning.intake.chain
         sealed = beginning.intake.complete()
@@ -179,8 +178,8 @@ class GuardianDesk:
             stale = [n for n, s in self._sessions.items() if now - s.began > SESSION_LIFETIME]
             for old in stale:
                 del self._sessions[old]
-            if len(self._sessions) >= MAX_SESSIONS:
-                raise Busy("this guardian has too many openings under way")
+            while len(self._sessions) >= MAX_SESSIONS:
+                del self._sessions[min(self._sessions, key=lambda n: self._sessions[n].began)]
             self._sessions[name] = session
         return name, opening.commitment
 

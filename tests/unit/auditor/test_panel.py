@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import combinations
 from pathlib import Path
 
@@ -368,16 +369,27 @@ def test_unknown_session_and_place_are_refused(bench: Bench) -> None:
 
 
 def test_openings_under_way_are_bounded_and_expire(bench: Bench) -> None:
-    def begin() -> None:
-        bench.panel.begin(bench.evidence(missing(bench.of)))
-
-    for _ in range(4):
-        begin()
-    with pytest.raises(Busy, match="too many openings"):
-        begin()
+    begun = []
+    for _ in range(5):
+        evidence = bench.evidence(missing(bench.of))
+        begun.append((bench.panel.begin(evidence), evidence))
+        for link in bench.links:
+            link.now += timedelta(seconds=1)
+    oldest, evidence = begun[0]
+    with pytest.raises(NotFound, match="no such opening"):
+        oldest.open(evidence.sealed.norm, 0.1)
+    newest, evidence = begun[-1]
+    newest.open(evidence.sealed.norm, 0.1)
     for link in bench.links:
-        link.now = link.now.replace(minute=link.now.minute + 11)
-    begin()
+        link.now += timedelta(minutes=11)
+    with pytest.raises(NotFound, match="no such opening"):
+        newest.open(evidence.sealed.projection, 0.1)
+
+
+def test_refused_openings_do_not_block_later_ones(bench: Bench) -> None:
+    for _ in range(6):
+        bench.panel.begin(bench.evidence(missing(bench.of)))
+    assert bench.desk.submit(missing(bench.of)).matches == ()
 
 
 def test_panel_needs_k_addresses_of_members(bench: Bench) -> None:
