@@ -157,10 +157,8 @@ def deployed(root: Path) -> Iterator[Place]:
     """Make keys and credentials, start both, enrol."""
     folder = root / "credentials"
     authority = Authority.create()
-    roles = {"server": Role.SERVER, "agency": Role.CLIENT, "other": Role.CLIENT}
-    roles |= {"auditor": Role.AUDITOR, "operator": Role.OPERATOR}
-    for name, role in roles.items():
-        issue(authority, folder / name, role, name)
+    issue_roles(authority, folder)
+    issue(authority, folder / "auditor", Role.AUDITOR, "auditor")
     keys = run_sole(GUARDED, DIMENSION, Credentials.load(folder / "auditor").identity)
     (root / "keys").mkdir()
     keys.bundle.save(root / "keys" / "bundle.usb")
@@ -169,6 +167,22 @@ def deployed(root: Path) -> Iterator[Place]:
         root / "keys" / "label.sealed", keys.label_key, keys.bundle.epoch, PASSPHRASE
     )
     write_policy(root, folder)
+    with running(root, keys) as made:
+        yield made
+
+
+def issue_roles(authority: Authority, folder: Path) -> None:
+    """Credentials of everyone but the auditors."""
+    roles = {"server": Role.SERVER, "agency": Role.CLIENT, "other": Role.CLIENT}
+    roles["operator"] = Role.OPERATOR
+    for name, role in roles.items():
+        issue(authority, folder / name, role, name)
+
+
+@contextmanager
+def running(root: Path, keys: SoleCeremony, **changes: object) -> Iterator[Place]:
+    """Start server and registrar with keys, credentials and policy that are there; enrol."""
+    folder = root / "credentials"
     vectors = np.random.default_rng(3).standard_normal((PEOPLE, DIMENSION))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     settings = Settings(
@@ -179,11 +193,11 @@ def deployed(root: Path) -> Iterator[Place]:
     )
     lab = GuardedLab("guarded", DIMENSION, keys)
     with ExitStack() as stack:
-        running = stack.enter_context(serving(settings))
-        caller = stack.enter_context(calling(running.port, folder / "agency", lab))
-        made = Place(root, lab, vectors, [], caller, running.port)
+        served = stack.enter_context(serving(settings))
+        caller = stack.enter_context(calling(served.port, folder / "agency", lab))
+        made = Place(root, lab, vectors, [], caller, served.port)
         enrol(made)
-        made.registrar_port = stack.enter_context(registrar_running(made, running.port))
+        made.registrar_port = stack.enter_context(registrar_running(made, served.port, **changes))
         yield made
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.member_keys import OwnKeys
 from underseal_core.credentials import Credentials, Role
-from underseal_core.scheme.profiles import SWIFT
+from underseal_core.scheme.profiles import SWIFT, Profile
 from underseal_server.pki import Authority, issue
 
 PROGRAM = Path(sys.executable).with_name("underseal-auditor")
@@ -122,6 +122,8 @@ class Council:
     threshold: int
     count: int
     ports: list[int]
+    profile: Profile
+    dimension: int
 
     def credentials(self, point: int) -> Path:
         return self.root / "credentials" / f"auditor-{point}"
@@ -160,9 +162,17 @@ class Council:
                     member.kill()
 
 
-def council(root: Path, threshold: int, count: int, *, by_command: bool = False) -> Council:
+def council(
+    root: Path,
+    threshold: int,
+    count: int,
+    *,
+    by_command: bool = False,
+    profile: Profile = SWIFT,
+    dimension: int = DIMENSION,
+) -> Council:
     """Issue credentials, make cards and the ceremony file."""
-    made = Council(root, threshold, count, free_ports(count))
+    made = Council(root, threshold, count, free_ports(count), profile, dimension)
     authority = Authority.create()
     authority.save(root / "credentials" / "ca")
     for point in range(1, count + 1):
@@ -178,8 +188,9 @@ def _with_commands(made: Council) -> None:
         arguments += ["--credentials", made.credentials(point)]
         arguments += ["--registrar"] if point == 1 else []
         cards.append(command(*arguments)["card"])
-    arguments = ["ceremony", "plan", *cards, "--threshold", made.threshold, "--profile", "swift"]
-    command(*arguments, "--dimension", DIMENSION, "--out", made.file)
+    arguments = ["ceremony", "plan", *cards, "--threshold", made.threshold, "--profile"]
+    arguments += [made.profile.name, "--dimension", made.dimension]
+    command(*arguments, "--out", made.file)
 
 
 def _with_functions(made: Council) -> None:
@@ -193,5 +204,5 @@ def _with_functions(made: Council) -> None:
     label = cards[0].label
     assert label is not None
     members = tuple(card.keys for card in cards)
-    file = CeremonyFile(SWIFT, DIMENSION, made.threshold, members, label)
+    file = CeremonyFile(made.profile, made.dimension, made.threshold, members, label)
     made.file.write_bytes(file.to_bytes())
