@@ -339,7 +339,7 @@ def test_registrar_cannot_choose_a_guardians_zeros(bench: Bench) -> None:
     with pytest.raises(OpeningOutOfTurn):
         first.answer(0, 0.1)
     with pytest.raises(OpeningFailed, match="something else"):
-        first.take({2: zeros[:-1] + b"\x00"})
+        first.take({2: bytes((zeros[0] ^ 1,)) + zeros[1:]})
     with pytest.raises(OpeningFailed, match="every active member"):
         first.take({3: zeros})
 
