@@ -19,7 +19,7 @@ from tests.auditor_world import (
     unit,
     world,
 )
-from underseal_auditor.guardian import Evidence, LocalGuardian
+from underseal_auditor.guardian import Dossier, LocalGuardian
 from underseal_core.errors import (
     PermissionRefused,
 )
@@ -42,7 +42,7 @@ class Watching:
     def keys(self) -> object:
         return self.inner.keys
 
-    def begin(self, evidence: Evidence) -> Watching:
+    def begin(self, dossier: Dossier) -> Watching:
         return self
 
     def countersign(self, release: Envelope) -> Envelope:

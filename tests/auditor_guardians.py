@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tests.auditor_world import NOW, World
-from underseal_auditor.guardian import Evidence
+from underseal_auditor.guardian import Dossier
 from underseal_auditor.guardianship import GuardianDesk, Watch, opening_order
 from underseal_auditor.keys.joint_opening import ZeroCommitment
 from underseal_auditor.panel import GuardianFacts, Panel
@@ -77,12 +77,12 @@ class Link:
         self._called("facts")
         return GuardianFacts(self.desk.point, self.desk.bundle.epoch, self.desk.policy_sha256)
 
-    def commit(self, evidence: Evidence, active: tuple[int, ...]) -> tuple[bytes, ZeroCommitment]:
+    def commit(self, dossier: Dossier, active: tuple[int, ...]) -> tuple[bytes, ZeroCommitment]:
         self._called("commit")
-        beginning = self.desk.begin(evidence.request, evidence.result, active)
+        beginning = self.desk.begin(dossier.request, dossier.result, active)
         probe = Place(Kind.PROBE_ROW, PROBE_BLOCK)
-        beginning.intake.take(probe.kind, probe.block, evidence.sealed.probe.to_bytes())
-        for place, ciphertext in opening_order(evidence.sealed).items():
+        beginning.intake.take(probe.kind, probe.block, dossier.sealed.probe.to_bytes())
+        for place, ciphertext in opening_order(dossier.sealed).items():
             beginning.intake.take(place.kind, place.block, ciphertext.to_bytes())
         return self.desk.commit(beginning)
 

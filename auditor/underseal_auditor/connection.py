@@ -8,7 +8,7 @@ from typing import Final
 
 import grpc
 
-from underseal_auditor.guardian import Evidence
+from underseal_auditor.guardian import Dossier
 from underseal_auditor.guardianship import opening_order
 from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.joint_opening import ZeroCommitment
@@ -164,10 +164,10 @@ class GuardianConnection:
             answer = self._stub.GetGuardian(guardian_pb2.GetGuardianRequest(), timeout=CALL_SECONDS)
         return facts_from_wire(answer)
 
-    def commit(self, evidence: Evidence, active: tuple[int, ...]) -> tuple[bytes, ZeroCommitment]:
+    def commit(self, dossier: Dossier, active: tuple[int, ...]) -> tuple[bytes, ZeroCommitment]:
         """See :class:`GuardianLink`."""
         with self._translated():
-            answer = self._stub.BeginOpening(_opening_parts(evidence, active), timeout=FEED_SECONDS)
+            answer = self._stub.BeginOpening(_opening_parts(dossier, active), timeout=FEED_SECONDS)
         return session_from_wire(answer.session), zeros_from_wire(answer.commitment)
 
     def reveal(self, session: bytes, commitments: tuple[ZeroCommitment, ...], size: int) -> bytes:
@@ -216,18 +216,18 @@ class GuardianConnection:
 
 
 def _opening_parts(
-    evidence: Evidence, active: tuple[int, ...]
+    dossier: Dossier, active: tuple[int, ...]
 ) -> Iterator[guardian_pb2.BeginOpeningRequest]:
     yield guardian_pb2.BeginOpeningRequest(
         header=guardian_pb2.OpeningHeader(
-            request=envelope_to_wire(evidence.request),
-            result=envelope_to_wire(evidence.result),
+            request=envelope_to_wire(dossier.request),
+            result=envelope_to_wire(dossier.result),
             active=active,
         )
     )
-    probe = place_to_wire(Place(Kind.PROBE_ROW, PROBE_BLOCK), evidence.sealed.probe.to_bytes())
+    probe = place_to_wire(Place(Kind.PROBE_ROW, PROBE_BLOCK), dossier.sealed.probe.to_bytes())
     yield guardian_pb2.BeginOpeningRequest(sealed=probe)
-    for place, ciphertext in opening_order(evidence.sealed).items():
+    for place, ciphertext in opening_order(dossier.sealed).items():
         sealed = place_to_wire(place, ciphertext.to_bytes())
         yield guardian_pb2.BeginOpeningRequest(sealed=sealed)
 

@@ -18,7 +18,7 @@ from underseal_core.signing import Envelope
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Dossier:
     """What a guardian checks for itself: both statements as signed, and every ciphertext."""
 
     request: Envelope
@@ -52,7 +52,7 @@ class Guardian(Protocol):
     def keys(self) -> KeyFacts:
         """The keys in force."""
 
-    def begin(self, evidence: Evidence) -> Opening:
+    def begin(self, dossier: Dossier) -> Opening:
         """Start the opening of a submission; nothing is opened yet.
 
         Raises
@@ -69,7 +69,7 @@ class LocalGuardian:
         self._opener = opener
         self.keys = keys
 
-    def begin(self, evidence: Evidence) -> Opening:
+    def begin(self, dossier: Dossier) -> Opening:
         """See :class:`Guardian`."""
         return self
 

@@ -9,7 +9,7 @@ from typing import Final, Protocol, TypeVar
 
 import structlog
 
-from underseal_auditor.guardian import Evidence, Opening
+from underseal_auditor.guardian import Dossier, Opening
 from underseal_auditor.guardianship import opening_order, opening_subject
 from underseal_auditor.keys.decryption import combine
 from underseal_auditor.keys.joint_opening import (
@@ -58,7 +58,7 @@ class GuardianLink(Protocol):
         """Return who it is."""
         ...
 
-    def commit(self, evidence: Evidence, active: tuple[int, ...]) -> tuple[bytes, ZeroCommitment]:
+    def commit(self, dossier: Dossier, active: tuple[int, ...]) -> tuple[bytes, ZeroCommitment]:
         """Begin, send every ciphertext, and return session and commitment."""
         ...
 
@@ -107,7 +107,7 @@ class Panel:
         """End the threads."""
         self._threads.shutdown()
 
-    def begin(self, evidence: Evidence) -> Opening:
+    def begin(self, dossier: Dossier) -> Opening:
         """See :class:`Guardian`.
 
         Raises
@@ -120,9 +120,9 @@ class Panel:
             One sent something wrong.
         """
         active = self._choose()
-        occasion = Occasion(self._bundle, opening_subject(evidence.chain), active)
+        occasion = Occasion(self._bundle, opening_subject(dossier.chain), active)
         links = {point: self._links[point] for point in active}
-        return JointOpening(occasion, evidence, links, self._threads)
+        return JointOpening(occasion, dossier, links, self._threads)
 
     def _choose(self) -> tuple[int, ...]:
         """Return the first k points whose guardians answer, ascending."""
@@ -151,15 +151,15 @@ class JointOpening:
     def __init__(
         self,
         occasion: Occasion,
-        evidence: Evidence,
+        dossier: Dossier,
         links: Mapping[int, GuardianLink],
         threads: ThreadPoolExecutor,
     ) -> None:
         self._occasion = occasion
         self._links = links
         self._threads = threads
-        self._order = opening_order(evidence.sealed)
-        begun = self._each(lambda point: links[point].commit(evidence, occasion.active))
+        self._order = opening_order(dossier.sealed)
+        begun = self._each(lambda point: links[point].commit(dossier, occasion.active))
         self._sessions = {point: session for point, (session, _) in begun.items()}
         commitments = tuple(begun[point][1] for point in occasion.active)
         check_commitments(occasion, commitments)

@@ -18,7 +18,7 @@ from typing import Final
 
 import structlog
 
-from underseal_auditor.guardian import Evidence, Guardian, Opening
+from underseal_auditor.guardian import Dossier, Guardian, Opening
 from underseal_auditor.mirror import CatalogueFeed, Mirror
 from underseal_auditor.opening import Verdict, judge
 from underseal_auditor.policy.document import Policy
@@ -140,8 +140,8 @@ class Registrar:
             terms = self._terms(chain, admission.now)
             view = self._view(chain)
             check_recomputed(office.evaluator, sealed)
-            evidence = Evidence(admission.request, admission.result, chain, sealed)
-            opening = office.guardian.begin(evidence)
+            dossier = Dossier(admission.request, admission.result, chain, sealed)
+            opening = office.guardian.begin(dossier)
             office.ledger.begin(submission, sealed.openings(), office.clock())
             verdict = judge(opening, sealed, view, chain.request.targets, terms)
             return self._conclude(submission, chain, terms, verdict, opening)

@@ -32,7 +32,7 @@ from tests.auditor_world import (
 from tests.ceremony_place import free_ports
 from underseal_auditor.api.serving import RegistrarProcess
 from underseal_auditor.connection import GuardianConnection
-from underseal_auditor.guardian import Evidence
+from underseal_auditor.guardian import Dossier
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.sealed_file import Argon2Cost
 from underseal_auditor.panel import Panel
@@ -164,13 +164,13 @@ def guardians(root: Path, threshold: int, count: int) -> Iterator[Guardians]:
             made.kill(point)
 
 
-def evidence_of(office: Desk, answer: Answer) -> Evidence:
+def evidence_of(office: Desk, answer: Answer) -> Dossier:
     admitted = office.registrar.admit(AGENCY, *answer.envelopes)
     assert isinstance(admitted, Admission)
     for (kind, block), data in answer.sealed.items():
         admitted.intake.take(kind, block, data)
     intake = admitted.intake
-    return Evidence(admitted.request, admitted.result, intake.chain, intake.complete())
+    return Dossier(admitted.request, admitted.result, intake.chain, intake.complete())
 
 
 @pytest.mark.parametrize(("threshold", "count"), [(2, 3), (3, 5)])

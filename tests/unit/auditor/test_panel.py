@@ -14,7 +14,7 @@ import pytest
 
 from tests.auditor_guardians import Link, panel_of
 from tests.auditor_world import AGENCY, AUDITOR, Answer, Desk, World, desk, policy, unit, world
-from underseal_auditor.guardian import Evidence
+from underseal_auditor.guardian import Dossier
 from underseal_auditor.guardianship import opening_order
 from underseal_auditor.keys.joint_opening import (
     MemberOpening,
@@ -57,13 +57,13 @@ class Bench:
         for link in self.links:
             link.down = link.point not in points
 
-    def evidence(self, answer: Answer) -> Evidence:
+    def dossier(self, answer: Answer) -> Dossier:
         admitted = self.desk.registrar.admit(AGENCY, *answer.envelopes)
         assert isinstance(admitted, Admission)
         for (kind, block), data in answer.sealed.items():
             admitted.intake.take(kind, block, data)
         intake = admitted.intake
-        return Evidence(admitted.request, admitted.result, intake.chain, intake.complete())
+        return Dossier(admitted.request, admitted.result, intake.chain, intake.complete())
 
 
 @contextmanager
@@ -126,25 +126,25 @@ def test_fewer_than_k_guardians_open_nothing(threshold: int, count: int, tmp_pat
 
 def test_second_answer_for_the_same_ciphertext_is_refused_in_any_group(bench: Bench) -> None:
     answer = missing(bench.of)
-    evidence = bench.evidence(answer)
+    dossier = bench.dossier(answer)
     bench.only(1, 2)
-    opening = bench.panel.begin(evidence)
-    opening.open(evidence.sealed.norm, 0.1)
+    opening = bench.panel.begin(dossier)
+    opening.open(dossier.sealed.norm, 0.1)
     with pytest.raises(OpeningOutOfTurn):
-        opening.open(evidence.sealed.norm, 0.1)
+        opening.open(dossier.sealed.norm, 0.1)
     bench.only(2, 3)
     with pytest.raises(Conflict, match="answered before"):
-        bench.panel.begin(evidence)
+        bench.panel.begin(dossier)
     bench.only(1, 3)
     with pytest.raises(Conflict, match="answered before"):
-        bench.panel.begin(evidence)
+        bench.panel.begin(dossier)
 
 
 def test_probe_sent_again_under_a_new_request_is_not_answered_again(bench: Bench) -> None:
     of = bench.of
     probe = of.encryptor.encrypt_probe(unit(1, 5)[0])
     bench.desk.envelope(of.operator.search(of.request(probe), probe))
-    again = bench.evidence(of.operator.search(of.request(probe), probe))
+    again = bench.dossier(of.operator.search(of.request(probe), probe))
     bench.only(2, 3)
     opening = bench.panel.begin(again)
     with pytest.raises(Conflict, match="ciphertext of this result was answered"):
@@ -155,7 +155,7 @@ def test_guardian_computes_the_norm_again(bench: Bench) -> None:
     first, second = missing(bench.of), missing(bench.of)
     norm = parse_ciphertext(first.sealed[Kind.NORM, 0], bench.of.bundle.profile, Kind.NORM)
     with pytest.raises(Damaged, match="not that of the probe"):
-        bench.panel.begin(bench.evidence(second.changed(Kind.NORM, 0, norm)))
+        bench.panel.begin(bench.dossier(second.changed(Kind.NORM, 0, norm)))
 
 
 @pytest.mark.parametrize("step", ["commit", "reveal", "take", "answer", "countersign"])
@@ -182,15 +182,15 @@ def test_guardian_killed_at_any_point_loses_nothing_and_answers_nothing_twice(
 
 def test_registrar_cannot_open_what_the_client_did_not_sign(bench: Bench) -> None:
     answer = missing(bench.of)
-    evidence = bench.evidence(answer)
-    forged = evidence.chain.request.model_copy(update={"purpose": "border"})
+    dossier = bench.dossier(answer)
+    forged = dossier.chain.request.model_copy(update={"purpose": "border"})
     thief = Identity.generate()
     for envelope in (forged.sign(thief), forged.sign(AUDITOR)):
         with pytest.raises(PermissionRefused, match="not signed"):
-            bench.panel.begin(replace(evidence, request=envelope))
+            bench.panel.begin(replace(dossier, request=envelope))
     other = missing(bench.of)
     with pytest.raises(InvalidInput, match="another request"):
-        bench.panel.begin(replace(evidence, result=other.envelopes[1]))
+        bench.panel.begin(replace(dossier, result=other.envelopes[1]))
 
 
 def test_guardian_applies_its_own_policy(tmp_path: Path) -> None:
@@ -204,24 +204,24 @@ def test_guardian_applies_its_own_policy(tmp_path: Path) -> None:
 
 
 def test_expired_request_is_refused_by_the_guardian(bench: Bench) -> None:
-    evidence = bench.evidence(missing(bench.of))
+    dossier = bench.dossier(missing(bench.of))
     for link in bench.links:
         link.now = link.now.replace(year=link.now.year + 1)
     with pytest.raises(InvalidInput, match="expired"):
-        bench.panel.begin(evidence)
+        bench.panel.begin(dossier)
 
 
 def test_unsettled_openings_stay_charged_until_the_budget_is_used_up(bench: Bench) -> None:
     for _ in range(2):
-        evidence = bench.evidence(missing(bench.of))
-        bench.panel.begin(evidence).open(evidence.sealed.norm, 0.1)
+        dossier = bench.dossier(missing(bench.of))
+        bench.panel.begin(dossier).open(dossier.sealed.norm, 0.1)
     assert bench.links[0].total == 2 * ADVANCE > BUDGET
     with pytest.raises(PermissionRefused, match="budget"):
-        bench.panel.begin(bench.evidence(missing(bench.of)))
+        bench.panel.begin(bench.dossier(missing(bench.of)))
 
 
-def release_of(bench: Bench, evidence: Evidence, **changes: object) -> Envelope:
-    chain, request = evidence.chain, evidence.chain.request
+def release_of(bench: Bench, dossier: Dossier, **changes: object) -> Envelope:
+    chain, request = dossier.chain, dossier.chain.request
     fields: dict[str, object] = {
         "request_id": request.request_id,
         "request_sha256": chain.request_sha256,
@@ -263,16 +263,16 @@ MATCH = {
 def test_release_that_is_not_of_the_opening_is_not_countersigned(
     bench: Bench, changes: dict[str, object]
 ) -> None:
-    evidence = bench.evidence(missing(bench.of))
-    opening = bench.panel.begin(evidence)
-    opening.open(evidence.sealed.norm, 0.1)
+    dossier = bench.dossier(missing(bench.of))
+    opening = bench.panel.begin(dossier)
+    opening.open(dossier.sealed.norm, 0.1)
     with pytest.raises(PermissionRefused, match="countersign"):
-        opening.countersign(release_of(bench, evidence, **changes))
+        opening.countersign(release_of(bench, dossier, **changes))
     assert bench.links[0].total == ADVANCE
-    assert len(opening.countersign(release_of(bench, evidence)).signatures) == 2
+    assert len(opening.countersign(release_of(bench, dossier)).signatures) == 2
     assert bench.links[0].total == 0
     with pytest.raises(NotFound):
-        opening.countersign(release_of(bench, evidence))
+        opening.countersign(release_of(bench, dossier))
 
 
 def noise(data: bytes) -> bytes:
@@ -311,9 +311,9 @@ def test_guardian_that_reveals_other_zeros_than_committed_is_detected(bench: Ben
 
 
 def member_opening(bench: Bench, point: int, active: tuple[int, ...]) -> MemberOpening:
-    evidence = bench.evidence(missing(bench.of))
+    dossier = bench.dossier(missing(bench.of))
     occasion = Occasion(bench.of.bundle, b"s" * 32, active)
-    ciphertexts = tuple(opening_order(evidence.sealed).values())
+    ciphertexts = tuple(opening_order(dossier.sealed).values())
     identity = bench.of.members[point - 1]
     return MemberOpening(bench.of.shares[point - 1], identity, occasion, ciphertexts)
 
@@ -371,24 +371,24 @@ def test_unknown_session_and_place_are_refused(bench: Bench) -> None:
 def test_openings_under_way_are_bounded_and_expire(bench: Bench) -> None:
     begun = []
     for _ in range(5):
-        evidence = bench.evidence(missing(bench.of))
-        begun.append((bench.panel.begin(evidence), evidence))
+        dossier = bench.dossier(missing(bench.of))
+        begun.append((bench.panel.begin(dossier), dossier))
         for link in bench.links:
             link.now += timedelta(seconds=1)
-    oldest, evidence = begun[0]
+    oldest, dossier = begun[0]
     with pytest.raises(NotFound, match="no such opening"):
-        oldest.open(evidence.sealed.norm, 0.1)
-    newest, evidence = begun[-1]
-    newest.open(evidence.sealed.norm, 0.1)
+        oldest.open(dossier.sealed.norm, 0.1)
+    newest, dossier = begun[-1]
+    newest.open(dossier.sealed.norm, 0.1)
     for link in bench.links:
         link.now += timedelta(minutes=11)
     with pytest.raises(NotFound, match="no such opening"):
-        newest.open(evidence.sealed.projection, 0.1)
+        newest.open(dossier.sealed.projection, 0.1)
 
 
 def test_refused_openings_do_not_block_later_ones(bench: Bench) -> None:
     for _ in range(6):
-        bench.panel.begin(bench.evidence(missing(bench.of)))
+        bench.panel.begin(bench.dossier(missing(bench.of)))
     assert bench.desk.submit(missing(bench.of)).matches == ()
 
 
@@ -399,5 +399,5 @@ def test_panel_needs_k_addresses_of_members(bench: Bench) -> None:
             Panel(bench.of.bundle, policy(PROFILE).sha256, wrong)
     swapped = Panel(bench.of.bundle, policy(PROFILE).sha256, {1: links[2], 2: links[1]})
     with pytest.raises(Mismatch, match="is another one"):
-        swapped.begin(bench.evidence(missing(bench.of)))
+        swapped.begin(bench.dossier(missing(bench.of)))
     swapped.close()
