@@ -46,7 +46,8 @@ class RegistrarSettings(BaseModel):
     """Where everything is, and how much at a time.
 
     ``servers`` gives the address of each server of the policy. ``share`` and ``label_key`` are
-    the sealed files of the ceremony; ``data`` is this registrar's own folder.
+    the sealed files of the ceremony; ``data`` is this registrar's own folder, ``log`` the folder
+    that ``log create`` made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +59,7 @@ class RegistrarSettings(BaseModel):
     label_key: Path
     policy: Path
     data: Path
+    log: Path
     servers: Annotated[dict[Name, Address], BeforeValidator(parse_servers), Field(min_length=1)]
     max_submissions: Annotated[int, Field(ge=1, le=64)] = 4
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

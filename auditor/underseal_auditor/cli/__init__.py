@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from underseal_auditor.cli.ceremony import ceremony
+from underseal_auditor.cli.log import app as log_app
 from underseal_auditor.cli.mirror import app as mirror_app
 from underseal_auditor.cli.policy import app as policy_app
 from underseal_auditor.cli.registrar import app as registrar_app
@@ -22,6 +23,7 @@ app.command()(ceremony)
 app.add_typer(registrar_app, name="registrar")
 app.add_typer(policy_app, name="policy")
 app.add_typer(mirror_app, name="mirror")
+app.add_typer(log_app, name="log")
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ SERVER_PROGRAM: Final = "underseal-server"
 AUDITOR_PROGRAM: Final = "underseal-auditor"
 AUDITOR: Final = "auditor"
 SERVER: Final = "server"
+LOG_ORIGIN: Final = "localhost/underseal"
 ANY_PORT: Final = "127.0.0.1:0"
 
 
@@ -67,6 +68,7 @@ class Deployment:
         self.registrar_data = folder / "registrar-data"
         self.bundle = folder / "keys" / "bundle.usb"
         self.policy = folder / "policy.toml"
+        self.log = folder / "log"
         self.server_address = ""
         self.registrar_address = ""
         self._passphrase = folder / "passphrase"
@@ -105,6 +107,7 @@ class Deployment:
             *("--passphrase-file", self._passphrase),
         )
         self._write_policy()
+        run_program(AUDITOR_PROGRAM, "log", "create", "--out", self.log, "--origin", LOG_ORIGIN)
 
     def _write_policy(self) -> None:
         plan = self.plan
@@ -144,6 +147,7 @@ class Deployment:
         arguments += ["--bundle", self.bundle, "--share", keys / "share.sealed"]
         arguments += ["--label-key", keys / "label.sealed", "--policy", self.policy]
         arguments += ["--data", self.registrar_data, "--passphrase-file", self._passphrase]
+        arguments += ["--log", self.log]
         arguments += ["--server", f"{SERVER}={self.server_address}", *options]
         service, self.registrar_address = self._start(AUDITOR_PROGRAM, arguments, AUDITOR)
         return service
@@ -180,6 +184,7 @@ class Deployment:
             "registrar": self.registrar_address,
             "credentials": self.credentials("clients", name),
             "bundle": self.bundle,
+            "log_key": self.log / "log.vkey",
             "subject_key": own / "subject.key",
             "state": own / "client.sqlite",
         }
