@@ -6,6 +6,7 @@ development authority are shared.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ class Deployment:
         self.bundle = folder / "keys" / "bundle.usb"
         self.policy = folder / "policy.toml"
         self.log = folder / "log"
+        self.log_key = self.log / "log.vkey"
         self.server_address = ""
         self.registrar_address = ""
         self._passphrase = folder / "passphrase"
@@ -161,6 +163,18 @@ class Deployment:
             raise ProgramFailed(f"{program} did not say where it listens")
         return service, address
 
+    def verify_log(self) -> int:
+        """Recompute the log from outside, from its entries up; return how many it has.
+
+        Raises
+        ------
+        ProgramFailed
+            It does not verify.
+        """
+        options: list[object] = [self.log, "--log-key", self.log_key, "--bundle", self.bundle]
+        said = json.loads(run_program(AUDITOR_PROGRAM, "log", "verify", *options, "--json"))
+        return int(said["size"])
+
     def service(self, name: str) -> Service:
         """Return a running service: "server" or "auditor"."""
         return self._services[name]
@@ -184,7 +198,7 @@ class Deployment:
             "registrar": self.registrar_address,
             "credentials": self.credentials("clients", name),
             "bundle": self.bundle,
-            "log_key": self.log / "log.vkey",
+            "log_key": self.log_key,
             "subject_key": own / "subject.key",
             "state": own / "client.sqlite",
         }
