@@ -10,6 +10,7 @@ The folder that ``underseal-auditor log create`` makes:
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ from underseal_core.errors import Conflict, Damaged, InvalidInput, NotFound, Sto
 from underseal_core.log_entries import (
     Intent,
     Logged,
+    LogStatement,
     Outcome,
     PolicyInForce,
     encode_entry,
@@ -26,6 +28,7 @@ from underseal_core.log_entries import (
 from underseal_core.signing import Identity
 from underseal_core.statements import Statement
 from underseal_core.tlog.checkpoint import open_checkpoint
+from underseal_core.tlog.layout import TILE_WIDTH
 from underseal_core.tlog.log import TransparencyLog
 from underseal_core.tlog.note import NoteSigner, VerifierKey
 from underseal_core.tlog.proof import verify_receipt
@@ -45,6 +48,15 @@ class Written:
     logged: Logged
     index: int
     checkpoint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The last statement of each kind, None where there is none."""
+
+    policy: PolicyInForce | None
+    intent: Intent | None
+    outcome: Outcome | None
 
 
 class Logbook:
@@ -112,13 +124,38 @@ class Logbook:
 
     def put_in_force(self, policy: PolicyInForce) -> None:
         """Log a policy unless the last one logged is the same, with the same keys and budget."""
-        last = None
-        for _, entry in self.log.reader.entries(self.log.size):
-            if PolicyInForce.payload_type.encode() in entry:
-                statement = open_entry(entry)
-                last = statement if isinstance(statement, PolicyInForce) else last
+        last = self.last(policy.key_epoch).policy
         if last is None or last.model_copy(update={"at": policy.at}) != policy:
             self.append(self.signed(policy))
+
+    def last(self, key_epoch: str) -> Last:
+        """Return the last statement of each kind, searching from the log's end.
+
+        Intents and outcomes are those of one key epoch, the policy is the last of all.
+        """
+        found: dict[type[LogStatement], LogStatement] = {}
+        kinds: dict[type[LogStatement], bytes] = {
+            kind: kind.payload_type.encode() for kind in (PolicyInForce, Intent, Outcome)
+        }
+        for entry in self._backwards():
+            missing = [name for kind, name in kinds.items() if kind not in found]
+            if not missing:
+                break
+            if any(name in entry for name in missing):
+                statement = open_entry(entry)
+                if isinstance(statement, PolicyInForce) or statement.key_epoch == key_epoch:
+                    found.setdefault(type(statement), statement)
+        policy, intent, outcome = (found.get(kind) for kind in kinds)
+        return Last(
+            policy if isinstance(policy, PolicyInForce) else None,
+            intent if isinstance(intent, Intent) else None,
+            outcome if isinstance(outcome, Outcome) else None,
+        )
+
+    def _backwards(self) -> Iterator[bytes]:
+        size = self.log.size
+        for bundle in reversed(range(-(-size // TILE_WIDTH))):
+            yield from reversed(self.log.reader.bundle(bundle, size))
 
     def check_extends(self, earlier: bytes) -> None:
         """Check that the log still holds all that a checkpoint of its own covered.

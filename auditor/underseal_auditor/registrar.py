@@ -111,7 +111,8 @@ class Registrar:
         Raises
         ------
         Damaged
-            The log is not the one that this registrar wrote so far: it was rolled back.
+            The log is not the one that this registrar wrote so far: it was rolled back. Or the
+            registrar's own data was: it would open again what it opened, from an old budget.
         StorageFull
             The log cannot be written.
         """
@@ -121,6 +122,7 @@ class Registrar:
             for client, request_id in office.ledger.unlogged():
                 self._settle(client, request_id)
         keys = office.guardian.keys
+        self._check_own_memory(keys.epoch)
         office.logbook.put_in_force(
             PolicyInForce(
                 policy_sha256=office.policy.sha256,
@@ -132,6 +134,17 @@ class Registrar:
             )
         )
         office.ledger.keep_log_head(office.logbook.log.checkpoint)
+
+    def _check_own_memory(self, key_epoch: str) -> None:
+        """Hold the database against the log, which clients and watchers remember."""
+        ledger, last = self._office.ledger, self._office.logbook.last(key_epoch)
+        known = last.intent is None or ledger.knows(last.intent.client, last.intent.request_id)
+        total = 0 if last.outcome is None else last.outcome.epoch_total
+        if not known or ledger.epoch_total(key_epoch) < total:
+            raise Damaged(
+                "the registrar's data is older than its log",
+                hint="restore the newest copy; an old one would open again what was opened",
+            )
 
     def admit(self, peer: Peer, request: Envelope, result: Envelope) -> Delivery | Admission:
         """Check a submission's statements.

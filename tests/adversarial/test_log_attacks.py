@@ -194,6 +194,7 @@ def told_less(**changes: object) -> Forge:
         told = book.signed(outcome.model_copy(update=changes))
         return Evidence(honest.evidence.intent, book.append(told).logged)
 
+    forge.__name__ = "_".join(("told", *changes))
     return forge
 
 

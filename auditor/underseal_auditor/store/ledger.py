@@ -87,6 +87,11 @@ class Ledger:
             row = _find(connection, client, request_id)
         return None if row is None else _answer(row)
 
+    def knows(self, client: str, request_id: str) -> bool:
+        """Tell whether a request was ever begun here."""
+        with self._database.transaction() as connection:
+            return _find(connection, client, request_id) is not None
+
     def epoch_total(self, key_epoch: str) -> int:
         """Return how many values were made visible with these keys."""
         with self._database.transaction() as connection:

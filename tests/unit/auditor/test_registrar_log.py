@@ -244,6 +244,41 @@ def test_registrar_does_not_start_with_a_rolled_back_log(tmp_path: Path) -> None
         pass
 
 
+def keep_database(folder: Path, copy: Path) -> None:
+    copy.mkdir()
+    for file in folder.glob("registrar.sqlite*"):
+        shutil.copy(file, copy / file.name)
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["answered since", "opened since"])
+def test_registrar_does_not_start_on_a_rolled_back_database(tmp_path: Path, answered: bool) -> None:
+    """An old copy would forget what was opened, and what of the budget is spent."""
+    of = world()
+    with desk(tmp_path, of, policy()) as office:
+        office.submit(of.ask(of.people[3]))
+    keep_database(tmp_path, tmp_path / "old")
+    guardian = Watching(of.local_guardian())
+    guardian.fails = not answered
+    with desk(tmp_path, of, policy(), guardian=guardian) as office:  # type: ignore[arg-type] # watches
+        if answered:
+            office.submit(of.ask(of.people[4]))
+        else:
+            with pytest.raises(RuntimeError):
+                office.submit(of.ask(of.people[4]))
+    keep_database(tmp_path, tmp_path / "new")
+    for name, refused in (("old", True), ("new", False)):
+        for file in tmp_path.glob("registrar.sqlite*"):
+            file.unlink()
+        for file in (tmp_path / name).iterdir():
+            shutil.copy(file, tmp_path / file.name)
+        if refused:
+            with pytest.raises(Damaged, match="older than its log"), desk(tmp_path, of, policy()):
+                pass
+        else:
+            with desk(tmp_path, of, policy()):
+                pass
+
+
 def test_log_folder_is_checked(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         open_logbook(tmp_path, AUDITOR)
