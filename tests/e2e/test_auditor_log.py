@@ -19,6 +19,9 @@ from underseal_core.credentials import Credentials
 from underseal_core.errors import InvalidInput
 from underseal_core.signing import Identity
 from underseal_core.tlog.audit import verify_log
+from underseal_core.tlog.checkpoint import open_checkpoint
+from underseal_core.tlog.note import NoteSigner, VerifierKey
+from underseal_core.tlog.witness import Witness
 from underseal_proto.v1 import log_pb2, log_pb2_grpc
 
 
@@ -45,6 +48,10 @@ def local(place: Place) -> list[object]:
 
 def printed(*arguments: object) -> Any:
     return json.loads(command("log", *arguments, "--json").stdout)
+
+
+def printed_by(*arguments: object) -> Any:
+    return json.loads(command(*arguments, "--json").stdout)
 
 
 def test_log_is_verified_locally_and_from_elsewhere(place: Place) -> None:
@@ -111,6 +118,35 @@ def test_watch_alarms_on_budget_and_on_a_rewritten_log(place: Place, tmp_path: P
     assert "rolled back or forked" in alarm.stderr
     (kept,) = (state / "alarms").iterdir()
     assert {path.name for path in kept.iterdir()} == {"seen.checkpoint", "shown.checkpoint"}
+
+
+def test_witness_cosigns_what_only_grew(place: Place, tmp_path: Path) -> None:
+    folder = tmp_path / "witness"
+    made = printed_by("witness", "create", "--out", folder, "--name", "witness.example/one")
+    look = ["witness", "cosign", folder, *remote(place), "--once"]
+    assert printed_by(*look)["size"] == printed_by(*look)["size"] == 5
+    (seen,) = (folder / "seen").glob("*/checkpoint")
+    key = load_vkey(place.root / "log" / "log.vkey")
+    cosigner = VerifierKey.parse(made["vkey"])
+    assert open_checkpoint(seen.read_bytes(), key, [cosigner], quorum=1).checkpoint.size == 5
+    # the log must honour it from now on
+    assert printed("verify", *local(place), "--known", seen)["findings"] == []
+    # somebody with the log's key has shown it another history in the meantime
+    fork = tmp_path / "fork"
+    shutil.copytree(place.root / "log", fork, ignore=shutil.ignore_patterns("lock"))
+    book = open_logbook(fork, Identity.generate())
+    book.append(b"one more")
+    request = book.log.witness_request(5)
+    book.close()
+    signer = NoteSigner(cosigner.name, Identity.load(folder / "witness.key"), cosigner.kind)
+    witness = Witness(folder / "seen", signer, [key])
+    witness.add_checkpoint(request.to_bytes())
+    witness.close()
+    refused = command(*look, check=False)
+    assert refused.returncode == 7
+    assert "ALARM: the log was rolled back" in refused.stderr
+    kept = open_checkpoint(seen.read_bytes(), key, [cosigner], quorum=1)
+    assert kept.checkpoint.size == 6
 
 
 def test_changed_entry_is_found(place: Place, tmp_path: Path) -> None:
