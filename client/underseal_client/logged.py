@@ -105,19 +105,31 @@ def follow(
     Damaged
         They contradict each other; both are kept.
     """
-    vkey = key.vkey()
-    remembered = state.log_seen(vkey)
+    while True:
+        remembered = state.log_seen(key.vkey())
+        newest = _one_history(state, key, remembered, shown, prove)
+        # Another search may have been shown something else meanwhile: then that counts as well.
+        if state.see_log(key.vkey(), remembered, newest.raw):
+            return newest.checkpoint.size
+
+
+def _one_history(
+    state: ClientState,
+    key: VerifierKey,
+    remembered: bytes,
+    shown: list[SignedCheckpoint],
+    prove: Prove,
+) -> SignedCheckpoint:
+    """Return the newest of all checkpoints after checking each against the one before it."""
     known = [open_checkpoint(remembered, key)] if remembered else []
     history = sorted([*known, *shown], key=lambda signed: signed.checkpoint.size)
     for old, new in pairwise(history):
         try:
             _check_pair(old, new, prove)
         except Damaged:
-            state.keep_conflict(vkey, old.raw, new.raw)
+            state.keep_conflict(key.vkey(), old.raw, new.raw)
             raise
-    newest = history[-1]
-    state.see_log(vkey, newest.checkpoint.size, newest.raw)
-    return newest.checkpoint.size
+    return history[-1]
 
 
 def _check_pair(old: SignedCheckpoint, new: SignedCheckpoint, prove: Prove) -> None:

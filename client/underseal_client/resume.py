@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS requests (
     key_epoch TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS logs (
-    vkey TEXT PRIMARY KEY, size INTEGER NOT NULL, checkpoint BLOB NOT NULL
+    vkey TEXT PRIMARY KEY, checkpoint BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS log_conflicts (
     vkey TEXT NOT NULL, seen BLOB NOT NULL, shown BLOB NOT NULL, PRIMARY KEY (vkey, seen, shown)
@@ -235,15 +235,20 @@ class ClientState:
             row = database.execute(query, (vkey,)).fetchone()
         return b"" if row is None else bytes(row[0])
 
-    def see_log(self, vkey: str, size: int, checkpoint: bytes) -> None:
-        """Remember a checkpoint, unless a larger one is known."""
-        query = (
-            "INSERT INTO logs VALUES (?, ?, ?) ON CONFLICT (vkey) DO UPDATE"
-            " SET size = excluded.size, checkpoint = excluded.checkpoint"
-            " WHERE excluded.size > logs.size"
-        )
+    def see_log(self, vkey: str, expected: bytes, checkpoint: bytes) -> bool:
+        """Remember a checkpoint if ``expected`` is still what is remembered; tell whether it was.
+
+        Whoever compares with what is remembered must not be overtaken: two searches at once
+        could otherwise be shown two histories.
+        """
+        replace = "INSERT OR REPLACE INTO logs VALUES (?, ?)"
         with self._transaction() as database:
-            database.execute(query, (vkey, size, checkpoint))
+            query = "SELECT checkpoint FROM logs WHERE vkey = ?"
+            row = database.execute(query, (vkey,)).fetchone()
+            unchanged = (b"" if row is None else bytes(row[0])) == expected
+            if unchanged and checkpoint != expected:
+                database.execute(replace, (vkey, checkpoint))
+            return unchanged
 
     def keep_conflict(self, vkey: str, seen: bytes, shown: bytes) -> None:
         """Keep two checkpoints that no honest log signs both."""

@@ -118,6 +118,32 @@ def test_log_forked(tmp_path: Path) -> None:
     assert len(list((tmp_path / "mirror" / "alarms").iterdir())) == 1
 
 
+def test_log_forked_for_two_searches_at_once(tmp_path: Path) -> None:
+    """Each search is shown a history that extends what was seen before it began."""
+    place, fork = tmp_path / "registrar", tmp_path / "fork"
+    place.mkdir()
+    with open_desk(place) as office:
+        client = client_of(office, tmp_path)
+    shutil.copytree(place, fork)
+    with open_desk(place) as office, open_desk(fork) as forked:
+        first, second = office.delivery(answers()[0]), forked.delivery(answers()[1])
+        log, other = office.logbook.log, forked.logbook.log
+        asked = 0
+
+        def overtaken(old: int, new: int) -> tuple[bytes, ...]:
+            """The second search ends while the first one asks for its proof."""
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                client.believe(second, other)
+            return log.reader.prove_consistency(old, new)
+
+        delivered = Delivered(first.release, first.evidence)
+        with pytest.raises(Damaged, match="forked"):
+            believe(delivered, client.key, MEMBERS, client.state, overtaken)
+    assert len(client.state.conflicts(client.key.vkey())) == 1
+
+
 @dataclass
 class Local:
     """A log as a watcher reaches it."""
