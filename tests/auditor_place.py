@@ -23,6 +23,7 @@ from tests.server_harness import Caller, Found, calling, serving
 from underseal_auditor.api.serving import RegistrarProcess
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.ceremony import SoleCeremony, run_sole
+from underseal_auditor.logbook import VKEY_NAME, create_logbook
 from underseal_auditor.settings import load_settings
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Credentials, Role
@@ -90,7 +91,12 @@ class Place:
         return self.root / "credentials" / name
 
     def flags(self, **changes: object) -> dict[str, object]:
+        """Settings of a registrar; one with data of its own has a log of its own, too."""
         keys = self.root / "keys"
+        if isinstance(data := changes.get("data"), Path) and "log" not in changes:
+            changes["log"] = data.with_name(f"{data.name}-log")
+            if not (data.with_name(f"{data.name}-log") / VKEY_NAME).exists():
+                create_logbook(data.with_name(f"{data.name}-log"), "log.example/own")
         return {
             "listen": "127.0.0.1:0",
             "credentials": self.credentials("auditor"),
@@ -99,6 +105,7 @@ class Place:
             "label_key": keys / "label.sealed",
             "policy": self.root / "policy.toml",
             "data": self.root / "registrar",
+            "log": self.root / "log",
             **changes,
         }
 
@@ -167,6 +174,7 @@ def deployed(root: Path) -> Iterator[Place]:
         root / "keys" / "label.sealed", keys.label_key, keys.bundle.epoch, PASSPHRASE
     )
     write_policy(root, folder)
+    create_logbook(root / "log", "log.example/place")
     with running(root, keys) as made:
         yield made
 

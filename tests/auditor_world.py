@@ -23,10 +23,11 @@ from underseal_auditor.keys.ceremony import MemberSecrets, SoleCeremony, run_loc
 from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.decryption import Opener
 from underseal_auditor.keys.share import Share
+from underseal_auditor.logbook import TILES_NAME, Logbook, create_logbook, open_logbook
 from underseal_auditor.mirror import Changes, Mirror
 from underseal_auditor.policy.document import Policy, parse_policy
 from underseal_auditor.policy.rules import KeyFacts
-from underseal_auditor.registrar import Admission, Office, Registrar
+from underseal_auditor.registrar import Admission, Delivery, Office, Registrar
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.verify.catalogue import CatalogueEntry
@@ -364,14 +365,18 @@ class Desk:
     database: Database
     ledger: Ledger
     mirror: Mirror
+    logbook: Logbook
 
     def submit(self, answer: Answer, peer: Peer = AGENCY) -> Release:
         """Hand in everything and verify the release's signature."""
         return Release.open(self.envelope(answer, peer), AUDITOR.public_key)
 
     def envelope(self, answer: Answer, peer: Peer = AGENCY) -> Envelope:
+        return self.delivery(answer, peer).release
+
+    def delivery(self, answer: Answer, peer: Peer = AGENCY) -> Delivery:
         admitted = self.registrar.admit(peer, *answer.envelopes)
-        if isinstance(admitted, Envelope):
+        if isinstance(admitted, Delivery):
             return admitted
         return self.registrar.answer(fill(admitted, answer))
 
@@ -391,7 +396,10 @@ def desk(
     guardian: Guardian | None = None,
     now: datetime = NOW,
 ) -> Iterator[Desk]:
-    """Open a registrar on a folder."""
+    """Open a registrar on a folder; the log is in ``log`` below it."""
+    if not (folder / "log" / TILES_NAME).exists():
+        create_logbook(folder / "log", "log.example/tests")
+    logbook = open_logbook(folder / "log", AUDITOR)
     database = Database(folder / "registrar.sqlite")
     ledger, mirror = Ledger(database), Mirror(database)
     office = Office(
@@ -401,11 +409,15 @@ def desk(
         label_key=of.keys.label_key,
         identity=AUDITOR,
         ledger=ledger,
+        logbook=logbook,
         mirror=mirror,
         feeds={"server": operator or of.operator},
         clock=lambda: now,
     )
     try:
-        yield Desk(Registrar(office), database, ledger, mirror)
+        registrar = Registrar(office)
+        registrar.resume()
+        yield Desk(registrar, database, ledger, mirror, logbook)
     finally:
+        logbook.close()
         database.close()

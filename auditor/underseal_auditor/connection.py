@@ -1,4 +1,4 @@
-"""Connections to servers whose catalogues are mirrored, to members of a ceremony, to guardians."""
+"""Connections to servers, to members of a ceremony, to guardians, to a registrar's log."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ from underseal_auditor.wire import (
     zeros_to_wire,
 )
 from underseal_core.credentials import Credentials
+from underseal_core.errors import Damaged
 from underseal_core.rpc.status import from_rpc_error
 from underseal_core.rpc.tls import open_channel
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin
+from underseal_core.tlog.proof import MAX_HASHES
 from underseal_proto.v1 import (
     ceremony_pb2,
     ceremony_pb2_grpc,
@@ -46,6 +48,8 @@ from underseal_proto.v1 import (
     gallery_pb2_grpc,
     guardian_pb2,
     guardian_pb2_grpc,
+    log_pb2,
+    log_pb2_grpc,
 )
 
 CALL_SECONDS: Final = 10.0
@@ -160,13 +164,13 @@ class GuardianConnection:
 
     def facts(self) -> GuardianFacts:
         """See :class:`GuardianLink`."""
-        with self._translated():
+        with _translated(self._name):
             answer = self._stub.GetGuardian(guardian_pb2.GetGuardianRequest(), timeout=CALL_SECONDS)
         return facts_from_wire(answer)
 
     def commit(self, dossier: Dossier, active: tuple[int, ...]) -> tuple[bytes, ZeroCommitment]:
         """See :class:`GuardianLink`."""
-        with self._translated():
+        with _translated(self._name):
             answer = self._stub.BeginOpening(_opening_parts(dossier, active), timeout=FEED_SECONDS)
         return session_from_wire(answer.session), zeros_from_wire(answer.commitment)
 
@@ -176,7 +180,7 @@ class GuardianConnection:
             session=session, commitments=[zeros_to_wire(one) for one in commitments]
         )
         reader = PieceReader(size)
-        with self._translated():
+        with _translated(self._name):
             call = self._stub.RevealZeros(request, timeout=FEED_SECONDS)
             try:
                 for message in call:
@@ -187,7 +191,7 @@ class GuardianConnection:
 
     def take(self, session: bytes, revealed: Mapping[int, bytes]) -> None:
         """See :class:`GuardianLink`."""
-        with self._translated():
+        with _translated(self._name):
             self._stub.TakeZeros(_zeros_parts(session, revealed), timeout=FEED_SECONDS)
 
     def answer(self, session: bytes, place: Place) -> bytes:
@@ -195,7 +199,7 @@ class GuardianConnection:
         request = guardian_pb2.AnswerCiphertextRequest(
             session=session, kind=kind_to_wire(place.kind), block=place.block
         )
-        with self._translated():
+        with _translated(self._name):
             return self._stub.AnswerCiphertext(request, timeout=ANSWER_SECONDS).answer
 
     def countersign(self, session: bytes, release: Envelope) -> Signature:
@@ -203,16 +207,56 @@ class GuardianConnection:
         request = guardian_pb2.CountersignReleaseRequest(
             session=session, release=envelope_to_wire(release)
         )
-        with self._translated():
+        with _translated(self._name):
             answer = self._stub.CountersignRelease(request, timeout=CALL_SECONDS)
         return signature_from_wire(answer.signature)
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, peer=self._name) from error
+
+class RegistrarLog:
+    """A registrar's transparency log over mutual TLS: a :class:`LogSource`."""
+
+    def __init__(self, address: str, credentials: Credentials) -> None:
+        self._channel = open_channel(address, credentials)
+        self._stub = log_pb2_grpc.LogServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def checkpoint(self) -> bytes:
+        """See :class:`LogSource`; raises what the registrar's status stands for."""
+        request = log_pb2.GetCheckpointRequest()
+        with _translated("registrar"):
+            return self._stub.GetCheckpoint(request, timeout=CALL_SECONDS).checkpoint
+
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        """See :class:`LogSource`."""
+        request = log_pb2.GetConsistencyRequest(old_size=old, new_size=new)
+        with _translated("registrar"):
+            hashes = self._stub.GetConsistency(request, timeout=CALL_SECONDS).hashes
+        if len(hashes) > MAX_HASHES or any(len(value) != 32 for value in hashes):
+            raise Damaged("the registrar sent something else than a proof")
+        return tuple(hashes)
+
+    def tile(self, level: int, index: int, size: int) -> bytes:
+        """See :class:`LogSource`."""
+        request = log_pb2.GetTileRequest(level=level, index=index, size=size)
+        with _translated("registrar"):
+            return self._stub.GetTile(request, timeout=CALL_SECONDS).tile
+
+    def entries(self, bundle: int, size: int) -> bytes:
+        """See :class:`LogSource`."""
+        request = log_pb2.GetEntriesRequest(bundle=bundle, size=size)
+        with _translated("registrar"):
+            return self._stub.GetEntries(request, timeout=CALL_SECONDS).entries
+
+
+@contextmanager
+def _translated(peer: str) -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, peer=peer) from error
 
 
 def _opening_parts(

@@ -2,9 +2,12 @@
 
     admit     signatures, policy, duplicates: before any ciphertext is read
     answer    catalogue root, budget, the probe's checks computed again; then the ledger takes the
-              request and its ciphertexts for good; then the guardian opens; then the release and
-              its charge are on disk; then it is sent
+              request and its ciphertexts for good; then the intent is in the transparency log,
+              durable and under a signed checkpoint; then the guardian opens; then the release and
+              its charge are on disk; then the outcome is in the log; then the release is sent
+              with both receipts
 
+No log entry, no decryption: a log that cannot be written stops everything.
 Whatever was opened and is not released is refused in one and the same words.
 """
 
@@ -19,6 +22,7 @@ from typing import Final
 import structlog
 
 from underseal_auditor.guardian import Dossier, Guardian, Opening
+from underseal_auditor.logbook import Logbook, outcome_of
 from underseal_auditor.mirror import CatalogueFeed, Mirror
 from underseal_auditor.opening import Verdict, judge
 from underseal_auditor.policy.document import Policy
@@ -37,6 +41,8 @@ from underseal_core.errors import (
     PermissionRefused,
 )
 from underseal_core.labels import OpeningKey, label_context, open_label
+from underseal_core.log_entries import REFUSED, RELEASED, Intent, Logged, PolicyInForce
+from underseal_core.log_evidence import Evidence, check_intent
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.signing import Envelope, Identity
 from underseal_core.statements import Match, Release, utc_text
@@ -59,6 +65,14 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a client gets: the signed release, and the proofs that it is in the log."""
+
+    release: Envelope
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
 class Office:
     """What a registrar works with.
 
@@ -72,9 +86,18 @@ class Office:
     label_key: OpeningKey
     identity: Identity
     ledger: Ledger
+    logbook: Logbook
     mirror: Mirror
     feeds: Mapping[str, CatalogueFeed]
     clock: Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """An intent that is in the log."""
+
+    intent: Intent
+    logged: Logged
 
 
 class Registrar:
@@ -84,12 +107,53 @@ class Registrar:
         self._office = office
         self._lock = threading.Lock()
 
-    def admit(self, peer: Peer, request: Envelope, result: Envelope) -> Envelope | Admission:
+    def resume(self) -> None:
+        """Do what a crash left undone, and log the policy if it is another one than before.
+
+        Raises
+        ------
+        Damaged
+            The log is not the one that this registrar wrote so far: it was rolled back. Or the
+            registrar's own data was: it would open again what it opened, from an old budget.
+        StorageFull
+            The log cannot be written.
+        """
+        office, document = self._office, self._office.policy.document
+        office.logbook.check_extends(office.ledger.log_head())
+        with self._lock:
+            for client, request_id in office.ledger.unlogged():
+                self._settle(client, request_id)
+        keys = office.guardian.keys
+        self._check_own_memory(keys.epoch)
+        office.logbook.put_in_force(
+            PolicyInForce(
+                policy_sha256=office.policy.sha256,
+                policy_name=document.name,
+                key_epoch=keys.epoch,
+                profile=keys.profile,
+                budget=document.release.budget,
+                at=utc_text(office.clock()),
+            )
+        )
+        office.ledger.keep_log_head(office.logbook.log.checkpoint)
+
+    def _check_own_memory(self, key_epoch: str) -> None:
+        """Hold the database against the log, which clients and watchers remember."""
+        ledger, last = self._office.ledger, self._office.logbook.last(key_epoch)
+        known = last.intent is None or ledger.knows(last.intent.client, last.intent.request_id)
+        total = 0 if last.outcome is None else last.outcome.epoch_total
+        if not known or ledger.epoch_total(key_epoch) < total:
+            raise Damaged(
+                "the registrar's data is older than its log",
+                hint="restore the newest copy; an old one would open again what was opened",
+            )
+
+    def admit(self, peer: Peer, request: Envelope, result: Envelope) -> Delivery | Admission:
         """Check a submission's statements.
 
         Returns
         -------
-        Envelope or Admission
+        Delivery or Admission
             The stored release if there is one; otherwise what to fill with ciphertexts.
 
         Raises
@@ -111,12 +175,12 @@ class Registrar:
         )
         stored = office.ledger.answer(submission)
         if stored is not None:
-            return _delivered(stored, submission.request_id)
+            return self._deliver(stored, submission.client, submission.request_id)
         self._terms(chain, now)
         return Admission(submission, request, result, Intake(chain, office.policy.profile), now)
 
-    def answer(self, admission: Admission) -> Envelope:
-        """Open a complete submission and return the signed release, stored before.
+    def answer(self, admission: Admission) -> Delivery:
+        """Open a complete submission and return the signed release, stored and logged before.
 
         Raises
         ------
@@ -129,13 +193,15 @@ class Registrar:
             its norm or projection is not the probe's.
         Conflict
             A ciphertext was opened before.
+        StorageFull, Damaged
+            The log cannot be written: nothing is opened, or nothing is sent.
         """
         office, submission = self._office, admission.submission
         sealed = admission.intake.complete()
         with self._lock:
             stored = office.ledger.answer(submission)
             if stored is not None:
-                return _delivered(stored, submission.request_id)
+                return self._settled(submission.client, submission.request_id)
             chain = admission.intake.chain
             terms = self._terms(chain, admission.now)
             view = self._view(chain)
@@ -143,10 +209,12 @@ class Registrar:
             dossier = Dossier(admission.request, admission.result, chain, sealed)
             opening = office.guardian.begin(dossier)
             office.ledger.begin(submission, sealed.openings(), office.clock())
+            announced = self._announce(submission, chain, len(sealed.openings()))
             verdict = judge(opening, sealed, view, chain.request.targets, terms)
-            return self._conclude(submission, chain, terms, verdict, opening)
+            self._conclude(submission, chain, terms, verdict, announced, opening)
+            return self._settled(submission.client, submission.request_id, fresh=True)
 
-    def release(self, peer: Peer, request_id: str) -> Envelope:
+    def release(self, peer: Peer, request_id: str) -> Delivery:
         """Return the stored release of one of ``peer``'s requests.
 
         Raises
@@ -163,7 +231,7 @@ class Registrar:
                 "no release of this request is stored",
                 hint="check the id: only your own requests' releases can be read",
             )
-        return _delivered(stored, request_id)
+        return self._deliver(stored, peer.name, request_id)
 
     def policy(self) -> Policy:
         """Return the policy in force."""
@@ -202,38 +270,113 @@ class Registrar:
             raise InvalidInput("the result does not hold exactly the blocks to compare with")
         return view
 
+    def _announce(self, submission: Submission, chain: Chain, ciphertexts: int) -> Announced:
+        """Log the intent; what follows may be opened once this has returned."""
+        office, request, snapshot = self._office, chain.request, chain.result.snapshot
+        intent = Intent(
+            request_id=submission.request_id,
+            request_sha256=submission.request_sha256,
+            result_sha256=submission.result_sha256,
+            client=submission.client,
+            purpose=request.purpose,
+            server=chain.result.server,
+            gallery=request.gallery,
+            snapshot_version=snapshot.version,
+            snapshot_root=snapshot.root,
+            templates=snapshot.templates,
+            ciphertexts=ciphertexts,
+            policy_sha256=office.policy.sha256,
+            key_epoch=submission.key_epoch,
+            at=utc_text(office.clock()),
+        )
+        written = office.logbook.intend(intent)
+        office.ledger.keep_log_head(written.checkpoint)
+        members = frozenset({office.identity.public_key})
+        hashes = submission.request_sha256, submission.result_sha256
+        check_intent(written.logged, office.logbook.key, members, *hashes)
+        return Announced(intent, written.logged)
+
     def _conclude(
         self,
         submission: Submission,
         chain: Chain,
         terms: Terms,
         verdict: Verdict,
+        announced: Announced,
         opening: Opening,
-    ) -> Envelope:
+    ) -> None:
+        """Store the answer, its charge, and what the log will say about it."""
         office = self._office
         total = office.ledger.epoch_total(submission.key_epoch)
         left = office.policy.document.release.budget - total
         if verdict.rule or verdict.charge > left:
             rule = verdict.rule or "budget-overrun"
             charge = min(verdict.charge, left)
-            office.ledger.refuse(submission, rule, charge, office.clock())
+            entry = self._outcome(announced.intent, charge, total + charge)
+            evidence = Evidence(announced.logged, Logged(entry, b""))
+            office.ledger.refuse(submission, rule, charge, office.clock(), evidence)
             _log.warning("refused", rule=rule, request=submission.request_id, charged=charge)
-            raise _uniform(submission.request_id)
+            return
         matches = tuple(
             match_of(hit, rank, self._label(chain, hit), terms.decimals)
             for rank, hit in enumerate(verdict.hits, start=1)
         )
-        release = self._statement(chain, terms, verdict, matches, total + verdict.charge)
+        total += verdict.charge
+        release = self._statement(chain, terms, verdict, matches, total)
+        entry = self._outcome(announced.intent, verdict.charge, total, release)
+        evidence = Evidence(announced.logged, Logged(entry, b""))
         envelope = opening.countersign(release.sign(office.identity))
-        office.ledger.finish(submission, envelope, verdict.charge, office.clock())
+        office.ledger.finish(submission, envelope, verdict.charge, office.clock(), evidence)
         _log.info(
             "released",
             request=submission.request_id,
             matches=len(matches),
             charged=verdict.charge,
-            epoch_total=total + verdict.charge,
+            epoch_total=total,
         )
-        return envelope
+
+    def _outcome(
+        self, intent: Intent, charge: int, epoch_total: int, release: Release | None = None
+    ) -> bytes:
+        """Return the entry; of a refusal it says nothing but its charge."""
+        outcome = outcome_of(
+            intent,
+            outcome=REFUSED if release is None else RELEASED,
+            release_sha256="" if release is None else release.sha256(),
+            matches=0 if release is None else len(release.matches),
+            compared=0 if release is None else release.compared,
+            values_charged=charge,
+            epoch_total=epoch_total,
+            at=utc_text(self._office.clock()),
+        )
+        return self._office.logbook.signed(outcome)
+
+    def _deliver(self, stored: Answer, client: str, request_id: str) -> Delivery:
+        """Return a stored answer, after logging its outcome should that be missing."""
+        if stored.evidence.outcome.receipt:
+            return _delivery(stored, request_id)
+        with self._lock:
+            return self._settled(client, request_id)
+
+    def _settled(self, client: str, request_id: str, *, fresh: bool = False) -> Delivery:
+        return _delivery(self._settle(client, request_id, fresh=fresh), request_id)
+
+    def _settle(self, client: str, request_id: str, *, fresh: bool = False) -> Answer:
+        """Log the outcome of a stored answer, once, and keep its receipt. Needs the lock.
+
+        Unless the answer is ``fresh``, a crash may have left its entry in the log already.
+        """
+        office = self._office
+        stored = office.ledger.release(client, request_id)
+        if stored is None:
+            raise Damaged("the request is not answered")
+        evidence = stored.evidence
+        if evidence.outcome.receipt or not evidence.outcome.entry:
+            return stored
+        append = office.logbook.append if fresh else office.logbook.append_once
+        written = append(evidence.outcome.entry)
+        office.ledger.logged(client, request_id, written.logged.receipt, written.checkpoint)
+        return Answer(stored.release, stored.rule, Evidence(evidence.intent, written.logged))
 
     def _statement(
         self,
@@ -274,10 +417,10 @@ class Registrar:
             return UNREADABLE
 
 
-def _delivered(stored: Answer, request_id: str) -> Envelope:
+def _delivery(stored: Answer, request_id: str) -> Delivery:
     if stored.release is None:
         raise _uniform(request_id)
-    return stored.release
+    return Delivery(stored.release, stored.evidence)
 
 
 def _uniform(request_id: str) -> PermissionRefused:

@@ -50,8 +50,9 @@ class RegistrarSettings(BaseModel):
     """Where everything is, and how much at a time.
 
     ``servers`` gives the address of each server of the policy. ``share`` and ``label_key`` are
-    the sealed files of the ceremony; ``data`` is this registrar's own folder. Instead of a share
-    that opens alone, ``guardians`` gives the addresses of k or more guardians, by their points.
+    the sealed files of the ceremony; ``data`` is this registrar's own folder, ``log`` the folder
+    that ``log create`` made. Instead of a share that opens alone, ``guardians`` gives the addresses
+    of k or more guardians, by their points.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +64,7 @@ class RegistrarSettings(BaseModel):
     label_key: Path
     policy: Path
     data: Path
+    log: Path
     servers: Annotated[dict[Name, Address], BeforeValidator(parse_servers), Field(min_length=1)]
     guardians: Annotated[dict[Point, Address], BeforeValidator(parse_servers)] = {}
     max_submissions: Annotated[int, Field(ge=1, le=64)] = 4

@@ -19,6 +19,7 @@ from underseal_auditor.verify.catalogue import MAX_BLOCK, MAX_SEALED_LABEL, Cata
 from underseal_auditor.verify.chain import Place
 from underseal_core.bundle import MAX_MEMBERS
 from underseal_core.errors import Damaged, InvalidInput
+from underseal_core.log_evidence import Evidence
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin
@@ -74,6 +75,15 @@ def envelope_from_wire(message: common_pb2.Envelope) -> Envelope:
     if any(len(s.public_key) != 32 or len(s.signature) != 64 for s in signatures):
         raise InvalidInput("a signature of a statement has the wrong length")
     return Envelope(message.payload_type, message.payload, signatures)
+
+
+def evidence_to_wire(evidence: Evidence) -> registrar_pb2.LogEvidence:
+    """Return the message for a release's log entries and receipts."""
+    intent, outcome = (
+        registrar_pb2.LoggedEntry(entry=one.entry, receipt=one.receipt)
+        for one in (evidence.intent, evidence.outcome)
+    )
+    return registrar_pb2.LogEvidence(intent=intent, outcome=outcome)
 
 
 def header_from_wire(message: registrar_pb2.SubmitRequest) -> tuple[Envelope, Envelope]:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from underseal_client import gallery as galleries
+from underseal_client.logged import check_logged
 from underseal_client.release import Label, open_release, read_label
 from underseal_client.resume import Asked
 from underseal_client.search import ask_server, fetch_release, submit
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from underseal_client.context import ClientContext
+    from underseal_client.logged import InLog
     from underseal_client.records import Gallery, Progress
     from underseal_client.search import Question, SealedAnswer
     from underseal_core.signing import Envelope
@@ -57,7 +59,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """A verified release, and the circumstances of the search.
+    """A verified release, its place in the auditors' log, and the circumstances of the search.
 
     ``probe`` is the encrypted probe as sent; ``bytes_received`` counts the server's ciphertexts.
     """
@@ -70,13 +72,14 @@ class Findings:
     model_id: str
     profile: str
     timings: Timings
+    logged: InLog
     probe: bytes = field(repr=False)
     bytes_received: int
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRelease:
-    """A release that was fetched later. Its signatures are verified.
+    """A release that was fetched later. Its signatures and its log receipts are verified.
 
     ``request_known`` tells whether the request was made from this machine, so that the hashes of
     request and result could be compared too.
@@ -85,6 +88,7 @@ class StoredRelease:
     release: Release
     found: tuple[Found, ...]
     envelope: Envelope
+    logged: InLog
     request_known: bool
 
 
@@ -128,6 +132,7 @@ def search_vector(
     """
     check_vector(vector, gallery.pin.model_dimension)
     context.check_keys(gallery)
+    _ = context.log_key  # without it no release could be believed: find out now
     listener.stage("encrypt")
     begun = time.monotonic()
     probe = context.encryptor.encrypt_probe(vector).to_bytes()
@@ -136,7 +141,7 @@ def search_vector(
     answer = _compare(context, gallery, probe, question, listener)
     compared = time.monotonic()
     listener.stage("open")
-    envelope, release = _open(context, answer)
+    envelope, release, logged = _open(context, answer)
     opened = time.monotonic()
     return Findings(
         release=release,
@@ -147,6 +152,7 @@ def search_vector(
         model_id=gallery.pin.model_id,
         profile=gallery.pin.profile,
         timings=Timings(embed_seconds, encrypted - begun, compared - encrypted, opened - compared),
+        logged=logged,
         probe=probe,
         bytes_received=answer.bytes_received,
     )
@@ -171,7 +177,7 @@ def _compare(
     )
 
 
-def _open(context: ClientContext, answer: SealedAnswer) -> tuple[Envelope, Release]:
+def _open(context: ClientContext, answer: SealedAnswer) -> tuple[Envelope, Release, InLog]:
     """Submit, and verify what comes back. The hashes are kept first, to verify it later too."""
     request = answer.request
     asked = Asked(
@@ -179,21 +185,24 @@ def _open(context: ClientContext, answer: SealedAnswer) -> tuple[Envelope, Relea
     )
     context.state.asked(asked)
     try:
-        envelope = submit(context.connection, answer)
+        delivered = submit(context.connection, answer)
     except PermissionRefused as error:
         if request.request_id in error.hint:
             raise
         quoted = f"the auditors know this as request {request.request_id}"
         hint = f"{error.hint}; {quoted}" if error.hint else quoted
         raise PermissionRefused(error.public, hint=hint) from error
-    return envelope, open_release(envelope, context.bundle, asked)
+    release = open_release(delivered.release, context.bundle, asked)
+    return delivered.release, release, check_logged(context, delivered)
 
 
 def stored_release(context: ClientContext, request_id: str) -> StoredRelease:
     """Fetch and verify an earlier release; see :meth:`underseal_client.Client.release`."""
     asked = context.state.asked_before(request_id)
-    envelope = fetch_release(context.connection, request_id)
+    delivered = fetch_release(context.connection, request_id)
+    envelope = delivered.release
     release = open_release(envelope, context.bundle, asked)
     if release.request_id != request_id:
         raise Damaged("the registrar sent the release of another request")
-    return StoredRelease(release, open_findings(release), envelope, asked is not None)
+    logged = check_logged(context, delivered)
+    return StoredRelease(release, open_findings(release), envelope, logged, asked is not None)

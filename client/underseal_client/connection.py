@@ -20,6 +20,7 @@ from underseal_core.errors import Busy, InvalidInput
 from underseal_core.rpc.status import from_rpc_error
 from underseal_core.rpc.tls import open_channel, own_peer
 from underseal_proto.v1.gallery_pb2_grpc import GalleryServiceStub
+from underseal_proto.v1.log_pb2_grpc import LogServiceStub
 from underseal_proto.v1.registrar_pb2_grpc import RegistrarServiceStub
 from underseal_proto.v1.search_pb2_grpc import SearchServiceStub
 
@@ -145,6 +146,11 @@ class Connection:
     def registrar(self) -> RegistrarServiceStub:
         """The auditors' front door."""
         return RegistrarServiceStub(self._registrar)
+
+    @cached_property
+    def log(self) -> LogServiceStub:
+        """The registrar's transparency log."""
+        return LogServiceStub(self._registrar)
 
     def ask(
         self,

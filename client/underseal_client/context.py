@@ -7,7 +7,7 @@ loaded before its turn.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from underseal_client.connection import Connection
 from underseal_client.faces import FaceEmbedder, open_pack
@@ -16,6 +16,7 @@ from underseal_client.subjects import SubjectKey
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.errors import Mismatch, NotFound
 from underseal_core.statements import Pin
+from underseal_core.tlog.note import VerifierKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from underseal_core.scheme.encryption import Encryptor
 
 T = TypeVar("T")
+
+LOG_KEY_NAME: Final = "log.vkey"
+"""Of the log's key, where it lies beside the bundle."""
 
 
 class ClientContext:
@@ -73,6 +77,29 @@ class ClientContext:
             raise NotFound(
                 f"there is no bundle in {self.settings.bundle}",
                 hint="get the public bundle from the auditors and name it with --bundle",
+            ) from error
+
+    @property
+    def log_key(self) -> VerifierKey:
+        """The key of the auditors' transparency log.
+
+        Raises
+        ------
+        NotFound
+            There is no such file.
+        InvalidInput
+            It holds something else.
+        """
+        return self._once("log_key", self._load_log_key)
+
+    def _load_log_key(self) -> VerifierKey:
+        path = self.settings.log_key or self.settings.bundle.with_name(LOG_KEY_NAME)
+        try:
+            return VerifierKey.parse(path.read_text("ascii").strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise NotFound(
+                f"there is no log key in {path}",
+                hint="get log.vkey from the auditors: releases are checked against their log",
             ) from error
 
     @property

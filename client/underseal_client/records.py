@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from underseal_core.log_evidence import Evidence
     from underseal_core.signing import Envelope
     from underseal_core.statements import Pin
 
@@ -74,6 +75,14 @@ class Receipt:
     first_slot: int
     slot_step: int
     repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What the registrar answered, nothing of it verified yet."""
+
+    release: Envelope
+    evidence: Evidence
 
 
 class SealedKind(StrEnum):

@@ -1,5 +1,7 @@
 """What this client enrolled and what it is about to: enrolment survives a crash at any point.
 
+It also remembers what it was shown of the auditors' log, so that they cannot show another one.
+
 A unit is *staged* before its first byte is sent: its messages go to a file, its token and photos
 into the database. It is *finished* when the server's receipt is there. A staged unit is sent
 again as it is, with the same token and the same bytes, so the server stores it once however often
@@ -36,7 +38,13 @@ CREATE TABLE IF NOT EXISTS requests (
     request_id TEXT PRIMARY KEY, request_sha256 TEXT NOT NULL, result_sha256 TEXT NOT NULL,
     key_epoch TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 1;
+CREATE TABLE IF NOT EXISTS logs (
+    vkey TEXT PRIMARY KEY, checkpoint BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS log_conflicts (
+    vkey TEXT NOT NULL, seen BLOB NOT NULL, shown BLOB NOT NULL, PRIMARY KEY (vkey, seen, shown)
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 2;
 """
 _LENGTH: Final = struct.Struct("<I")
 
@@ -219,6 +227,40 @@ class ClientState:
         with self._transaction() as database:
             row = database.execute(query, (request_id,)).fetchone()
         return None if row is None else Asked(*(str(value) for value in row))
+
+    def log_seen(self, vkey: str) -> bytes:
+        """Return the newest checkpoint that was seen of a log, nothing before the first."""
+        query = "SELECT checkpoint FROM logs WHERE vkey = ?"
+        with self._transaction() as database:
+            row = database.execute(query, (vkey,)).fetchone()
+        return b"" if row is None else bytes(row[0])
+
+    def see_log(self, vkey: str, expected: bytes, checkpoint: bytes) -> bool:
+        """Remember a checkpoint if ``expected`` is still what is remembered; tell whether it was.
+
+        Whoever compares with what is remembered must not be overtaken: two searches at once
+        could otherwise be shown two histories.
+        """
+        replace = "INSERT OR REPLACE INTO logs VALUES (?, ?)"
+        with self._transaction() as database:
+            query = "SELECT checkpoint FROM logs WHERE vkey = ?"
+            row = database.execute(query, (vkey,)).fetchone()
+            unchanged = (b"" if row is None else bytes(row[0])) == expected
+            if unchanged and checkpoint != expected:
+                database.execute(replace, (vkey, checkpoint))
+            return unchanged
+
+    def keep_conflict(self, vkey: str, seen: bytes, shown: bytes) -> None:
+        """Keep two checkpoints that no honest log signs both."""
+        query = "INSERT OR IGNORE INTO log_conflicts VALUES (?, ?, ?)"
+        with self._transaction() as database:
+            database.execute(query, (vkey, seen, shown))
+
+    def conflicts(self, vkey: str) -> list[tuple[bytes, bytes]]:
+        """Return the pairs of checkpoints that contradict each other."""
+        query = "SELECT seen, shown FROM log_conflicts WHERE vkey = ?"
+        with self._transaction() as database:
+            return [(bytes(a), bytes(b)) for a, b in database.execute(query, (vkey,))]
 
     def _unit(self, token: bytes) -> Path:
         return self._outbox / f"{token.hex()}.unit"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from underseal_client.connection import Connection
-    from underseal_client.records import Gallery, SearchPart
+    from underseal_client.records import Delivered, Gallery, SearchPart
     from underseal_core.signing import Envelope, Identity
 
 MAX_RESULT_BLOCKS: Final = 1024
@@ -232,7 +232,7 @@ def _check_result(request: SearchRequest, result: SearchResult, sealed: list[Sea
         raise Damaged("the server's result does not name the ciphertexts that came with it")
 
 
-def submit(connection: Connection, answer: SealedAnswer) -> Envelope:
+def submit(connection: Connection, answer: SealedAnswer) -> Delivered:
     """Hand everything to the registrar and return its release, not yet verified.
 
     Safe to repeat: one request id has one release, ever.
@@ -248,17 +248,17 @@ def submit(connection: Connection, answer: SealedAnswer) -> Envelope:
         answer.request_envelope, answer.result_envelope, answer.sealed
     )
 
-    def call() -> Envelope:
+    def call() -> Delivered:
         with translated(REGISTRAR):
             response = connection.registrar.Submit(
                 iter(messages), timeout=connection.stream_timeout_s
             )
-        return wire.envelope_from_wire(response.release)
+        return wire.delivered_from_wire(response)
 
     return retrying(call)
 
 
-def fetch_release(connection: Connection, request_id: str) -> Envelope:
+def fetch_release(connection: Connection, request_id: str) -> Delivered:
     """Return the stored release of an earlier request, not yet verified.
 
     Raises
@@ -269,4 +269,4 @@ def fetch_release(connection: Connection, request_id: str) -> Envelope:
     request = wire.get_release_to_wire(request_id)
     method = connection.registrar.GetRelease
     answer = connection.ask(method, request, peer=REGISTRAR, repeat=True)
-    return wire.envelope_from_wire(answer.release)
+    return wire.delivered_from_wire(answer)

@@ -70,6 +70,9 @@ class ClientSettings(BaseSettings):
     bundle, key_epoch
         The auditors' public bundle; it also pins the keys that sign releases. When its id is
         given as well, a file of another epoch is refused.
+    log_key
+        File with the key of the auditors' transparency log; None means ``log.vkey`` beside the
+        bundle. A release that is not in this log, or in one that was rolled back, is refused.
     server_key
         The server's Ed25519 key; when given, results signed by another key are refused at once.
         The registrar checks it in any case.
@@ -95,6 +98,7 @@ class ClientSettings(BaseSettings):
     credentials: Path = Field(default_factory=lambda: config_folder() / "credentials")
     bundle: Path = Field(default_factory=lambda: config_folder() / "bundle.usb")
     key_epoch: Hex32 | None = None
+    log_key: Path | None = None
     server_key: Hex32 | None = None
     subject_key: Path = Field(default_factory=lambda: config_folder() / "subject.key")
     state: Path = Field(default_factory=_state_file)
@@ -171,7 +175,7 @@ def _read(path: Path | None) -> dict[str, object]:
         values: dict[str, object] = tomllib.loads(source.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidInput(f"cannot read the settings in {source}: {error}") from error
-    for name in ("credentials", "bundle", "subject_key", "state"):
+    for name in ("credentials", "bundle", "log_key", "subject_key", "state"):
         if isinstance(value := values.get(name), str):
             values[name] = source.parent / Path(value).expanduser()
     return values

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 
 from underseal_client.records import (
+    Delivered,
     Gallery,
     NewTemplate,
     Progress,
@@ -24,9 +25,12 @@ from underseal_client.records import (
     StoredTemplate,
 )
 from underseal_core.errors import Damaged
+from underseal_core.log_entries import MAX_ENTRY, Logged
+from underseal_core.log_evidence import Evidence
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import MAX_BYTES, Pin
-from underseal_proto.v1 import common_pb2, gallery_pb2, registrar_pb2, search_pb2
+from underseal_core.tlog.proof import MAX_HASHES
+from underseal_proto.v1 import common_pb2, gallery_pb2, log_pb2, registrar_pb2, search_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
 ID_BYTES: Final = 16
 LABELS_PER_MESSAGE: Final = 1000
 """Sealed labels have about 1.3 KB; messages stay under 4 MiB."""
+MAX_RECEIPT: Final = 64 << 10
+"""A receipt has some 3 kB; cosignatures of dozens of witnesses fit as well."""
+
 MAX_SIGNATURES: Final = 64
 
 _SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
@@ -77,6 +84,42 @@ def envelope_from_wire(message: common_pb2.Envelope) -> Envelope:
         _check(lengths == (32, 64), "a signature has a wrong length")
     signatures = tuple(Signature(s.public_key, s.signature) for s in message.signatures)
     return Envelope(message.payload_type, message.payload, signatures)
+
+
+def delivered_from_wire(
+    message: registrar_pb2.SubmitResponse | registrar_pb2.GetReleaseResponse,
+) -> Delivered:
+    """Return a release and what the log says of it; nothing of it is verified here.
+
+    Raises
+    ------
+    Damaged
+        A malformed envelope, or an entry or receipt that is too long.
+    """
+    sent = message.evidence
+    for one in (sent.intent, sent.outcome):
+        _check(len(one.entry) <= MAX_ENTRY, "a log entry is too long")
+        _check(len(one.receipt) <= MAX_RECEIPT, "a log receipt is too long")
+    intent, outcome = (Logged(one.entry, one.receipt) for one in (sent.intent, sent.outcome))
+    return Delivered(envelope_from_wire(message.release), Evidence(intent, outcome))
+
+
+def consistency_to_wire(old: int, new: int) -> log_pb2.GetConsistencyRequest:
+    """Return the request for the proof that the log of size ``new`` extends that of ``old``."""
+    return log_pb2.GetConsistencyRequest(old_size=old, new_size=new)
+
+
+def consistency_from_wire(message: log_pb2.GetConsistencyResponse) -> tuple[bytes, ...]:
+    """Return a consistency proof, not yet verified.
+
+    Raises
+    ------
+    Damaged
+        Longer than any proof, or not made of hashes.
+    """
+    _check(len(message.hashes) <= MAX_HASHES, "a consistency proof is too long")
+    _check(all(len(value) == 32 for value in message.hashes), "a proof holds something else")
+    return tuple(message.hashes)
 
 
 def pin_to_wire(pin: Pin) -> common_pb2.Pin:

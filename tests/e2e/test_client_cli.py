@@ -49,6 +49,7 @@ def config(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> 
         f'registrar = "{deployment.registrar_address}"\n'
         f'credentials = "{deployment.credentials("clients", "agency")}"\n'
         f'bundle = "{deployment.bundle}"\n'
+        f'log_key = "{deployment.log / "log.vkey"}"\n'
         'subject_key = "subject.key"\nstate = "client.sqlite"\n'
     )
     return path

@@ -43,7 +43,15 @@ def test_demo_finds_everyone_and_leaves_nothing_running(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert set(report) == {"gallery", "searches", "correct", "total", "seconds"}
+    assert set(report) == {
+        "gallery",
+        "searches",
+        "correct",
+        "total",
+        "seconds",
+        "log_entries",
+    }
+    assert report["log_entries"] == 1 + 2 * 4  # the policy; intent and outcome of each search
     assert report["gallery"] == GALLERY
     assert (report["correct"], report["total"]) == (4, 4)
     expected = {entry["probe"]: entry["expected"] for entry in report["searches"]}
@@ -59,6 +67,15 @@ def test_demo_finds_everyone_and_leaves_nothing_running(tmp_path: Path) -> None:
     assert all(value > 0 for value in report["seconds"].values())
     assert processes_below(folder) == []
     assert_nothing_readable(folder)
+    assert_log_names_nobody(folder / "log")
+
+
+def assert_log_names_nobody(folder: Path) -> None:
+    (bundle,) = (folder / "tiles" / "tile" / "entries" / "000.p").glob("9")
+    content = bundle.read_bytes()
+    assert content.count(b'"purpose":"demonstration"') == 8
+    secrets = [b"person_", b"group_", b"impostor_", b"synthetic_", b".jpg", b"DEMO-1", b"score"]
+    assert [secret for secret in secrets if secret in content] == []
 
 
 def assert_nothing_readable(folder: Path) -> None:

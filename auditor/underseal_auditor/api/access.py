@@ -8,10 +8,15 @@ from underseal_core.credentials import Role
 from underseal_core.rpc.access import EVERYONE, STANDARD_METHODS, AccessTable
 
 SERVICE: Final = "underseal.v1.RegistrarService"
+LOG_SERVICE: Final = "underseal.v1.LogService"
 
 ACCESS: Final[AccessTable] = {
     f"/{SERVICE}/Submit": frozenset({Role.CLIENT}),
     f"/{SERVICE}/GetRelease": frozenset({Role.CLIENT}),
     f"/{SERVICE}/GetPolicy": EVERYONE,
+    f"/{LOG_SERVICE}/GetCheckpoint": EVERYONE,
+    f"/{LOG_SERVICE}/GetConsistency": EVERYONE,
+    f"/{LOG_SERVICE}/GetTile": EVERYONE,
+    f"/{LOG_SERVICE}/GetEntries": EVERYONE,
     **STANDARD_METHODS,
 }

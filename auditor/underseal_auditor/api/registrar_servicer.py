@@ -10,11 +10,15 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final, TypeVar
 
-from underseal_auditor.registrar import Admission, Registrar
-from underseal_auditor.wire import envelope_to_wire, header_from_wire, sealed_from_wire
+from underseal_auditor.registrar import Admission, Delivery, Registrar
+from underseal_auditor.wire import (
+    envelope_to_wire,
+    evidence_to_wire,
+    header_from_wire,
+    sealed_from_wire,
+)
 from underseal_core.errors import Busy, InvalidInput
 from underseal_core.rpc.access import Context, current_peer
-from underseal_core.signing import Envelope
 from underseal_proto.v1 import registrar_pb2, registrar_pb2_grpc
 
 T = TypeVar("T")
@@ -56,19 +60,21 @@ class RegistrarServicer(registrar_pb2_grpc.RegistrarServiceServicer):
         """Check, open, release."""
         parts = aiter(request_iterator)
         admitted = await self._admit(parts)
-        if isinstance(admitted, Envelope):
-            return registrar_pb2.SubmitResponse(release=envelope_to_wire(admitted))
+        if isinstance(admitted, Delivery):
+            return _submitted(admitted)
         with self._place(current_peer().name):
-            release = await self._answer(admitted, parts)
-        return registrar_pb2.SubmitResponse(release=envelope_to_wire(release))
+            return _submitted(await self._answer(admitted, parts))
 
     async def GetRelease(  # noqa: N802 generated name
         self, request: registrar_pb2.GetReleaseRequest, context: Context
     ) -> registrar_pb2.GetReleaseResponse:
         """Return one of the caller's stored releases."""
         peer = current_peer()
-        release = await self._read(partial(self._registrar.release, peer, request.request_id))
-        return registrar_pb2.GetReleaseResponse(release=envelope_to_wire(release))
+        delivery = await self._read(partial(self._registrar.release, peer, request.request_id))
+        return registrar_pb2.GetReleaseResponse(
+            release=envelope_to_wire(delivery.release),
+            evidence=evidence_to_wire(delivery.evidence),
+        )
 
     async def GetPolicy(  # noqa: N802 generated name
         self, request: registrar_pb2.GetPolicyRequest, context: Context
@@ -93,7 +99,7 @@ class RegistrarServicer(registrar_pb2_grpc.RegistrarServiceServicer):
 
     async def _admit(
         self, parts: AsyncIterator[registrar_pb2.SubmitRequest]
-    ) -> Envelope | Admission:
+    ) -> Delivery | Admission:
         first = await _next(parts)
         if first is None:
             raise InvalidInput("the submission is empty")
@@ -103,7 +109,7 @@ class RegistrarServicer(registrar_pb2_grpc.RegistrarServiceServicer):
 
     async def _answer(
         self, admitted: Admission, parts: AsyncIterator[registrar_pb2.SubmitRequest]
-    ) -> Envelope:
+    ) -> Delivery:
         try:
             async with asyncio.timeout(UPLOAD_SECONDS):
                 await self._take_all(admitted, parts)
@@ -123,6 +129,12 @@ class RegistrarServicer(registrar_pb2_grpc.RegistrarServiceServicer):
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+def _submitted(delivery: Delivery) -> registrar_pb2.SubmitResponse:
+    return registrar_pb2.SubmitResponse(
+        release=envelope_to_wire(delivery.release), evidence=evidence_to_wire(delivery.evidence)
+    )
 
 
 async def _next(

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-from underseal_auditor.api.access import ACCESS, SERVICE
+from underseal_auditor.api.access import ACCESS, LOG_SERVICE, SERVICE
+from underseal_auditor.api.log_servicer import LogServicer
 from underseal_auditor.api.registrar_servicer import RegistrarServicer
 from underseal_auditor.connection import GuardianConnection, ServerCatalogue
 from underseal_auditor.guardian import Guardian, LocalGuardian
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.decryption import Opener
+from underseal_auditor.logbook import open_logbook
 from underseal_auditor.mirror import Mirror
 from underseal_auditor.panel import Panel
 from underseal_auditor.policy.document import Policy, load_policy
@@ -29,7 +31,7 @@ from underseal_core.rpc.guard import Guard
 from underseal_core.rpc.listener import Listener
 from underseal_core.rpc.tls import own_peer
 from underseal_core.scheme.evaluation import Evaluator
-from underseal_proto.v1 import registrar_pb2_grpc
+from underseal_proto.v1 import log_pb2_grpc, registrar_pb2_grpc
 
 DATABASE_NAME: Final = "registrar.sqlite"
 
@@ -65,6 +67,9 @@ class RegistrarProcess:
         self.policy_sha256 = policy.sha256
         database = Database(settings.data / DATABASE_NAME)
         self._stack.callback(database.close)
+        logbook = open_logbook(settings.log, credentials.identity)
+        self._stack.callback(logbook.close)
+        self.log_vkey = logbook.key.vkey()
         feeds = {
             name: ServerCatalogue(address, credentials)
             for name, address in settings.servers.items()
@@ -81,12 +86,17 @@ class RegistrarProcess:
             label_key=share_file.load_label_key(settings.label_key, passphrase, bundle.epoch),
             identity=credentials.identity,
             ledger=Ledger(database),
+            logbook=logbook,
             mirror=Mirror(database),
             feeds=feeds,
             clock=partial(datetime.now, UTC),
         )
-        self._servicer = RegistrarServicer(Registrar(office), settings.max_submissions)
+        registrar = Registrar(office)
+        registrar.resume()
+        self._servicer = RegistrarServicer(registrar, settings.max_submissions)
         self._stack.callback(self._servicer.close)
+        self._log_servicer = LogServicer(logbook.log)
+        self._stack.callback(self._log_servicer.close)
         self._credentials = credentials
         self._address = settings.listen
 
@@ -119,11 +129,12 @@ class RegistrarProcess:
         InvalidInput
             The address cannot be listened on.
         """
-        register = partial(
-            registrar_pb2_grpc.add_RegistrarServiceServicer_to_server, self._servicer
-        )
+        register = [
+            partial(registrar_pb2_grpc.add_RegistrarServiceServicer_to_server, self._servicer),
+            partial(log_pb2_grpc.add_LogServiceServicer_to_server, self._log_servicer),
+        ]
         self._listener = Listener(
-            self._address, self._credentials, Guard(ACCESS), [SERVICE], [register]
+            self._address, self._credentials, Guard(ACCESS), [SERVICE, LOG_SERVICE], register
         )
         port = await self._listener.start()
         return f"{self._address.rpartition(':')[0]}:{port}"

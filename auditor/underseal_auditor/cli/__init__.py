@@ -6,9 +6,11 @@ import typer
 
 from underseal_auditor.cli.ceremony import app as ceremony_app
 from underseal_auditor.cli.guardian import app as guardian_app
+from underseal_auditor.cli.log import app as log_app
 from underseal_auditor.cli.mirror import app as mirror_app
 from underseal_auditor.cli.policy import app as policy_app
 from underseal_auditor.cli.registrar import app as registrar_app
+from underseal_auditor.cli.witness import app as witness_app
 from underseal_core.outcome import run
 
 app = typer.Typer(
@@ -24,6 +26,8 @@ app.add_typer(guardian_app, name="guardian")
 app.add_typer(registrar_app, name="registrar")
 app.add_typer(policy_app, name="policy")
 app.add_typer(mirror_app, name="mirror")
+app.add_typer(log_app, name="log")
+app.add_typer(witness_app, name="witness")
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ def serve(
     label_key: Annotated[Path | None, typer.Option(help="Sealed label key.")] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy file.")] = None,
     data: Annotated[Path | None, typer.Option(help="The registrar's own folder.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Folder that log create made.")] = None,
     server: Annotated[list[str] | None, typer.Option(help="NAME=HOST:PORT, repeatable.")] = None,
     guardian: Annotated[
         list[str] | None, typer.Option(help="POINT=HOST:PORT, repeatable; instead of --share.")
@@ -53,6 +54,7 @@ def serve(
         "label_key": label_key,
         "policy": policy,
         "data": data,
+        "log": log,
         "servers": server or None,
         "guardians": guardian or None,
         "max_submissions": max_submissions,
@@ -73,6 +75,7 @@ async def _serve(process: RegistrarProcess, *, as_json: bool) -> None:
         "listening": address,
         "key_epoch": process.key_epoch,
         "policy_sha256": process.policy_sha256,
+        "log_vkey": process.log_vkey,
     }
     lines = f"listening on {address}, key epoch {process.key_epoch[:16]}"
     show(facts, lines, as_json=as_json)

@@ -63,6 +63,16 @@ STEPS: Final = (
         PRIMARY KEY (server, gallery, template_id)
     ) STRICT;
     """,
+    """
+    ALTER TABLE answers ADD COLUMN intent_entry BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE answers ADD COLUMN intent_receipt BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE answers ADD COLUMN outcome_entry BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE answers ADD COLUMN outcome_receipt BLOB NOT NULL DEFAULT x'';
+    CREATE TABLE log_head (
+        id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+        checkpoint BLOB NOT NULL
+    ) STRICT;
+    """,
 )
 """Step ``i`` takes the schema from version ``i`` to ``i + 1``; never edit one that was shipped."""
 

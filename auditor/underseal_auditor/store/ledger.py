@@ -1,11 +1,13 @@
 """Answers and the budget: one answer per request, one opening per ciphertext, ever.
 
     begin    before anything is opened: the request and every ciphertext are taken for good
-    release  the signed release and its charge, in one transaction, before it is sent
+    release  the signed release, its charge and what the log will say of it, in one transaction
     refuse   the rule that refused and its charge, likewise
+    logged   the receipt of that entry; an answer is sent only when it has one
 
 A crash between the first and the second leaves a request that may be begun again with the same
-submission: nothing about it has left the process.
+submission: nothing about it has left the process. A crash between the second and the third leaves
+an answer whose entry is appended when the registrar starts again, or when it is asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from typing import Final
 
 from underseal_auditor.store.database import Database
 from underseal_core.errors import Conflict, Damaged
+from underseal_core.log_entries import Logged
+from underseal_core.log_evidence import Evidence
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import utc_text
 
@@ -39,10 +43,15 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A stored answer: the ``release``, or None and the ``rule`` that refused."""
+    """A stored answer: the ``release``, or None and the ``rule`` that refused.
+
+    ``evidence`` holds the log's entries and receipts; the outcome's receipt is empty until
+    :meth:`Ledger.logged`.
+    """
 
     release: Envelope | None
     rule: str
+    evidence: Evidence
 
 
 class Ledger:
@@ -77,6 +86,11 @@ class Ledger:
         with self._database.transaction() as connection:
             row = _find(connection, client, request_id)
         return None if row is None else _answer(row)
+
+    def knows(self, client: str, request_id: str) -> bool:
+        """Tell whether a request was ever begun here."""
+        with self._database.transaction() as connection:
+            return _find(connection, client, request_id) is not None
 
     def epoch_total(self, key_epoch: str) -> int:
         """Return how many values were made visible with these keys."""
@@ -129,30 +143,79 @@ class Ledger:
                         hint="search again with a fresh probe",
                     )
 
-    def finish(self, submission: Submission, release: Envelope, charge: int, now: datetime) -> None:
-        """Store the release and its charge."""
+    def finish(
+        self,
+        submission: Submission,
+        release: Envelope,
+        charge: int,
+        now: datetime,
+        evidence: Evidence,
+    ) -> None:
+        """Store the release, its charge and its entries, the outcome's yet to be logged."""
         signatures = b"".join(s.public_key + s.signature for s in release.signatures)
         with self._database.transaction() as connection:
             changed = connection.execute(
                 "UPDATE answers SET state = 'released', payload_type = ?, payload = ?,"
-                " signatures = ?, values_charged = ?, answered_at = ?"
+                " signatures = ?, values_charged = ?, answered_at = ?,"
+                " intent_entry = ?, intent_receipt = ?, outcome_entry = ?"
                 " WHERE client = ? AND request_id = ? AND state = 'opening'",
                 (release.payload_type, release.payload, signatures, charge, utc_text(now),
+                 *_entries(evidence), submission.client, submission.request_id),
+            ).rowcount  # fmt: skip
+            _expect_one(changed)
+            _charge(connection, submission.key_epoch, charge)
+
+    def refuse(
+        self,
+        submission: Submission,
+        rule: str,
+        charge: int,
+        now: datetime,
+        evidence: Evidence,
+    ) -> None:
+        """Store that ``rule`` refused, its charge and its entries."""
+        with self._database.transaction() as connection:
+            changed = connection.execute(
+                "UPDATE answers SET state = 'refused', rule = ?, values_charged = ?,"
+                " answered_at = ?, intent_entry = ?, intent_receipt = ?, outcome_entry = ?"
+                " WHERE client = ? AND request_id = ? AND state = 'opening'",
+                (rule, charge, utc_text(now), *_entries(evidence),
                  submission.client, submission.request_id),
             ).rowcount  # fmt: skip
             _expect_one(changed)
             _charge(connection, submission.key_epoch, charge)
 
-    def refuse(self, submission: Submission, rule: str, charge: int, now: datetime) -> None:
-        """Store that ``rule`` refused, and its charge."""
+    def logged(self, client: str, request_id: str, receipt: bytes, head: bytes) -> None:
+        """Store the receipt of an answer's outcome, and the log's head: it may be sent now."""
         with self._database.transaction() as connection:
             changed = connection.execute(
-                "UPDATE answers SET state = 'refused', rule = ?, values_charged = ?,"
-                " answered_at = ? WHERE client = ? AND request_id = ? AND state = 'opening'",
-                (rule, charge, utc_text(now), submission.client, submission.request_id),
+                "UPDATE answers SET outcome_receipt = ?"
+                " WHERE client = ? AND request_id = ? AND outcome_entry != x''",
+                (receipt, client, request_id),
             ).rowcount
             _expect_one(changed)
-            _charge(connection, submission.key_epoch, charge)
+            _keep_head(connection, head)
+
+    def unlogged(self) -> list[tuple[str, str]]:
+        """Return client and request id of the answers whose outcome has no receipt yet."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "SELECT client, request_id FROM answers"
+                " WHERE state != 'opening' AND outcome_entry != x'' AND outcome_receipt = x''"
+                " ORDER BY answered_at"
+            ).fetchall()
+        return [(str(client), str(request_id)) for client, request_id in rows]
+
+    def log_head(self) -> bytes:
+        """Return the newest checkpoint of the log that this registrar knows of, or nothing."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT checkpoint FROM log_head").fetchone()
+        return b"" if row is None else bytes(row[0])
+
+    def keep_log_head(self, checkpoint: bytes) -> None:
+        """Remember a newer checkpoint."""
+        with self._database.transaction() as connection:
+            _keep_head(connection, checkpoint)
 
 
 def _find(connection: sqlite3.Connection, client: str, request_id: str) -> sqlite3.Row | None:
@@ -167,12 +230,20 @@ def _find(connection: sqlite3.Connection, client: str, request_id: str) -> sqlit
 def _answer(row: sqlite3.Row) -> Answer | None:
     if row["state"] == "opening":
         return None
+    evidence = Evidence(
+        Logged(row["intent_entry"], row["intent_receipt"]),
+        Logged(row["outcome_entry"], row["outcome_receipt"]),
+    )
     if row["state"] == "refused":
-        return Answer(None, row["rule"])
+        return Answer(None, row["rule"], evidence)
     data: bytes = row["signatures"]
     parts = [data[i : i + _ENTRY_BYTES] for i in range(0, len(data), _ENTRY_BYTES)]
     signatures = tuple(Signature(p[:_KEY_BYTES], p[_KEY_BYTES:]) for p in parts)
-    return Answer(Envelope(row["payload_type"], row["payload"], signatures), "")
+    return Answer(Envelope(row["payload_type"], row["payload"], signatures), "", evidence)
+
+
+def _entries(evidence: Evidence) -> tuple[bytes, bytes, bytes]:
+    return evidence.intent.entry, evidence.intent.receipt, evidence.outcome.entry
 
 
 def _total(connection: sqlite3.Connection, key_epoch: str) -> int:
@@ -187,6 +258,14 @@ def _charge(connection: sqlite3.Connection, key_epoch: str, charge: int) -> None
         "INSERT INTO budget VALUES (?, ?)"
         " ON CONFLICT (key_epoch) DO UPDATE SET total = total + excluded.total",
         (key_epoch, charge),
+    )
+
+
+def _keep_head(connection: sqlite3.Connection, checkpoint: bytes) -> None:
+    connection.execute(
+        "INSERT INTO log_head VALUES (1, ?)"
+        " ON CONFLICT (id) DO UPDATE SET checkpoint = excluded.checkpoint",
+        (checkpoint,),
     )
 
 

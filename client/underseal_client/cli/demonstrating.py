@@ -98,4 +98,5 @@ def _show(report: DemoReport) -> None:
     steps = [(n.replace("_", " "), f"{s:.2f}") for n, s in report.seconds.items()]
     print_table(("STEP", "SECONDS"), steps, numbers=("SECONDS",))
     say("")
+    say(f"transparency log verified from its {report.log_entries} entries")
     say(f"{report.correct} of {len(report.searches)} searches as expected")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from underseal_client.cli.output import Json, note, print_json
-from underseal_client.cli.searching import release_json, show_release
+from underseal_client.cli.searching import log_json, release_json, show_log, show_release
 from underseal_client.cli.session import client_of
 
 release_app = typer.Typer(help="What the auditors released.", no_args_is_help=True)
@@ -24,13 +24,15 @@ def show(
     request_id: Annotated[str, typer.Argument(help="Id of an earlier request.")],
     as_json: Json = False,
 ) -> None:
-    """Fetch the release of an earlier request and verify it."""
+    """Fetch the release of an earlier request; verify it and its place in the log."""
     with client_of(context) as client:
         stored = client.release(request_id)
     if as_json:
         shown = release_json(stored.release, stored.found)
-        print_json({**shown, "request_known": stored.request_known})
+        place = {"log": log_json(stored.logged)}
+        print_json({**shown, **place, "request_known": stored.request_known})
         return
     show_release(stored.release, stored.found)
+    show_log(stored.logged)
     if not stored.request_known:
-        note("the request was not made from here: only the auditors' signatures were checked")
+        note("the request was not made from here: only signatures and the log were checked")

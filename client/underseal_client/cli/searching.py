@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from underseal_client.asking import Findings, Found
+    from underseal_client.logged import InLog
     from underseal_client.records import Progress
     from underseal_core.statements import Release
 
@@ -129,6 +130,7 @@ def _print(findings: Findings, as_json: bool) -> None:
         print_json(findings_json(findings))
         return
     show_release(findings.release, findings.found)
+    show_log(findings.logged)
     timings = findings.timings
     say(
         f"embedded in {timings.embed:.2f} s, encrypted in {timings.encrypt:.2f} s, "
@@ -140,6 +142,7 @@ def findings_json(findings: Findings) -> dict[str, object]:
     """Return what ``--json`` prints of a search."""
     return {
         **release_json(findings.release, findings.found),
+        "log": log_json(findings.logged),
         "gallery": findings.gallery,
         "gallery_version": findings.gallery_version,
         "model_id": findings.model_id,
@@ -172,3 +175,21 @@ def show_release(release: Release, found: Sequence[Found]) -> None:
     compared = counted(release.compared, "template")
     say(f"compared with {compared}, threshold {float(release.threshold):g}")
     say(f"request {release.request_id}, released {release.released_at}")
+
+
+def log_json(logged: InLog) -> dict[str, object]:
+    """Return a release's place in the log as JSON."""
+    return {
+        "origin": logged.origin,
+        "intent": logged.intent_index,
+        "outcome": logged.outcome_index,
+        "size": logged.size,
+    }
+
+
+def show_log(logged: InLog) -> None:
+    """Print a release's place in the log."""
+    say(
+        f"log {logged.origin}: entries {logged.intent_index} and {logged.outcome_index} of "
+        f"{logged.size}, verified"
+    )

@@ -6,6 +6,7 @@ development authority are shared.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ SERVER_PROGRAM: Final = "underseal-server"
 AUDITOR_PROGRAM: Final = "underseal-auditor"
 AUDITOR: Final = "auditor"
 SERVER: Final = "server"
+LOG_ORIGIN: Final = "localhost/underseal"
 ANY_PORT: Final = "127.0.0.1:0"
 
 
@@ -67,6 +69,8 @@ class Deployment:
         self.registrar_data = folder / "registrar-data"
         self.bundle = folder / "keys" / "bundle.usb"
         self.policy = folder / "policy.toml"
+        self.log = folder / "log"
+        self.log_key = self.log / "log.vkey"
         self.server_address = ""
         self.registrar_address = ""
         self._passphrase = folder / "passphrase"
@@ -105,6 +109,7 @@ class Deployment:
             *("--passphrase-file", self._passphrase),
         )
         self._write_policy()
+        run_program(AUDITOR_PROGRAM, "log", "create", "--out", self.log, "--origin", LOG_ORIGIN)
 
     def _write_policy(self) -> None:
         plan = self.plan
@@ -144,6 +149,7 @@ class Deployment:
         arguments += ["--bundle", self.bundle, "--share", keys / "share.sealed"]
         arguments += ["--label-key", keys / "label.sealed", "--policy", self.policy]
         arguments += ["--data", self.registrar_data, "--passphrase-file", self._passphrase]
+        arguments += ["--log", self.log]
         arguments += ["--server", f"{SERVER}={self.server_address}", *options]
         service, self.registrar_address = self._start(AUDITOR_PROGRAM, arguments, AUDITOR)
         return service
@@ -156,6 +162,18 @@ class Deployment:
         if not isinstance(address, str):
             raise ProgramFailed(f"{program} did not say where it listens")
         return service, address
+
+    def verify_log(self) -> int:
+        """Recompute the log from outside, from its entries up; return how many it has.
+
+        Raises
+        ------
+        ProgramFailed
+            It does not verify.
+        """
+        options: list[object] = [self.log, "--log-key", self.log_key, "--bundle", self.bundle]
+        said = json.loads(run_program(AUDITOR_PROGRAM, "log", "verify", *options, "--json"))
+        return int(said["size"])
 
     def service(self, name: str) -> Service:
         """Return a running service: "server" or "auditor"."""
@@ -180,6 +198,7 @@ class Deployment:
             "registrar": self.registrar_address,
             "credentials": self.credentials("clients", name),
             "bundle": self.bundle,
+            "log_key": self.log_key,
             "subject_key": own / "subject.key",
             "state": own / "client.sqlite",
         }

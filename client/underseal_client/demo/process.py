@@ -44,8 +44,8 @@ def find_program(name: str) -> str:
     return found
 
 
-def run_program(name: str, *arguments: object) -> None:
-    """Run a program to its end.
+def run_program(name: str, *arguments: object) -> str:
+    """Run a program to its end and return what it printed.
 
     Raises
     ------
@@ -56,6 +56,7 @@ def run_program(name: str, *arguments: object) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise _failed(f"{name} ended with code {done.returncode}", done.stderr)
+    return done.stdout
 
 
 class Service:

@@ -48,12 +48,16 @@ class DemoSearch:
 
 @dataclass(slots=True)
 class DemoReport:
-    """Everything that happened. ``seconds`` by step, in order."""
+    """Everything that happened. ``seconds`` by step, in order.
+
+    ``log_entries``: entries of the transparency log, which was verified.
+    """
 
     gallery: Gallery | None = None
     searches: list[DemoSearch] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     evidence: list[Evidence] = field(default_factory=list)
+    log_entries: int = 0
 
     @property
     def correct(self) -> int:
@@ -75,6 +79,7 @@ class DemoReport:
             ],
             "correct": self.correct,
             "total": len(self.searches),
+            "log_entries": self.log_entries,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
 
@@ -119,6 +124,8 @@ def run_demo(folder: Path, photos: Path, say: Callable[[str], None]) -> DemoRepo
             _enrol(client, photos, group, report, say)
             _search(client, faces.probes(photos, group), report, say)
             report.gallery = client.gallery(GALLERY)
+        with _timed(report, "verify_log", say, "verifying the transparency log"):
+            report.log_entries = deployment.verify_log()
         deployment.stop()  # what is on disk then is all there is
         report.evidence = _evidence(deployment, report)
     report.seconds["total"] = time.monotonic() - begun

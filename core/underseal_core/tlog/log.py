@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +37,11 @@ from underseal_core.tlog.tiles import TileReader
 from underseal_core.tlog.tree import EMPTY_ROOT, consistency_proof, inclusion_proof
 from underseal_core.tlog.verifier import check_inclusion
 from underseal_core.tlog.witness_request import WitnessRequest
+
+GATHER_SECONDS = 0.005
+GATHER_SHARE = 0.25
+"""How long a commit waits for callers that took part in the one before: at most so many seconds,
+and at most this share of what that one took. One caller alone never waits."""
 
 MAX_ENTRY = 16 << 10
 """Leaves are summaries; this bounds a partial bundle, of which there is one per checkpoint."""
@@ -81,6 +87,7 @@ class TransparencyLog:
         self._queue: list[_Ticket] = []
         self._idle = threading.Condition()
         self._busy = self._broken = False
+        self._callers, self._commit_seconds = 0, 0.0
         with disk.storage():
             self._lock = disk.WriterLock(directory)
             self._journal = Journal(directory)
@@ -187,6 +194,7 @@ class TransparencyLog:
         ticket = _Ticket(tuple(entries))
         with self._idle:
             self._queue.append(ticket)
+            self._idle.notify_all()
         with self._turn(ticket):
             if not ticket.done:
                 self._commit_queue()
@@ -211,8 +219,8 @@ class TransparencyLog:
 
     def _commit_queue(self) -> None:
         """Commit every queued ticket, whoever queued it: that is what shares the fsyncs."""
-        with self._idle:
-            tickets, self._queue = self._queue, []
+        tickets = self._gather()
+        begun = time.monotonic()
         first = self._builder.size
         # Stands unless the commit succeeds: after a failure memory and disk may differ, and
         # only reading the disk again can tell.
@@ -227,9 +235,25 @@ class TransparencyLog:
         except UndersealError as error:
             failure = error
         finally:
+            self._commit_seconds = time.monotonic() - begun
             for ticket in tickets:
                 self._settle(ticket, first, failure)
                 first += len(ticket.entries)
+
+    def _gather(self) -> list[_Ticket]:
+        """Take the queue, after a moment for the callers whom the last commit has just served.
+
+        Without it they would miss this commit by microseconds, and commits would carry half of
+        the callers in turn.
+        """
+        with self._idle:
+            callers = self._callers + len(self._queue)
+            if self._callers and callers > 1:
+                patience = min(GATHER_SECONDS, GATHER_SHARE * self._commit_seconds)
+                self._idle.wait_for(lambda: len(self._queue) >= callers, patience)
+            tickets, self._queue = self._queue, []
+            self._callers = len(tickets) if len(tickets) > 1 else 0
+            return tickets
 
     def _settle(self, ticket: _Ticket, first: int, failure: UndersealError | None) -> None:
         ticket.error, ticket.done = failure, True

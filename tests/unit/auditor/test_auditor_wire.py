@@ -26,7 +26,14 @@ from underseal_core.credentials import Role
 from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
-from underseal_proto.v1 import ceremony_pb2, common_pb2, gallery_pb2, registrar_pb2, search_pb2
+from underseal_proto.v1 import (
+    ceremony_pb2,
+    common_pb2,
+    gallery_pb2,
+    log_pb2,
+    registrar_pb2,
+    search_pb2,
+)
 
 ENVELOPE = Envelope("type", b"payload", (Signature(b"k" * 32, b"s" * 64),))
 
@@ -124,8 +131,11 @@ def test_impossible_pin() -> None:
 
 
 def test_every_call_of_the_registrar_has_a_row() -> None:
-    service = registrar_pb2.DESCRIPTOR.services_by_name["RegistrarService"]
-    methods = {f"/{service.full_name}/{method.name}" for method in service.methods}
+    services = [
+        registrar_pb2.DESCRIPTOR.services_by_name["RegistrarService"],
+        log_pb2.DESCRIPTOR.services_by_name["LogService"],
+    ]
+    methods = {f"/{s.full_name}/{method.name}" for s in services for method in s.methods}
     assert methods == {name for name in ACCESS if "underseal" in name}
     assert ACCESS["/underseal.v1.RegistrarService/Submit"] == {Role.CLIENT}
     assert ACCESS["/underseal.v1.RegistrarService/GetRelease"] == {Role.CLIENT}

@@ -172,7 +172,8 @@ def test_stored_release_survives_a_restart(tmp_path: Path) -> None:
         first = office.envelope(answer)
     with desk(tmp_path, of, policy()) as office:
         assert office.envelope(answer) == first
-        assert office.registrar.release(AGENCY, answer.request.request_id) == first
+        stored = office.registrar.release(AGENCY, answer.request.request_id)
+        assert stored.release == first
 
 
 def test_release_is_for_its_own_client(office: Desk) -> None:

@@ -1,0 +1,1 @@
+"""Reading the transparency log from outside: mirror, audit of its entries, statistics, watch."""

@@ -1,0 +1,183 @@
+"""What a log's entries say together: statistics, and where they contradict each other. Pure.
+
+Rules that any honest registrar keeps, and that anyone can check:
+
+    signed      every entry is a statement of a known kind with valid signatures
+    member      one of its signers took part in the key ceremony (when bundles are given)
+    policy      an intent is made under the policy and keys that were logged last
+    intent      an outcome follows its own intent, once, and says the same about the request
+    answered    a request is answered once
+    total       ``epoch_total`` is the sum of all charges of the key epoch so far
+    budget      the sum stays within the budget that was logged for the key epoch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from underseal_core.errors import Damaged
+from underseal_core.log_entries import (
+    RELEASED,
+    Intent,
+    LogStatement,
+    Outcome,
+    PolicyInForce,
+    decode_entry,
+    open_entry,
+)
+
+
+@dataclass(slots=True)
+class Row:
+    """Counts of one client, purpose and month (``YYYY-MM``, UTC, of the intents).
+
+    ``unanswered``: openings that a crash ended, or that run now.
+    """
+
+    client: str
+    purpose: str
+    month: str
+    intents: int = 0
+    released: int = 0
+    refused: int = 0
+    matches: int = 0
+    compared: int = 0
+    values_charged: int = 0
+
+    @property
+    def unanswered(self) -> int:
+        """Intents without an outcome."""
+        return self.intents - self.released - self.refused
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A broken rule at an entry."""
+
+    index: int
+    rule: str
+    text: str
+
+
+@dataclass(slots=True)
+class Epoch:
+    """What a key epoch has cost so far; ``budget`` is 0 until a policy was logged."""
+
+    total: int = 0
+    budget: int = 0
+
+    @property
+    def used(self) -> float:
+        """Share of the budget."""
+        return self.total / self.budget if self.budget else 0.0
+
+
+@dataclass(slots=True)
+class EntryAudit:
+    """Takes entries in order, see :meth:`visit`.
+
+    Parameters
+    ----------
+    members
+        Keys of all auditors that may have signed; None leaves the rule ``member`` out.
+    """
+
+    members: frozenset[bytes] | None = None
+    findings: list[Finding] = field(default_factory=list)
+    epochs: dict[str, Epoch] = field(default_factory=dict)
+    policies: int = 0
+    _rows: dict[tuple[str, str, str], Row] = field(default_factory=dict)
+    _open: dict[str, Intent] = field(default_factory=dict)
+    _answered: set[tuple[str, str]] = field(default_factory=set)
+    _policy: PolicyInForce | None = None
+
+    def visit(self, index: int, entry: bytes) -> None:
+        """Take the next entry; rules that it breaks go to ``findings``."""
+        try:
+            statement = open_entry(entry)
+        except Damaged as error:
+            self._find(index, "signed", error.public)
+            return
+        if self.members is not None:
+            signers = {signature.public_key for signature in decode_entry(entry).signatures}
+            if not signers & self.members:
+                self._find(index, "member", "an entry that no auditor of these keys signed")
+        for rule, text in self._take(statement):
+            self._find(index, rule, text)
+
+    def rows(self) -> list[Row]:
+        """Return the statistics, by month, client and purpose."""
+        return sorted(self._rows.values(), key=lambda row: (row.month, row.client, row.purpose))
+
+    def _find(self, index: int, rule: str, text: str) -> None:
+        self.findings.append(Finding(index, rule, text))
+
+    def _take(self, statement: LogStatement) -> Iterator[tuple[str, str]]:
+        match statement:
+            case PolicyInForce():
+                self._policy = statement
+                self.policies += 1
+                self.epochs.setdefault(statement.key_epoch, Epoch()).budget = statement.budget
+            case Intent():
+                yield from self._intent(statement)
+            case Outcome():
+                yield from self._outcome(statement)
+
+    def _row(self, intent: Intent) -> Row:
+        key = intent.client, intent.purpose, intent.at[:7]
+        return self._rows.setdefault(key, Row(*key))
+
+    def _intent(self, intent: Intent) -> Iterator[tuple[str, str]]:
+        self._row(intent).intents += 1
+        self._open[intent.sha256()] = intent
+        policy = self._policy
+        in_force = policy and (policy.policy_sha256, policy.key_epoch)
+        if in_force != (intent.policy_sha256, intent.key_epoch):
+            yield "policy", "an intent under another policy or other keys than were logged"
+        if (intent.client, intent.request_id) in self._answered:
+            yield "answered", "a request that was answered is opened again"
+
+    def _outcome(self, outcome: Outcome) -> Iterator[tuple[str, str]]:
+        intent = self._open.pop(outcome.intent_sha256, None)
+        if intent is None:
+            yield "intent", "an outcome without an intent before it"
+        else:
+            self._count(self._row(intent), outcome)
+            if _subject(intent) != _subject(outcome):
+                yield "intent", "an outcome that says something else than its intent"
+        if (outcome.client, outcome.request_id) in self._answered:
+            yield "answered", "a request is answered a second time"
+        self._answered.add((outcome.client, outcome.request_id))
+        if (outcome.outcome == RELEASED) != bool(outcome.release_sha256):
+            yield "intent", "an outcome that is neither a release nor a refusal"
+        yield from self._charge(outcome)
+
+    @staticmethod
+    def _count(row: Row, outcome: Outcome) -> None:
+        if outcome.outcome == RELEASED:
+            row.released += 1
+        else:
+            row.refused += 1
+        row.matches += outcome.matches
+        row.compared += outcome.compared
+        row.values_charged += outcome.values_charged
+
+    def _charge(self, outcome: Outcome) -> Iterator[tuple[str, str]]:
+        epoch = self.epochs.setdefault(outcome.key_epoch, Epoch())
+        epoch.total += outcome.values_charged
+        if epoch.total != outcome.epoch_total:
+            yield "total", f"epoch_total is {outcome.epoch_total}, the charges add to {epoch.total}"
+        if epoch.total > epoch.budget:
+            yield "budget", f"{epoch.total} values made visible, the budget is {epoch.budget}"
+
+
+def _subject(statement: Intent | Outcome) -> tuple[str, ...]:
+    return (
+        statement.request_id,
+        statement.request_sha256,
+        statement.client,
+        statement.purpose,
+        statement.policy_sha256,
+        statement.key_epoch,
+    )

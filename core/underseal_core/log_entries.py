@@ -1,0 +1,212 @@
+"""What the transparency log holds: who may open what and why, and what came of it.
+
+An entry is public for good. It holds ids, hashes, counts, purpose, times and charges; never a
+score, a person's name, a template or a photo. The case reference is not in it either, since
+people write names there: the request's hash commits to it, and the request's random id and probe
+hash keep anyone from guessing it.
+
+    Intent          before anything of a request is opened
+    Outcome         after it: released or refused, and what it cost
+    PolicyInForce   when the registrar starts with another policy or other keys than before
+
+An entry is the signed statement as canonical JSON (RFC 8785)::
+
+    {"payload": {...}, "payloadType": "...", "signatures": [{"key": HEX, "signature": HEX}]}
+
+What is signed is the DSSE encoding of the payload's own canonical bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal, TypeVar
+
+import rfc8785
+
+from underseal_core.errors import Damaged
+from underseal_core.signing import (
+    Envelope,
+    Signature,
+    pre_authentication_encoding,
+    verify_bytes,
+)
+from underseal_core.statements import Count, Id, Name, Sha256, Statement, Text, Time
+
+MAX_ENTRY: Final = 16 << 10
+"""Bytes; bounds the parser's work on hostile logs, as the log's own limit does."""
+
+MAX_SIGNATURES: Final = 32
+_FIELDS: Final = {"payload", "payloadType", "signatures"}
+_SIGNATURE_FIELDS: Final = {"key", "signature"}
+
+RELEASED: Final = "released"
+REFUSED: Final = "refused"
+
+
+class Intent(Statement):
+    """The registrar is about to open ``ciphertexts`` ciphertexts for this request."""
+
+    payload_type: ClassVar[str] = "application/vnd.underseal.log-intent.v1+json"
+
+    request_id: Id
+    request_sha256: Sha256
+    result_sha256: Sha256
+    client: Name
+    purpose: Name
+    server: Name
+    gallery: Name
+    snapshot_version: Count
+    snapshot_root: Sha256
+    templates: Count
+    ciphertexts: Count
+    policy_sha256: Sha256
+    key_epoch: Sha256
+    at: Time
+
+
+class Outcome(Statement):
+    """What came of an intent.
+
+    ``release_sha256`` is the hash of the release's payload; empty when it was refused. A refusal
+    names no rule: the rule would tell its client what the auditors saw. ``epoch_total`` includes
+    ``values_charged``.
+    """
+
+    payload_type: ClassVar[str] = "application/vnd.underseal.log-outcome.v1+json"
+
+    intent_sha256: Sha256
+    request_id: Id
+    request_sha256: Sha256
+    client: Name
+    purpose: Name
+    outcome: Literal["released", "refused"]
+    release_sha256: Sha256 | Literal[""]
+    matches: Count
+    compared: Count
+    values_charged: Count
+    epoch_total: Count
+    policy_sha256: Sha256
+    key_epoch: Sha256
+    at: Time
+
+
+class PolicyInForce(Statement):
+    """From here on this policy and these keys hold. ``budget``: values of the key epoch."""
+
+    payload_type: ClassVar[str] = "application/vnd.underseal.log-policy.v1+json"
+
+    policy_sha256: Sha256
+    policy_name: Text
+    key_epoch: Sha256
+    profile: Name
+    budget: Count
+    at: Time
+
+
+LogStatement = Intent | Outcome | PolicyInForce
+S = TypeVar("S", Intent, Outcome, PolicyInForce)
+
+_KINDS: Final[dict[str, type[LogStatement]]] = {
+    kind.payload_type: kind for kind in (Intent, Outcome, PolicyInForce)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An entry's bytes, and its offline receipt (``tlog-proof``) as a file's bytes."""
+
+    entry: bytes
+    receipt: bytes
+
+
+def encode_entry(envelope: Envelope) -> bytes:
+    """Return a signed statement as the log's entry."""
+    return rfc8785.dumps(
+        {
+            "payload": json.loads(envelope.payload),
+            "payloadType": envelope.payload_type,
+            "signatures": [
+                {"key": entry.public_key.hex(), "signature": entry.signature.hex()}
+                for entry in envelope.signatures
+            ],
+        }
+    )
+
+
+def decode_entry(entry: bytes) -> Envelope:
+    """Return the signed statement of an entry; its signatures are not verified here.
+
+    Raises
+    ------
+    Damaged
+        Too long, not canonical, or not an entry.
+    """
+    if len(entry) > MAX_ENTRY:
+        raise Damaged("a log entry is too long")
+    try:
+        value = json.loads(entry)
+        if rfc8785.dumps(value) != entry:
+            raise Damaged("a log entry is not canonical JSON")
+    except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
+        raise Damaged("a log entry is not canonical JSON") from error
+    if not isinstance(value, dict) or value.keys() != _FIELDS:
+        raise Damaged("a log entry is no signed statement")
+    kind, signatures = value["payloadType"], value["signatures"]
+    if not isinstance(kind, str) or not isinstance(signatures, list):
+        raise Damaged("a log entry is no signed statement")
+    if not 1 <= len(signatures) <= MAX_SIGNATURES:
+        raise Damaged("a log entry has no signature or too many")
+    read = tuple(_signature(signature) for signature in signatures)
+    return Envelope(kind, rfc8785.dumps(value["payload"]), read)
+
+
+def _signature(value: object) -> Signature:
+    if not isinstance(value, dict) or value.keys() != _SIGNATURE_FIELDS:
+        raise Damaged("a log entry has a malformed signature")
+    try:
+        signature = Signature(bytes.fromhex(value["key"]), bytes.fromhex(value["signature"]))
+    except (TypeError, ValueError) as error:
+        raise Damaged("a log entry has a malformed signature") from error
+    if (len(signature.public_key), len(signature.signature)) != (32, 64):
+        raise Damaged("a log entry has a malformed signature")
+    return signature
+
+
+def open_entry(entry: bytes, members: frozenset[bytes] | None = None) -> LogStatement:
+    """Return an entry's statement after checking its signatures, all of them.
+
+    Parameters
+    ----------
+    members
+        Keys of which at least one must have signed; None asks for any key.
+
+    Raises
+    ------
+    Damaged
+        Not an entry of a known kind, or a signature is not valid.
+    """
+    envelope = decode_entry(entry)
+    message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
+    if not all(verify_bytes(s.public_key, s.signature, message) for s in envelope.signatures):
+        raise Damaged("a signature of a log entry is not valid")
+    if members is not None and not any(s.public_key in members for s in envelope.signatures):
+        raise Damaged("a log entry is not signed by an auditor of these keys")
+    kind = _KINDS.get(envelope.payload_type)
+    if kind is None:
+        raise Damaged("a log entry is of an unknown kind")
+    return kind.parse(envelope.payload)
+
+
+def open_entry_as(kind: type[S], entry: bytes, members: frozenset[bytes] | None = None) -> S:
+    """Return an entry's statement, which must be of this kind.
+
+    Raises
+    ------
+    Damaged
+        See :func:`open_entry`; also when it is of another kind.
+    """
+    statement = open_entry(entry, members)
+    if not isinstance(statement, kind):
+        raise Damaged(f"the log entry is not of the kind {kind.__name__}")
+    return statement
