@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -37,6 +38,10 @@ from underseal_core.signing import (
 _log: Final = structlog.get_logger("underseal.registrar")
 
 T = TypeVar("T")
+
+RECONNECT_SECONDS: Final = 1.5
+"""gRPC waits up to a second before it connects again: a guardian that was just started again is
+there by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,16 @@ class Panel:
 
     def _choose(self) -> tuple[int, ...]:
         """Return the first k points whose guardians answer, ascending."""
+        needed = self._bundle.threshold
+        there = self._reachable()
+        if len(there) < needed:
+            time.sleep(RECONNECT_SECONDS)
+            there = self._reachable()
+        if len(there) < needed:
+            raise Busy("too few guardians can be reached", retry_after_ms=5000)
+        return tuple(there[:needed])
+
+    def _reachable(self) -> list[int]:
         asked = {point: self._threads.submit(link.facts) for point, link in self._links.items()}
         there = []
         for point, answer in asked.items():
@@ -139,10 +154,7 @@ class Panel:
             if facts.policy_sha256 != self._policy_sha256:
                 raise Mismatch(f"guardian {point} has another policy", hint="ask the auditors")
             there.append(point)
-        needed = self._bundle.threshold
-        if len(there) < needed:
-            raise Busy("too few guardians can be reached", retry_after_ms=5000)
-        return tuple(there[:needed])
+        return there
 
 
 class JointOpening:

@@ -14,6 +14,7 @@ from tests.auditor_place import Desk, ask, issue_roles, running, write_policy
 from tests.ceremony_place import PASSPHRASE, PROGRAM, Council, council, environment, free_ports
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.ceremony import SoleCeremony
+from underseal_auditor.logbook import create_logbook
 from underseal_core.bundle import load_bundle
 from underseal_core.errors import Busy
 from underseal_core.scheme.profiles import GUARDED
@@ -57,6 +58,7 @@ def test_from_a_ceremony_of_three_to_a_release_by_two(
     (folder / "auditor").symlink_to(made.credentials(1))
     (tmp_path / "keys").symlink_to(made.out(1))
     write_policy(tmp_path, folder)
+    create_logbook(tmp_path / "log", "log.example/council")
     share = share_file.load(made.out(1) / "share.sealed", PASSPHRASE.encode())
     label = share_file.load_label_key(made.out(1) / "label.sealed", PASSPHRASE.encode())
     keys = SoleCeremony(bundle, share, label)

@@ -35,6 +35,7 @@ from underseal_auditor.connection import GuardianConnection
 from underseal_auditor.guardian import Dossier
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.sealed_file import Argon2Cost
+from underseal_auditor.logbook import create_logbook
 from underseal_auditor.panel import Panel
 from underseal_auditor.registrar import Admission
 from underseal_auditor.settings import load_settings
@@ -267,8 +268,10 @@ bundle = "bundle.usb"
 label_key = "label.sealed"
 policy = "policy.toml"
 data = "data"
+log = "log"
 servers = { server = "127.0.0.1:1" }
 """
+    create_logbook(tmp_path / "log", "log.example/built")
     chosen = 'guardians = { 1 = "127.0.0.1:2", 3 = "127.0.0.1:3" }\n'
     config.write_text(text + chosen)
     RegistrarProcess(load_settings(config, {}), PASSPHRASE).close()
