@@ -49,9 +49,8 @@ def test_demo_finds_everyone_and_leaves_nothing_running(tmp_path: Path) -> None:
         "correct",
         "total",
         "seconds",
-        "log_entries",
     }
-    assert report["log_entries"] == 1 + 2 * 4  # the policy; intent and outcome of each search
+    assert report["seconds"]["verify_log"] > 0
     assert report["gallery"] == GALLERY
     assert (report["correct"], report["total"]) == (4, 4)
     expected = {entry["probe"]: entry["expected"] for entry in report["searches"]}

@@ -79,7 +79,6 @@ class DemoReport:
             ],
             "correct": self.correct,
             "total": len(self.searches),
-            "log_entries": self.log_entries,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
 
