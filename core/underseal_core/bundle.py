@@ -23,13 +23,12 @@ members is for the reader to check, by the epoch id or by their keys.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from underseal_core.durable import replace_file
 from underseal_core.errors import Damaged, InvalidInput, Mismatch, NotFound, StorageFull
 from underseal_core.labels import PUBLIC_KEY_BYTES, SealingKey
 from underseal_core.scheme.evaluation import EvaluationKeys, galois_elements
@@ -108,7 +107,7 @@ class PublicBundle:
             It cannot be written; what was there is still there.
         """
         try:
-            _replace(path, self.to_bytes())
+            replace_file(path, self.to_bytes(), 0o644)
         except OSError as error:
             raise StorageFull(f"cannot write the bundle file {path.name}") from error
 
@@ -194,20 +193,6 @@ def bundle_size(profile: Profile, dimension: int, members: int) -> int:
     residues = polynomials * (profile.fresh_level + 1) * profile.degree * 4
     fixed = _PREFIX_BYTES + _HASH_BYTES + PUBLIC_KEY_BYTES
     return fixed + members * (_SIGNER_BYTES + _SIGNATURE_BYTES) + residues
-
-
-def _replace(path: Path, data: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _parse_prefix(data: bytes) -> tuple[Profile, int, int, int]:

@@ -51,6 +51,16 @@ def test_demo_finds_everyone_and_leaves_nothing_running(tmp_path: Path) -> None:
         "seconds",
     }
     assert report["seconds"]["verify_log"] > 0
+    log = folder / "log"
+    inputs = ["--log-key", str(log / "log.vkey"), "--bundle", str(folder / "keys" / "bundle.usb")]
+    verified = subprocess.run(
+        [find_program("underseal-auditor"), "log", "verify", str(log), *inputs, "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # The policy; intent and outcome of each search.
+    assert json.loads(verified.stdout)["size"] == 1 + 2 * 4
     assert report["gallery"] == GALLERY
     assert (report["correct"], report["total"]) == (4, 4)
     expected = {entry["probe"]: entry["expected"] for entry in report["searches"]}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +20,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
+from underseal_core.durable import create_file
 from underseal_core.errors import Damaged, InvalidInput, NotFound, PermissionRefused, StorageFull
 
 MAGIC: Final = b"USS1"
@@ -100,7 +100,7 @@ def save_sealed(
     """
     data = _seal(kind, content, passphrase, cost or Argon2Cost())
     try:
-        _write_new(path, data)
+        create_file(path, data)
     except FileExistsError:
         raise InvalidInput(f"{path.name} exists already", hint="choose another name") from None
     except OSError as error:
@@ -219,26 +219,3 @@ def _check_about(about: object) -> dict[str, str | int]:
     if not all(type(value) in (str, int) for value in about.values()):
         raise TypeError
     return about
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    """Write a temporary file beside the target, then link it to a name that must be free."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        path.hardlink_to(temporary)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

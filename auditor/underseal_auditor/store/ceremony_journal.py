@@ -14,15 +14,14 @@ Every file is written beside its name, synchronised and renamed before it counts
 
 from __future__ import annotations
 
-import os
 import secrets
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from underseal_auditor.keys.memory import SECRET_SEED_BYTES
 from underseal_auditor.keys.messages import SALT_BYTES, Commitment, Reveal, Round
 from underseal_auditor.keys.sealed_file import SealedContent, load_sealed, save_sealed
+from underseal_core.durable import replace_file
 from underseal_core.errors import Conflict, Damaged, StorageFull
 
 if TYPE_CHECKING:
@@ -160,24 +159,6 @@ class CeremonyJournal:
 
     def _write(self, name: str, data: bytes) -> None:
         try:
-            _replace(self._folder / name, data)
+            replace_file(self._folder / name, data)
         except OSError as error:
             raise StorageFull("the ceremony's folder cannot be written") from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
