@@ -27,6 +27,7 @@ from underseal_auditor.logbook import VKEY_NAME, create_logbook
 from underseal_auditor.settings import load_settings
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Credentials, Role
+from underseal_core.gallery.unit import Shape
 from underseal_core.labels import label_context, seal_label
 from underseal_core.rpc.status import from_rpc_error
 from underseal_core.rpc.tls import open_channel
@@ -37,7 +38,7 @@ from underseal_core.statements import SearchRequest
 from underseal_proto.v1 import registrar_pb2, registrar_pb2_grpc, search_pb2
 from underseal_server.pki import Authority, issue
 from underseal_server.settings import Settings
-from underseal_server.store.records import NewTemplate, Shape
+from underseal_server.store.records import NewTemplate
 from underseal_server.wire import envelope_from_wire, envelope_to_wire
 
 DIMENSION = 64

@@ -17,6 +17,7 @@ import grpc
 
 from tests.server_fixtures import Lab, Vectors, labelled
 from underseal_core.credentials import Credentials, Role
+from underseal_core.gallery.unit import Shape
 from underseal_core.rpc.status import from_rpc_error
 from underseal_core.rpc.tls import open_channel, own_peer
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
@@ -32,7 +33,7 @@ from underseal_proto.v1 import gallery_pb2, gallery_pb2_grpc, search_pb2, search
 from underseal_server.api.serving import Running, running
 from underseal_server.pki import Authority, issue
 from underseal_server.settings import Settings
-from underseal_server.store.records import NewTemplate, Shape
+from underseal_server.store.records import NewTemplate
 from underseal_server.wire import envelope_from_wire, envelope_to_wire, pin_to_wire
 
 ROW = gallery_pb2.UnitBegin.SHAPE_ROW

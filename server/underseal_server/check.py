@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from underseal_core.errors import Damaged, InvalidInput, UndersealError
+from underseal_core.gallery.block import Block
+from underseal_core.gallery.block_file import BlockHeader, map_tiles, read_header, tiles_sha256
+from underseal_core.gallery.slots import SlotMap
+from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.evaluation import tiles_shape
 from underseal_server.engine.keys import KeyEpochs
-from underseal_server.store.block import Block
-from underseal_server.store.block_file import BlockHeader, map_tiles, read_header, tiles_sha256
-from underseal_server.store.records import Gallery, Unit
-from underseal_server.store.slots import SlotMap
+from underseal_server.store.records import Gallery, StoredUnit
 from underseal_server.store.store import BUNDLES, CATALOGUE, Store
-from underseal_server.store.unit_files import UnitFiles
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class Checker:
         for path in sorted(folders.blocks.glob("*.tiles")):
             self._check_block(gallery, path, live, files)
 
-    def _check_unit(self, gallery: Gallery, unit: Unit, path: Path) -> None:
+    def _check_unit(self, gallery: Gallery, unit: StoredUnit, path: Path) -> None:
         self.report.units += 1
         self._looked()
         try:
@@ -110,7 +110,7 @@ class Checker:
             self._problem(gallery, f"the file of unit {unit.id} was changed")
 
     def _check_block(
-        self, gallery: Gallery, path: Path, live: Sequence[Unit], files: UnitFiles
+        self, gallery: Gallery, path: Path, live: Sequence[StoredUnit], files: UnitFiles
     ) -> None:
         self.report.blocks += 1
         self._looked()
@@ -121,7 +121,8 @@ class Checker:
                 raise Damaged("its checksum differs")
             if str(header.block) != path.stem:
                 raise Damaged("it is of another block")
-            units = self._store.units.by_ids(header.units)
+            tokens = [bytes.fromhex(token) for token in header.units]
+            units = self._store.units.by_tokens(gallery, tokens)
             if len(units) != len(header.units):
                 raise Damaged("it names unknown units")
             if self._deep:
@@ -133,13 +134,12 @@ class Checker:
         self,
         gallery: Gallery,
         header: BlockHeader,
-        units: Sequence[Unit],
+        units: Sequence[StoredUnit],
         files: UnitFiles,
         tiles: object,
     ) -> None:
         evaluator = self._keys.evaluator(gallery.spec.pin)
-        nowhere = files.path(b"").with_suffix(".none")
-        block = Block(nowhere, header.block, evaluator, files)
+        block = Block(None, header.block, evaluator, files)
         for unit in units:
             block.fold_in(unit)
         if not np.array_equal(block.tiles, np.asarray(tiles)):
@@ -149,7 +149,7 @@ class Checker:
         self.report.problems.append(f"gallery {gallery.name}: {text}")
 
 
-def _slot_problems(gallery: Gallery, live: Sequence[Unit]) -> Iterator[str]:
+def _slot_problems(gallery: Gallery, live: Sequence[StoredUnit]) -> Iterator[str]:
     slots = SlotMap(gallery.profile.degree)
     for unit in live:
         try:

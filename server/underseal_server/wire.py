@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from underseal_core.errors import InvalidInput
+from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.profiles import MAX_DIMENSION, MIN_DIMENSION
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin
@@ -22,7 +23,6 @@ from underseal_server.store.records import (
     GallerySpec,
     NewTemplate,
     Receipt,
-    Shape,
     Template,
 )
 

@@ -30,6 +30,7 @@ from tests.server_harness import (
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Credentials
 from underseal_core.errors import Busy, InvalidInput, NotFound, PermissionRefused
+from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.ciphertext import Kind, parse_ciphertext
 from underseal_core.snapshot import LiveEntry, snapshot_root
 from underseal_core.statements import SearchResult
@@ -37,7 +38,6 @@ from underseal_proto.v1 import gallery_pb2, gallery_pb2_grpc
 from underseal_server.api.gallery import FEEDS
 from underseal_server.api.serving import running
 from underseal_server.settings import Settings
-from underseal_server.store.records import Shape
 
 LAB = Lab()
 

@@ -22,11 +22,11 @@ import pytest
 from tests.server_fixtures import Lab, labelled, unit_vectors
 from tests.server_harness import Caller, calling, ciphertexts, make_credentials, unit_parts
 from underseal_core.errors import Busy, StorageFull
+from underseal_core.gallery.unit import Shape
 from underseal_core.outcome import run
 from underseal_core.scheme.ciphertext import Kind, wire_size
 from underseal_proto.v1 import gallery_pb2, search_pb2, search_pb2_grpc
 from underseal_server.cli import app
-from underseal_server.store.records import Shape
 from underseal_server.wire import envelope_to_wire
 
 LAB = Lab()

@@ -36,12 +36,12 @@ from underseal_core.errors import (
     PermissionRefused,
     UndersealError,
 )
+from underseal_core.gallery.unit import Shape
 from underseal_core.rpc.status import from_rpc_error
 from underseal_core.scheme.ciphertext import HEADER_BYTES
 from underseal_core.signing import Identity
 from underseal_proto.v1 import gallery_pb2, gallery_pb2_grpc, search_pb2
 from underseal_server.settings import Settings
-from underseal_server.store.records import Shape
 from underseal_server.wire import envelope_to_wire, pin_to_wire
 
 LAB = Lab()

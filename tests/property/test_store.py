@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.server_fixtures import Lab, labelled, unit_vectors
+from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
-from underseal_server.store.records import GallerySpec, NewUnit, Shape, Unit
+from underseal_server.store.records import GallerySpec, NewUnit, StoredUnit
 from underseal_server.store.store import Store
 
 LAB = Lab(dimension=2)
@@ -91,7 +92,7 @@ class Gallery(RuleBasedStateMachine):
         self.store.close()
         self.open()
 
-    def unit(self, token: bytes) -> Unit:
+    def unit(self, token: bytes) -> StoredUnit:
         unit = self.store.units.by_token(self.gallery.gallery, token)
         assert unit is not None
         return unit

@@ -8,13 +8,14 @@ from typing import Final
 
 from underseal_core.credentials import Peer
 from underseal_core.errors import Busy, Damaged, InvalidInput
+from underseal_core.gallery.unit import Shape
 from underseal_proto.v1 import gallery_pb2
 from underseal_server import wire
 from underseal_server.api.access import check_writer
 from underseal_server.engine.hosting import Hosted, Hosting
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.pins import check_pin
-from underseal_server.store.records import NewTemplate, NewUnit, Receipt, Shape
+from underseal_server.store.records import NewTemplate, NewUnit, Receipt
 
 IDLE_SECONDS: Final = 60.0
 """A stream that says nothing for so long is ended: it holds a file."""

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from underseal_core.errors import InvalidInput
+from underseal_core.gallery.disk import disk_errors, make_folder
 from underseal_core.outcome import show
 from underseal_server.engine.keys import EpochInfo, KeyEpochs
-from underseal_server.store.disk import disk_errors, make_folder
 from underseal_server.store.store import BUNDLES
 
 app = typer.Typer(help="Public bundles of key epochs.", no_args_is_help=True)

@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 
 from underseal_core.errors import NotFound, UndersealError
+from underseal_core.gallery.unit_files import StagedUnit
 from underseal_core.scheme.ciphertext import Residues
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.engine.executor import Executor
@@ -23,9 +24,8 @@ from underseal_server.engine.keys import KeyEpochs
 from underseal_server.engine.locks import SharedLock
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.store.gallery_store import GalleryStore
-from underseal_server.store.records import Gallery, GallerySpec, NewUnit, Receipt, Unit, View
+from underseal_server.store.records import Gallery, GallerySpec, NewUnit, Receipt, StoredUnit, View
 from underseal_server.store.store import Store
-from underseal_server.store.unit_files import StagedUnit
 
 _log: Final = structlog.get_logger("underseal.engine")
 
@@ -238,7 +238,7 @@ class Hosting:
         return removed
 
     async def _leaving(
-        self, hosted: Hosted, unit: Unit, template_ids: Sequence[bytes]
+        self, hosted: Hosted, unit: StoredUnit, template_ids: Sequence[bytes]
     ) -> Residues | None:
         """Expand a row that is about to leave, while searches still go on."""
         if unit.removed_version:

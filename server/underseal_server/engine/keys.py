@@ -10,10 +10,10 @@ from typing import Final
 
 from underseal_core.bundle import load_bundle
 from underseal_core.errors import Conflict, Mismatch, NotFound
+from underseal_core.gallery.disk import disk_errors
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.scheme.profiles import Profile, padded_dimension
 from underseal_core.statements import Pin
-from underseal_server.store.disk import disk_errors
 
 SUFFIX: Final = ".usb"
 

@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 from underseal_core.errors import Damaged, StorageFull
-from underseal_server.store.disk import FULL_TEXT
+from underseal_core.gallery.disk import FULL_TEXT
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 

@@ -14,14 +14,15 @@ from typing import Final
 import structlog
 
 from underseal_core.errors import Damaged, StorageFull
+from underseal_core.gallery.block import Block
+from underseal_core.gallery.disk import disk_errors, make_folder
+from underseal_core.gallery.slots import SlotMap
+from underseal_core.gallery.unit import Shape
+from underseal_core.gallery.unit_files import StagedUnit, UnitFiles
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
-from underseal_server.store.block import Block
-from underseal_server.store.disk import disk_errors, make_folder
-from underseal_server.store.records import Gallery, NewUnit, Receipt, Shape, Unit, View
-from underseal_server.store.slots import SlotMap
+from underseal_server.store.records import Gallery, NewUnit, Receipt, StoredUnit, View
 from underseal_server.store.templates import Templates
-from underseal_server.store.unit_files import StagedUnit, UnitFiles
 from underseal_server.store.units import Units
 
 MAX_UNSAVED: Final = 64
@@ -108,7 +109,7 @@ class GalleryStore:
             path = self._folder / f"{number}.tiles"
             try:
                 block = Block(path, number, self._evaluator, self.files)
-                present = self._units.by_ids(sorted(block.folded))
+                present = self._units.by_tokens(self.gallery, sorted(block.folded))
                 if len(present) != len(block.folded):
                     raise Damaged("a block file is damaged: it names unknown units")
                 block.reconcile(self._units.live(self.gallery, number), present)
@@ -193,7 +194,7 @@ class GalleryStore:
             self._blocks.pop(block.number, None)
             _log.exception("fold failed", gallery=self.gallery.name, block=block.number)
 
-    def leaving_row(self, unit: Unit, template_ids: Sequence[bytes]) -> Ciphertext | None:
+    def leaving_row(self, unit: StoredUnit, template_ids: Sequence[bytes]) -> Ciphertext | None:
         """Return the row that removing these templates will fold out, to be expanded before.
 
         ``None`` for columns, and while other templates of the unit stay.
@@ -201,7 +202,9 @@ class GalleryStore:
         whole = len(set(template_ids)) == unit.placement.count and not unit.removed_version
         return next(self.files.ciphertexts(unit)) if whole and unit.shape is Shape.ROW else None
 
-    def remove(self, unit: Unit, template_ids: Sequence[bytes], columns: Residues | None) -> int:
+    def remove(
+        self, unit: StoredUnit, template_ids: Sequence[bytes], columns: Residues | None
+    ) -> int:
         """Remove templates of one unit.
 
         While others of the unit live, a removed template is dead: out of the snapshot, so that

@@ -4,33 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
+from underseal_core.gallery.unit import Placement, Shape, Unit
 from underseal_core.scheme.profiles import Profile, padded_dimension, profile_named
 from underseal_core.statements import Pin
 
 ID_BYTES: Final = 16
 HASH_BYTES: Final = 32
-
-
-class Shape(StrEnum):
-    """How a unit was encrypted."""
-
-    ROW = "row"
-    COLUMNS = "columns"
-
-    def ciphertexts(self, dimension: int) -> int:
-        """Number of ciphertexts of a unit; ``dimension`` is the padded one."""
-        return 1 if self is Shape.ROW else dimension
-
-    def step(self, dimension: int) -> int:
-        """Distance between the slots of neighbouring templates."""
-        return dimension if self is Shape.ROW else 1
-
-    def capacity(self, profile: Profile, dimension: int) -> int:
-        """Most templates that one unit holds."""
-        return profile.degree // self.step(dimension)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +62,12 @@ class NewTemplate:
         return f"NewTemplate({self.template_id.hex()})"
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Template ``r`` of ``count`` is in slot ``first_slot + r * step`` of ``block``."""
-
-    block: int
-    first_slot: int
-    step: int
-    count: int
-
-    def slots(self) -> range:
-        """All slots, in order."""
-        return range(self.first_slot, self.first_slot + self.count * self.step, self.step)
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A stored unit. ``removed_version`` is 0 while any of its templates is live."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredUnit(Unit):
+    """A unit in the catalogue. ``removed_version`` is 0 while any of its templates is live."""
 
     id: int
-    token: bytes
-    shape: Shape
-    placement: Placement
     size: int
-    sha256: bytes
     content_sha256: bytes
     added_version: int
     removed_version: int

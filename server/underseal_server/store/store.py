@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from underseal_core.errors import InvalidInput
+from underseal_core.gallery.disk import disk_errors, make_folder
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.statements import utc_text
 from underseal_server.store.database import Database
-from underseal_server.store.disk import disk_errors, make_folder
 from underseal_server.store.galleries import Galleries
 from underseal_server.store.gallery_store import Folders, GalleryStore
 from underseal_server.store.records import Gallery

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from underseal_core.errors import Conflict, InvalidInput
+from underseal_core.gallery.unit import Placement, Shape
 from underseal_server.store.database import Database
-from underseal_server.store.records import Gallery, NewUnit, Placement, Receipt, Shape, Unit
+from underseal_server.store.records import Gallery, NewUnit, Receipt, StoredUnit
 from underseal_server.store.schema import galleries, templates, units
 
 
@@ -23,7 +24,7 @@ class Units:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def by_token(self, gallery: Gallery, token: bytes) -> Unit | None:
+    def by_token(self, gallery: Gallery, token: bytes) -> StoredUnit | None:
         """Return the unit stored under ``token``, live or removed."""
         found = self._units(units.c.gallery_id == gallery.id, units.c.token == token)
         return found[0] if found else None
@@ -45,24 +46,20 @@ class Units:
             )
         return Receipt(stored.token, stored.placement, stored.added_version, repeated=True)
 
-    def live(self, gallery: Gallery, block: int | None = None) -> Sequence[Unit]:
+    def live(self, gallery: Gallery, block: int | None = None) -> Sequence[StoredUnit]:
         """Return the units with a live template, of one block or all, in the order of storing."""
         where = [units.c.gallery_id == gallery.id, units.c.removed_version == 0]
         if block is not None:
             where.append(units.c.block == block)
         return self._units(*where)
 
-    def by_ids(self, numbers: Sequence[int]) -> Sequence[Unit]:
+    def by_ids(self, numbers: Sequence[int]) -> Sequence[StoredUnit]:
         """Return units by number, live or removed."""
         return self._units(units.c.id.in_(numbers))
 
-    def tokens(self, gallery: Gallery, *, live: bool) -> Sequence[tuple[int, int, bytes]]:
-        """Return ``(id, block, token)`` of all live or all removed units."""
-        state = units.c.removed_version == 0 if live else units.c.removed_version > 0
-        query = sa.select(units.c.id, units.c.block, units.c.token)
-        with self._database.reading() as connection:
-            rows = connection.execute(query.where(units.c.gallery_id == gallery.id, state))
-            return [(row.id, row.block, row.token) for row in rows]
+    def by_tokens(self, gallery: Gallery, tokens: Sequence[bytes]) -> Sequence[StoredUnit]:
+        """Return units by token, live or removed."""
+        return self._units(units.c.gallery_id == gallery.id, units.c.token.in_(tokens))
 
     def bytes_stored(self, gallery: Gallery) -> int:
         """Return the bytes of the live units' files."""
@@ -71,7 +68,7 @@ class Units:
         with self._database.reading() as connection:
             return int(connection.scalar(query.where(*where)) or 0)
 
-    def add(self, gallery: Gallery, unit: NewUnit, placement: Placement, moment: str) -> Unit:
+    def add(self, gallery: Gallery, unit: NewUnit, placement: Placement, moment: str) -> StoredUnit:
         """Store a unit with its templates.
 
         Raises
@@ -91,19 +88,19 @@ class Units:
                 _insert_templates(connection, gallery, unit, placement, version, number)
         except sa.exc.IntegrityError as error:
             raise Conflict("a template id of the unit is taken", hint="choose new ids") from error
-        return Unit(
-            number,
-            unit.token,
-            unit.shape,
-            placement,
-            unit.size,
-            unit.sha256,
-            unit.content_sha256(),
-            version,
-            0,
+        return StoredUnit(
+            id=number,
+            token=unit.token,
+            shape=unit.shape,
+            placement=placement,
+            size=unit.size,
+            sha256=unit.sha256,
+            content_sha256=unit.content_sha256(),
+            added_version=version,
+            removed_version=0,
         )
 
-    def remove(self, gallery: Gallery, unit: Unit, template_ids: Sequence[bytes]) -> int:
+    def remove(self, gallery: Gallery, unit: StoredUnit, template_ids: Sequence[bytes]) -> int:
         """Mark templates of one unit removed and forget their labels.
 
         Returns
@@ -126,7 +123,7 @@ class Units:
                 connection.execute(dead.values(removed_version=version))
             return affected
 
-    def _units(self, *where: sa.ColumnElement[bool]) -> list[Unit]:
+    def _units(self, *where: sa.ColumnElement[bool]) -> list[StoredUnit]:
         with self._database.reading() as connection:
             rows = connection.execute(sa.select(units).where(*where).order_by(units.c.id))
             return [_unit(row) for row in rows]
@@ -215,16 +212,16 @@ def _insert_templates(
     connection.execute(templates.insert(), rows)
 
 
-def _unit(row: sa.Row[tuple[object, ...]]) -> Unit:
+def _unit(row: sa.Row[tuple[object, ...]]) -> StoredUnit:
     placement = Placement(row.block, row.first_slot, row.step, row.templates)
-    return Unit(
-        row.id,
-        row.token,
-        Shape(row.shape),
-        placement,
-        row.bytes,
-        row.sha256,
-        row.content_sha256,
-        row.added_version,
-        row.removed_version,
+    return StoredUnit(
+        id=row.id,
+        token=row.token,
+        shape=Shape(row.shape),
+        placement=placement,
+        size=row.bytes,
+        sha256=row.sha256,
+        content_sha256=row.content_sha256,
+        added_version=row.added_version,
+        removed_version=row.removed_version,
     )

@@ -18,11 +18,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from underseal_core.bundle import load_bundle
+from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.ciphertext import Kind, wire_size
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.statements import Pin
 from underseal_server.store.gallery_store import GalleryStore
-from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit, Shape
+from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit
 from underseal_server.store.store import Store
 
 

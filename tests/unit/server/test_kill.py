@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 
 from tests.server_fixtures import Lab, unit_vectors
+from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.check import Checker
-from underseal_server.store.records import GallerySpec, Shape
+from underseal_server.store.records import GallerySpec
 from underseal_server.store.store import Store
 
 LAB = Lab()

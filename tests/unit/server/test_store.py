@@ -12,10 +12,11 @@ import pytest
 
 from tests.server_fixtures import Lab, Vectors, labelled, unit_vectors
 from underseal_core.errors import Conflict, Damaged, InvalidInput, MalformedCiphertext, NotFound
+from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.store.gallery_store import GalleryStore
-from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit, Receipt, Shape
+from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit, Receipt
 from underseal_server.store.store import Store
 
 LAB = Lab()

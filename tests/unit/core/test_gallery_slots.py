@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from underseal_core.errors import Damaged
-from underseal_server.store.records import Placement
-from underseal_server.store.slots import SlotMap
+from underseal_core.gallery.slots import SlotMap
+from underseal_core.gallery.unit import Placement
 
 DEGREE, DIMENSION = 64, 8
 

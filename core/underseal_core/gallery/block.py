@@ -10,19 +10,19 @@ import numpy as np
 import structlog
 
 from underseal_core.errors import Damaged
-from underseal_core.scheme.ciphertext import Residues
-from underseal_core.scheme.evaluation import Evaluator, tiles_shape
-from underseal_server.store.block_file import (
+from underseal_core.gallery.block_file import (
     BlockHeader,
     map_tiles,
     read_header,
     tiles_sha256,
     write_block,
 )
-from underseal_server.store.records import Shape, Unit
-from underseal_server.store.unit_files import UnitFiles
+from underseal_core.gallery.unit import Shape, Unit
+from underseal_core.gallery.unit_files import UnitFiles
+from underseal_core.scheme.ciphertext import Residues
+from underseal_core.scheme.evaluation import Evaluator, tiles_shape
 
-_log: Final = structlog.get_logger("underseal.store")
+_log: Final = structlog.get_logger("underseal.gallery")
 
 
 class Block:
@@ -31,7 +31,7 @@ class Block:
     Parameters
     ----------
     path
-        The checkpoint; need not exist.
+        The checkpoint; need not exist. ``None``: the block is in memory only.
     number
         Number of the block in its gallery.
     evaluator
@@ -45,31 +45,34 @@ class Block:
         The checkpoint exists but is not one of this block, or its tiles were changed.
     """
 
-    def __init__(self, path: Path, number: int, evaluator: Evaluator, files: UnitFiles) -> None:
+    def __init__(
+        self, path: Path | None, number: int, evaluator: Evaluator, files: UnitFiles
+    ) -> None:
         self._path = path
         self._evaluator = evaluator
         self._files = files
         self.number = number
-        self.folded: set[int] = set()
+        self.folded: set[bytes] = set()
+        """Tokens of the units that the tiles are the sum of."""
         self.unsaved = 0
         """Changes since the checkpoint."""
         self.retired: list[bytes] = []
         """Tokens of units folded out since the checkpoint: it still needs their files."""
         self._shape = tiles_shape(evaluator.profile, evaluator.dimension)
-        self.tiles: Residues = self._load() if path.exists() else self._empty()
+        self.tiles: Residues = self._load(path) if path and path.exists() else self._empty()
 
     def _empty(self) -> Residues:
         return np.zeros(self._shape, dtype=np.uint32)
 
-    def _load(self) -> Residues:
-        header, offset = read_header(self._path)
+    def _load(self, path: Path) -> Residues:
+        header, offset = read_header(path)
         profile, dimension = self._evaluator.profile.name, self._evaluator.dimension
         if (header.profile, header.dimension, header.block) != (profile, dimension, self.number):
             raise Damaged("a block file is damaged: it is of another block")
-        tiles = map_tiles(self._path, offset, self._shape)
+        tiles = map_tiles(path, offset, self._shape)
         if tiles_sha256(tiles) != header.sha256:
             raise Damaged("a block file is damaged: its checksum differs")
-        self.folded = set(header.units)
+        self.folded = {bytes.fromhex(token) for token in header.units}
         return tiles
 
     def fold_in(self, unit: Unit, columns: Residues | None = None) -> None:
@@ -88,12 +91,12 @@ class Block:
             The unit's file is. The tiles may hold part of the unit: discard the block.
         """
         self._fold(unit, columns, add=True)
-        self.folded.add(unit.id)
+        self.folded.add(unit.token)
 
     def fold_out(self, unit: Unit, columns: Residues | None = None) -> None:
         """Subtract exactly what :meth:`fold_in` added; same parameters and errors."""
         self._fold(unit, columns, add=False)
-        self.folded.discard(unit.id)
+        self.folded.discard(unit.token)
         self.retired.append(unit.token)
 
     def _fold(self, unit: Unit, columns: Residues | None, *, add: bool) -> None:
@@ -120,9 +123,9 @@ class Block:
         present
             The units that the checkpoint names.
         """
-        live = {unit.id: unit for unit in wanted}
-        stale = [unit for unit in present if unit.id not in live]
-        missing = [unit for unit in live.values() if unit.id not in self.folded]
+        live = {unit.token: unit for unit in wanted}
+        stale = [unit for unit in present if unit.token not in live]
+        missing = [unit for unit in live.values() if unit.token not in self.folded]
         if stale or missing:
             _log.info("refolding", block=self.number, out=len(stale), into=len(missing))
         for unit in stale:
@@ -131,26 +134,27 @@ class Block:
             self.fold_in(unit)
 
     def checkpoint(self) -> None:
-        """Write the block to disk if it changed, then forget units that were folded out.
+        """Write the block to disk if it changed, then delete the files of units folded out.
 
         Raises
         ------
         StorageFull
             No room; the checkpoint before it still stands.
         """
-        if not self.unsaved and self._path.exists():
+        path = self._path
+        if path is None or (not self.unsaved and path.exists()):
             return
         header = BlockHeader(
             self._evaluator.profile.name,
             self._evaluator.dimension,
             self.number,
-            tuple(sorted(self.folded)),
+            tuple(sorted(token.hex() for token in self.folded)),
             tiles_sha256(self.tiles),
         )
-        write_block(self._path, header, self.tiles)
-        _, offset = read_header(self._path)
+        write_block(path, header, self.tiles)
+        _, offset = read_header(path)
         # Mapped again, the tiles are clean pages that the system may drop and read back.
-        self.tiles = map_tiles(self._path, offset, self._shape)
+        self.tiles = map_tiles(path, offset, self._shape)
         self.unsaved = 0
         for token in self.retired:
             self._files.remove(token)

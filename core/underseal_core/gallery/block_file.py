@@ -22,26 +22,27 @@ from typing import Final
 
 import numpy as np
 
+from underseal_core.durable import sync_folder
 from underseal_core.errors import Damaged
+from underseal_core.gallery.disk import disk_errors
 from underseal_core.scheme.ciphertext import Residues
-from underseal_server.store.disk import disk_errors, sync_folder
 
 _MAGIC: Final = b"USBLOCK1"
 _FIXED: Final = 12
 _PAGE: Final = 4096
 """Tiles begin on a page, hence on a cache line."""
 _MAX_TEXT: Final = 1 << 20
-"""A block of N = 8192 one-template units needs a tenth of this."""
+"""A block of N = 8192 one-template units needs a third of this."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockHeader:
-    """What a checkpoint holds. ``sha256``: of the tiles, hex; ``units``: their numbers."""
+    """What a checkpoint holds. ``sha256``: of the tiles, hex; ``units``: their tokens, hex."""
 
     profile: str
     dimension: int
     block: int
-    units: tuple[int, ...]
+    units: tuple[str, ...]
     sha256: str
 
     def to_bytes(self) -> bytes:
@@ -90,7 +91,8 @@ def read_header(path: Path) -> tuple[BlockHeader, int]:
         text = file.read(min(length, _MAX_TEXT))
     try:
         fields = json.loads(text)
-        header = BlockHeader(**{**fields, "units": tuple(map(int, fields["units"]))})
+        units = tuple(bytes.fromhex(token).hex() for token in fields["units"])
+        header = BlockHeader(**{**fields, "units": units})
     except (ValueError, TypeError, KeyError) as error:
         raise Damaged("a block file is damaged: unreadable header") from error
     return header, -(-(_FIXED + length) // _PAGE) * _PAGE

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from underseal_core.errors import Damaged
-from underseal_server.store.records import Placement
+from underseal_core.gallery.unit import Placement
 
 Mask = npt.NDArray[np.bool_]
 
@@ -53,7 +53,7 @@ class SlotMap:
         slots = placement.slots()
         mask = self._taken.setdefault(placement.block, np.zeros(self._degree, dtype=np.bool_))
         if slots[0] < 0 or slots[-1] >= self._degree or bool(mask[_slice(slots)].any()):
-            raise Damaged("the server's catalogue places two units in one slot")
+            raise Damaged("the catalogue places two units in one slot")
         mask[_slice(slots)] = True
 
     def free(self, placement: Placement) -> None:

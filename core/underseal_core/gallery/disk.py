@@ -1,18 +1,18 @@
-"""File operations that are durable when they return, and the errors of a disk."""
+"""The errors of a disk, and folders that are durable when they are made."""
 
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from underseal_core.durable import sync_folder
 from underseal_core.errors import Damaged, StorageFull
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-FULL_TEXT: Final = "the server has no room to store this; nothing was changed"
+FULL_TEXT: Final = "there is no room to store this; nothing was changed"
 
 
 @contextmanager
@@ -31,16 +31,7 @@ def disk_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise StorageFull(FULL_TEXT) from error
-        raise Damaged("the server's storage failed") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames and deletions in ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raise Damaged("the storage failed") from error
 
 
 def make_folder(folder: Path) -> None:

@@ -14,11 +14,12 @@ from io import FileIO
 from pathlib import Path
 from typing import Final, Self
 
+from underseal_core.durable import sync_folder
 from underseal_core.errors import Damaged, MalformedCiphertext
+from underseal_core.gallery.disk import disk_errors, make_folder
+from underseal_core.gallery.unit import Shape, Unit
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext, wire_size
 from underseal_core.scheme.profiles import Profile
-from underseal_server.store.disk import disk_errors, make_folder, sync_folder
-from underseal_server.store.records import Shape, Unit
 
 _SUFFIX: Final = ".unit"
 _KINDS: Final = {Shape.ROW: Kind.TEMPLATE_ROW, Shape.COLUMNS: Kind.COLUMN}
