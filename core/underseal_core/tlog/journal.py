@@ -1,7 +1,8 @@
-"""The journal: entries that are durable before any tile or checkpoint speaks of them.
+"""The journal: entries and the checkpoint that covers them, durable in one fsync.
 
-A frame is index (8 bytes), length (2 bytes), entry, SHA-256 of all that; integers big-endian.
-The hash tells a frame that was written whole from one that a crash cut or left as zeros.
+A frame is index (8 bytes), length (2 bytes), content, SHA-256 of all that; integers big-endian.
+The hash tells a frame that was written whole from one that a crash cut or left as zeros. The
+content is the entry of that index, or with the index ``CHECKPOINT_INDEX`` a signed checkpoint.
 """
 
 from __future__ import annotations
@@ -9,13 +10,23 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from underseal_core.tlog.disk import replace, sync_directory, write_all
 
 NAME = "journal"
+CHECKPOINT_INDEX = 2**64 - 1
 _HEAD = 10
 _HASH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a journal holds: ``(index, entry)`` pairs, and its last checkpoint or nothing."""
+
+    entries: list[tuple[int, bytes]]
+    checkpoint: bytes
 
 
 def encode_frame(index: int, entry: bytes) -> bytes:
@@ -25,7 +36,7 @@ def encode_frame(index: int, entry: bytes) -> bytes:
 
 
 def decode_frames(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Yield (index, entry, end offset) of the whole frames at the start of ``data``."""
+    """Yield (index, content, end offset) of the whole frames at the start of ``data``."""
     offset = 0
     while offset + _HEAD + _HASH <= len(data):
         index = int.from_bytes(data[offset : offset + 8], "big")
@@ -46,13 +57,16 @@ class Journal:
         self._path = directory / NAME
         self._descriptor = -1
 
-    def recover(self) -> list[tuple[int, bytes]]:
-        """Return the whole frames on disk, cut off what follows them, and open for appending."""
+    def recover(self) -> Recovered:
+        """Return what the whole frames on disk hold, cut off the rest, and open for appending."""
         data = self._path.read_bytes() if self._path.exists() else b""
-        found = []
+        found = Recovered([], b"")
         length = 0
-        for index, entry, end in decode_frames(data):
-            found.append((index, entry))
+        for index, content, end in decode_frames(data):
+            if index == CHECKPOINT_INDEX:
+                found = Recovered(found.entries, content)
+            else:
+                found.entries.append((index, content))
             length = end
         self._open()
         if length != len(data):
@@ -60,14 +74,21 @@ class Journal:
             os.fsync(self._descriptor)
         return found
 
-    def append(self, first: int, entries: Iterable[bytes]) -> None:
-        """Write entries with indexes from ``first`` on and wait until they are durable."""
-        frames = b"".join(encode_frame(first + i, entry) for i, entry in enumerate(entries))
-        write_all(self._descriptor, frames)
+    def append(self, first: int, entries: Iterable[bytes], checkpoint: bytes) -> None:
+        """Write entries with indexes from ``first`` on, then the checkpoint that covers them.
+
+        Returns when all of it is durable.
+        """
+        frames = [encode_frame(first + i, entry) for i, entry in enumerate(entries)]
+        frames.append(encode_frame(CHECKPOINT_INDEX, checkpoint))
+        write_all(self._descriptor, b"".join(frames))
         os.fsync(self._descriptor)
 
     def reset(self, first: int, entries: Iterable[bytes]) -> None:
-        """Hold only ``entries`` from now on: all before ``first`` are in durable bundles."""
+        """Hold only ``entries`` from now on.
+
+        All before ``first`` are in durable bundles, and the checkpoint in a durable file.
+        """
         frames = (encode_frame(first + i, entry) for i, entry in enumerate(entries))
         replace(self._path, b"".join(frames), durable=True)
         self._open()

@@ -1,11 +1,11 @@
 """The one writer of a log.
 
-Order of a commit: entries into the journal, fsync; full tiles and bundles, fsync; partial ones;
-checkpoint signed, fsync, renamed, directory fsynced; then the appends are acknowledged. So a
-checkpoint is never on disk before its entries, and an acknowledged entry never without a durable
-checkpoint that covers it. Tiles and checkpoint follow from the entries: opening a log rebuilds
-them, refuses entries that do not give the signed root, and drops only what was never
-acknowledged.
+Order of a commit: checkpoint signed; entries and checkpoint into the journal, one fsync; full
+tiles and bundles, fsync; partial ones; the checkpoint's file; then the appends are acknowledged.
+So nobody sees a checkpoint before it and its entries are durable, and no entry is acknowledged
+without. The files of the last commit need no fsync of their own while the journal has what they
+follow from: opening a log writes them anew, refuses entries that do not give the signed root,
+and drops only what was never acknowledged.
 """
 
 from __future__ import annotations
@@ -99,14 +99,28 @@ class TransparencyLog:
 
     def _reopen(self) -> None:
         """Take the state from disk; only now that the lock is held does it stand still."""
-        self._checkpoint = self._reader.checkpoint()
+        journal = self._journal.recover()
+        published = self._reader.checkpoint()
+        self._checkpoint = self._newest(published, journal.checkpoint)
         head = open_checkpoint(self._checkpoint, self.key).checkpoint
-        found = rebuild(self._directory, head, self._journal.recover())
+        found = rebuild(self._directory, head, journal.entries)
         self._builder = found.builder
         if found.missing or found.builder.size != head.size:
-            self._publish(found.missing)
-        else:
-            disk.write_files(self._directory, found.builder.partials(), durable=False)
+            self._publish(found.missing, self._signed_head(), durable=True)
+            return
+        disk.write_files(self._directory, found.builder.partials(), durable=False)
+        if self._checkpoint != published:
+            self._store_checkpoint(self._checkpoint, durable=True)
+
+    def _newest(self, published: bytes, journalled: bytes) -> bytes:
+        """Return the newer checkpoint; a power cut may have left the file old, or nothing in it."""
+        if not journalled:
+            return published
+        inside = open_checkpoint(journalled, self.key).checkpoint
+        if not published.strip(b"\0"):
+            return journalled
+        outside = open_checkpoint(published, self.key).checkpoint
+        return journalled if inside.size > outside.size else published
 
     @classmethod
     def create(cls, directory: Path, signer: NoteSigner) -> Self:
@@ -262,25 +276,31 @@ class TransparencyLog:
             ticket.result = [Appended(index, self._checkpoint) for index in indexes]
 
     def _commit(self, entries: Sequence[bytes]) -> None:
-        self._journal.append(self._builder.size, entries)
+        first = self._builder.size
         full = [file for entry in entries for file in self._builder.append(entry)]
-        self._publish(full)
+        checkpoint = self._signed_head()
+        self._journal.append(first, entries, checkpoint)
+        self._publish(full, checkpoint, durable=bool(full))
 
-    def _publish(self, full: Sequence[TileFile]) -> None:
+    def _signed_head(self) -> bytes:
+        head = Checkpoint(self.key.name, self._builder.size, self._builder.root())
+        return sign_checkpoint(head, self._signer)
+
+    def _publish(self, full: Sequence[TileFile], checkpoint: bytes, *, durable: bool) -> None:
         """Write tiles, then the checkpoint, then forget what the full files replace."""
         disk.write_files(self._directory, full, durable=True)
         disk.write_files(self._directory, self._builder.partials(), durable=False)
-        head = Checkpoint(self.key.name, self._builder.size, self._builder.root())
-        self._store_checkpoint(sign_checkpoint(head, self._signer))
+        self._store_checkpoint(checkpoint, durable=durable)
         if full:
             tail = self._builder.entries
             self._journal.reset(self._builder.size - len(tail), tail)
         for file in full:
             shutil.rmtree(self._directory / f"{file.path}.p", ignore_errors=True)
 
-    def _store_checkpoint(self, raw: bytes) -> None:
-        disk.replace(self._directory / CHECKPOINT, raw, durable=True)
-        disk.sync_directory(self._directory)
+    def _store_checkpoint(self, raw: bytes, *, durable: bool) -> None:
+        disk.replace(self._directory / CHECKPOINT, raw, durable=durable)
+        if durable:
+            disk.sync_directory(self._directory)
         self._checkpoint = raw
 
     # --- proving ---------------------------------------------------------------------------
@@ -327,7 +347,8 @@ class TransparencyLog:
         with self._turn(), disk.storage():
             latest = open_checkpoint(self._checkpoint, self.key).checkpoint
             if head == latest and not self._broken:
-                self._store_checkpoint(add_cosignatures(self._checkpoint, lines, witnesses))
+                cosigned_latest = add_cosignatures(self._checkpoint, lines, witnesses)
+                self._store_checkpoint(cosigned_latest, durable=True)
         return cosigned
 
     def witness_request(self, old: int, checkpoint: bytes | None = None) -> WitnessRequest:
