@@ -276,9 +276,9 @@ class GuardianDesk:
             request=chain.request,
             keys=KeyFacts(bundle.epoch, bundle.profile.name, bundle.dimension),
             templates=chain.result.snapshot.templates,
-            epoch_total=watch.ledger.epoch_total(bundle.epoch),
-            refusals=watch.ledger.refusals(chain.request.client, bundle.epoch),
+            record=watch.ledger.record(self._submission(chain), now),
             now=now,
+            server=chain.result.server,
         )
         decision = decide(watch.policy, case)
         if decision.terms is None:

@@ -176,7 +176,7 @@ class Registrar:
         stored = office.ledger.answer(submission)
         if stored is not None:
             return self._deliver(stored, submission.client, submission.request_id)
-        self._terms(chain, now)
+        self._terms(chain, submission, now)
         return Admission(submission, request, result, Intake(chain, office.policy.profile), now)
 
     def answer(self, admission: Admission) -> Delivery:
@@ -203,7 +203,7 @@ class Registrar:
             if stored is not None:
                 return self._settled(submission.client, submission.request_id)
             chain = admission.intake.chain
-            terms = self._terms(chain, admission.now)
+            terms = self._terms(chain, submission, admission.now)
             view = self._view(chain)
             check_recomputed(office.evaluator, sealed)
             dossier = Dossier(admission.request, admission.result, chain, sealed)
@@ -237,16 +237,15 @@ class Registrar:
         """Return the policy in force."""
         return self._office.policy
 
-    def _terms(self, chain: Chain, now: datetime) -> Terms:
+    def _terms(self, chain: Chain, submission: Submission, now: datetime) -> Terms:
         office = self._office
-        keys = office.guardian.keys
         case = Case(
             request=chain.request,
-            keys=keys,
+            keys=office.guardian.keys,
             templates=chain.result.snapshot.templates,
-            epoch_total=office.ledger.epoch_total(keys.epoch),
-            refusals=office.ledger.refusals(chain.request.client, keys.epoch),
+            record=office.ledger.record(submission, now),
             now=now,
+            server=chain.result.server,
         )
         decision = decide(office.policy, case)
         if decision.terms is None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from pydantic import ValidationError
 
 from underseal_auditor.policy.document import load_policy, parse_policy
-from underseal_auditor.policy.rules import Case, Decision, KeyFacts, decide, rules_asked
+from underseal_auditor.policy.rules import Case, Decision, KeyFacts, Record, decide, rules_asked
 from underseal_auditor.policy.starter import Starter, starter_policy
+from underseal_auditor.store.database import Database
+from underseal_auditor.store.ledger import Ledger, Submission
 from underseal_core.bundle import load_bundle
-from underseal_core.errors import InvalidInput, Mismatch
+from underseal_core.errors import InvalidInput, Mismatch, NotFound
 from underseal_core.outcome import exit_code, show
 from underseal_core.rpc.tls import peer_of_certificate
 from underseal_core.scheme.profiles import padded_dimension
@@ -24,6 +27,7 @@ from underseal_core.statements import SearchRequest, utc_moment
 app = typer.Typer(help="The policy file.", no_args_is_help=True)
 
 BundleOption = Annotated[Path | None, typer.Option(help="Check against these keys, too.")]
+DATABASES: Final = ("registrar.sqlite", "guardian.sqlite")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -59,17 +63,27 @@ def explain(
     bundle: BundleOption = None,
     templates: Annotated[int, typer.Option(help="Live templates in the gallery.")] = 1,
     epoch_total: Annotated[int, typer.Option(help="Values made visible so far.")] = 0,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A stopped registrar's or guardian's folder: what it counts."),
+    ] = None,
+    server: Annotated[str, typer.Option(help="Name of the server that answered.")] = "",
     at: Annotated[str, typer.Option(help="UTC time, 2026-01-31T12:00:00Z; now if empty.")] = "",
     *,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what the policy decides about a request, and which rule decides.
 
-    Signatures are not looked at. The exit code is 0 if the request is allowed.
+    Signatures are not looked at. What was asked before counts with ``--data`` only. The exit code
+    is 0 if the request is allowed.
     """
     statement = _request(request)
     facts_of_keys = _keys(statement, bundle)
-    case = Case(statement, facts_of_keys, templates, epoch_total, 0, _moment(at))
+    moment = _moment(at)
+    record = (
+        Record(epoch_total) if data is None else _record(data, statement, facts_of_keys, moment)
+    )
+    case = Case(statement, facts_of_keys, templates, record, moment, server)
     decision = decide(load_policy(policy), case)
     show(_facts(decision), _lines(decision), as_json=as_json)
     if decision.refusal is not None:
@@ -121,6 +135,21 @@ def _keys(request: SearchRequest, bundle: Path | None) -> KeyFacts:
         return KeyFacts(pin.key_epoch, pin.profile, padded_dimension(pin.model_dimension))
     public = load_bundle(bundle)
     return KeyFacts(public.epoch, public.profile.name, public.dimension)
+
+
+def _record(data: Path, request: SearchRequest, keys: KeyFacts, now: datetime) -> Record:
+    found = [path for name in DATABASES if (path := data / name).exists()]
+    if not found:
+        raise NotFound(f"no registrar or guardian keeps its data in {data}")
+    submission = Submission(
+        client=request.client,
+        request_id=request.request_id,
+        request_sha256=request.sha256(),
+        result_sha256="",
+        key_epoch=keys.epoch,
+    )
+    with closing(Database(found[0])) as database:
+        return Ledger(database).record(submission, now)
 
 
 def _moment(text: str) -> datetime:

@@ -11,105 +11,30 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import pairwise
 from math import sqrt
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from underseal_auditor.policy.budget import BudgetRule, budget_rule
+from underseal_auditor.policy.sections import (
+    ClientSection,
+    FreezeSection,
+    GallerySection,
+    ModelSection,
+    PurposeSection,
+    QuotaSection,
+    ReleaseSection,
+    Section,
+    ServerSection,
+)
 from underseal_core.errors import InvalidInput
 from underseal_core.scheme.profiles import Profile, profile_named
-from underseal_core.statements import Key, Name, Text
+from underseal_core.statements import Name, Text
 
 MAX_POLICY_BYTES: Final = 1 << 20
 """No policy is longer: bounds the parser's work."""
-
-MAX_TOP_K: Final = 100
-"""A release with this many of the longest labels still fits one message."""
-
-Threshold = Annotated[Decimal, Field(ge=Decimal("0.1"), lt=1, decimal_places=4)]
-"""A cosine. Below 0.1 every gallery is full of "matches"; four decimals are what requests use."""
-
-Names = Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
-
-
-class Section(BaseModel):
-    """Immutable, strictly typed, no unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class ClientSection(Section):
-    """One client: its Ed25519 key (hex) and the purposes it may state."""
-
-    key: Key
-    purposes: Names
-
-
-class ServerSection(Section):
-    """One server: its Ed25519 key (hex)."""
-
-    key: Key
-
-
-class PurposeSection(Section):
-    """One purpose: the galleries it may search, and which approvals it needs."""
-
-    galleries: Names
-    approvals: Literal["none"]
-
-
-class SizeStep(Section):
-    """The threshold from a number of live templates on."""
-
-    templates: Annotated[int, Field(ge=2)]
-    threshold: Threshold
-
-
-class ModelSection(Section):
-    """One embedding model.
-
-    ``max_spread`` bounds the standard deviation of the scores below the threshold; without it the
-    bound follows from the dimension (see :func:`default_max_spread`).
-    """
-
-    threshold: Threshold
-    larger_galleries: Annotated[tuple[SizeStep, ...], Field(strict=False)] = ()
-    max_spread: Annotated[Decimal, Field(gt=0, lt=1)] | None = None
-
-    @model_validator(mode="after")
-    def _rising(self) -> Self:
-        first = SizeStep.model_construct(templates=1, threshold=self.threshold)
-        for lower, upper in pairwise((first, *self.larger_galleries)):
-            if upper.templates <= lower.templates or upper.threshold < lower.threshold:
-                raise ValueError("larger_galleries must rise in templates, and never fall")
-        return self
-
-    def threshold_for(self, templates: int) -> Decimal:
-        """Return the threshold for a gallery of this many live templates."""
-        reached = [s.threshold for s in self.larger_galleries if templates >= s.templates]
-        return reached[-1] if reached else self.threshold
-
-
-class ReleaseSection(Section):
-    """How much of an answer leaves.
-
-    ``decimals`` 0 releases yes or no, without scores. ``max_positives`` refuses a search that
-    would match more templates: a wide net is no search for a person. ``max_near`` does the same
-    for scores too close below the threshold, which honest searches hardly have. ``max_refusals``
-    bounds how often a client may be refused after opening, in a key epoch. ``budget`` is the number
-    of values made visible in a key epoch. ``strict`` counts bits: see the reference.
-    """
-
-    top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K)]
-    decimals: Annotated[int, Field(ge=0, le=3)]
-    max_positives: Annotated[int, Field(ge=1, le=1000)]
-    max_near: Annotated[int, Field(ge=0, le=1000)] = 3
-    max_refusals: Annotated[int, Field(ge=1, le=1000)] = 64
-    budget: Annotated[int, Field(ge=1)]
-    strict: bool = False
 
 
 class PolicyDocument(Section):
@@ -123,6 +48,9 @@ class PolicyDocument(Section):
     servers: dict[Name, ServerSection]
     purposes: dict[Name, PurposeSection]
     models: dict[Text, ModelSection]
+    galleries: dict[Name, GallerySection] = Field(default_factory=dict)
+    quotas: QuotaSection = QuotaSection()
+    freeze: FreezeSection = FreezeSection()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -133,7 +61,21 @@ class PolicyDocument(Section):
         keys = [c.key for c in self.clients.values()] + [s.key for s in self.servers.values()]
         if len(set(keys)) != len(keys):
             raise ValueError("two participants have the same key")
+        self._check_named()
         return self
+
+    def _check_named(self) -> None:
+        """A limit on something that is nowhere else in the file is a misspelt one."""
+        searched = {name for purpose in self.purposes.values() for name in purpose.galleries}
+        for kind, names, known in (
+            ("gallery", set(self.galleries), searched),
+            ("frozen client", set(self.freeze.clients), set(self.clients)),
+            ("frozen server", set(self.freeze.servers), set(self.servers)),
+        ):
+            if names - known:
+                raise ValueError(
+                    f"nothing else in the policy names the {kind} {min(names - known)}"
+                )
 
 
 @dataclass(frozen=True, slots=True)

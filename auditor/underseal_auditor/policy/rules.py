@@ -3,6 +3,8 @@
 The rules, in the order in which they are asked; the first that refuses decides:
 
     client-known         the policy names the client
+    client-frozen        the auditors have not frozen it
+    server-frozen        nor the server that answered
     purpose-known        the policy names the purpose
     purpose-of-client    the client may state it
     gallery-of-purpose   the purpose may search this gallery
@@ -13,11 +15,13 @@ The rules, in the order in which they are asked; the first that refuses decides:
     issued               the request is not from the future
     lifetime             it is valid for no longer than MAX_LIFETIME
     expiry               it has not expired
+    searches-per-day     the client has asked less than it may in 24 hours
     budget               the key epoch has values left
     refusals             the client was not refused too often after opening, in this key epoch
 
 All refusals here are in clear text: they follow from the policy, which every participant may
-read, and from the request itself. What follows from *opened* scores is refused uniformly.
+read, from the request itself, and from how often its client asked. What follows from *opened*
+scores is refused uniformly.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from decimal import Decimal
 from typing import Final
 
 from underseal_auditor.policy.document import Policy
+from underseal_auditor.policy.sections import MAX_TOP_K, GallerySection
 from underseal_core.errors import InvalidInput, Mismatch, PermissionRefused, UndersealError
 from underseal_core.scheme.profiles import padded_dimension
 from underseal_core.statements import SearchRequest, utc_moment
@@ -48,19 +53,33 @@ class KeyFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """What a ledger remembers that matters to a request.
+
+    With these keys, so far: ``epoch_total`` values were made visible, ``refusals`` of the client
+    were refused after opening. ``searches``: what the client's other requests of the last 24 hours
+    count.
+    """
+
+    epoch_total: int = 0
+    refusals: int = 0
+    searches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """What the rules look at.
 
-    ``templates`` is the number of live templates of the gallery. With these keys, so far:
-    ``epoch_total`` values were made visible, ``refusals`` of the client were refused after opening.
+    ``templates`` is the number of live templates of the gallery, ``server`` who answered (empty
+    when nobody has yet).
     """
 
     request: SearchRequest
     keys: KeyFacts
     templates: int
-    epoch_total: int
-    refusals: int
+    record: Record
     now: datetime
+    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +132,12 @@ def rules_asked(decision: Decision) -> tuple[str, ...]:
 def _terms(policy: Policy, case: Case) -> Terms:
     release = policy.document.release
     pin, wanted = case.request.pin, case.request.wanted
+    gallery = policy.document.galleries.get(case.request.gallery, GallerySection())
     own = policy.document.models[pin.model_id].threshold_for(case.templates)
+    zero = Decimal(0)
     return Terms(
-        threshold=max(own, Decimal(wanted.threshold or "0")),
-        top_k=min(release.top_k, wanted.top_k),
+        threshold=max(own, gallery.threshold or zero, Decimal(wanted.threshold or zero)),
+        top_k=min(release.top_k, wanted.top_k, gallery.top_k or MAX_TOP_K),
         decimals=release.decimals,
         max_positives=release.max_positives,
         max_near=release.max_near,
@@ -131,6 +152,18 @@ def _client_known(policy: Policy, case: Case) -> UndersealError | None:
     if case.request.client in policy.document.clients:
         return None
     return PermissionRefused("the policy does not name this client", hint="ask the auditors")
+
+
+def _client_frozen(policy: Policy, case: Case) -> UndersealError | None:
+    if case.request.client not in policy.document.freeze.clients:
+        return None
+    return PermissionRefused("the auditors have frozen this client", hint="ask the auditors")
+
+
+def _server_frozen(policy: Policy, case: Case) -> UndersealError | None:
+    if case.server not in policy.document.freeze.servers:
+        return None
+    return PermissionRefused("the auditors have frozen this server", hint="ask the auditors")
 
 
 def _purpose_known(policy: Policy, case: Case) -> UndersealError | None:
@@ -204,8 +237,16 @@ def _expiry(policy: Policy, case: Case) -> UndersealError | None:
     return InvalidInput("the request has expired", hint="search again")
 
 
+def _searches_per_day(policy: Policy, case: Case) -> UndersealError | None:
+    if case.record.searches < policy.document.quotas.searches_per_day:
+        return None
+    return PermissionRefused(
+        "this client has used up its searches of the last 24 hours", hint="try again later"
+    )
+
+
 def _budget(policy: Policy, case: Case) -> UndersealError | None:
-    if case.epoch_total < policy.document.release.budget:
+    if case.record.epoch_total < policy.document.release.budget:
         return None
     return PermissionRefused(
         "the release budget of this key epoch is used up",
@@ -214,7 +255,7 @@ def _budget(policy: Policy, case: Case) -> UndersealError | None:
 
 
 def _refusals(policy: Policy, case: Case) -> UndersealError | None:
-    if case.refusals < policy.document.release.max_refusals:
+    if case.record.refusals < policy.document.release.max_refusals:
         return None
     return PermissionRefused(
         "too many requests of this client were refused", hint="ask the auditors"
@@ -223,6 +264,8 @@ def _refusals(policy: Policy, case: Case) -> UndersealError | None:
 
 RULES: Final[tuple[tuple[str, Check], ...]] = (
     ("client-known", _client_known),
+    ("client-frozen", _client_frozen),
+    ("server-frozen", _server_frozen),
     ("purpose-known", _purpose_known),
     ("purpose-of-client", _purpose_of_client),
     ("gallery-of-purpose", _gallery_of_purpose),
@@ -233,6 +276,7 @@ RULES: Final[tuple[tuple[str, Check], ...]] = (
     ("issued", _issued),
     ("lifetime", _lifetime),
     ("expiry", _expiry),
+    ("searches-per-day", _searches_per_day),
     ("budget", _budget),
     ("refusals", _refusals),
 )

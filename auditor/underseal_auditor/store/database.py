@@ -73,6 +73,10 @@ STEPS: Final = (
         checkpoint BLOB NOT NULL
     ) STRICT;
     """,
+    """
+    ALTER TABLE answers ADD COLUMN weight INTEGER NOT NULL DEFAULT 1;
+    CREATE INDEX answers_by_time ON answers (client, began_at);
+    """,
 )
 """Step ``i`` takes the schema from version ``i`` to ``i + 1``; never edit one that was shipped."""
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
+from underseal_auditor.policy.rules import Record
 from underseal_auditor.store.database import Database
 from underseal_core.errors import Conflict, Damaged
 from underseal_core.log_entries import Logged
@@ -25,6 +26,7 @@ from underseal_core.log_evidence import Evidence
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import utc_text
 
+_DAY: Final = timedelta(hours=24)
 _KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
 _ENTRY_BYTES: Final = _KEY_BYTES + _SIGNATURE_BYTES
@@ -106,6 +108,18 @@ class Ledger:
                 (client, key_epoch),
             ).fetchone()
         return int(row[0])
+
+    def record(self, submission: Submission, now: datetime) -> Record:
+        """Return what the rules must know about a submission's client and keys."""
+        client, day = submission.client, utc_text(now - _DAY)
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "SELECT total(weight) FROM answers"
+                " WHERE client = ? AND request_id != ? AND began_at > ?",
+                (client, submission.request_id, day),
+            ).fetchone()
+        epoch = submission.key_epoch
+        return Record(self.epoch_total(epoch), self.refusals(client, epoch), int(row[0]))
 
     def begin(self, submission: Submission, openings: Sequence[bytes], now: datetime) -> None:
         """Take the request id and every ciphertext, for good.

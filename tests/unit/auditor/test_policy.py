@@ -13,7 +13,7 @@ from tests.auditor_world import CLIENT, NOW, SERVER, policy, policy_text
 from underseal_auditor.keys.flooding import error_bound, leaked_bits
 from underseal_auditor.policy.budget import LEAK_LIMIT, SCORE_DEVIATION, budget_rule
 from underseal_auditor.policy.document import default_max_spread, load_policy, parse_policy
-from underseal_auditor.policy.rules import RULES, Case, KeyFacts, decide, rules_asked
+from underseal_auditor.policy.rules import RULES, Case, KeyFacts, Record, decide, rules_asked
 from underseal_auditor.policy.starter import Starter, starter_policy
 from underseal_core.credentials import Peer, Role
 from underseal_core.errors import InvalidInput, Mismatch, PermissionRefused
@@ -42,9 +42,13 @@ def request(**changes: object) -> SearchRequest:
 
 
 def case(
-    now: datetime = NOW, templates: int = 100, total: int = 0, refusals: int = 0, **changes: object
+    now: datetime = NOW,
+    templates: int = 100,
+    record: Record | None = None,
+    server: str = "server",
+    **changes: object,
 ) -> Case:
-    return Case(request(**changes), KEYS, templates, total, refusals, now)
+    return Case(request(**changes), KEYS, templates, record or Record(), now, server)
 
 
 def pin(**changes: object) -> Pin:
@@ -78,6 +82,10 @@ def pin(**changes: object) -> Pin:
         ("[servers.server]", "[servers.Server]", "servers"),
         ("[release]", "[release", "not TOML"),
         ("[purposes.border]", "[extra]\n[purposes.border]", "extra"),
+        ("[purposes.border]", "[freeze]\nclients = ['burau']\n[purposes.border]", "client burau"),
+        ("[purposes.border]", "[freeze]\nservers = ['x']\n[purposes.border]", "server x"),
+        ("[purposes.border]", "[galleries.mising]\n[purposes.border]", "gallery mising"),
+        ("[purposes.border]", "[quotas]\nsearches_per_day = 0\n[purposes.border]", "quotas"),
     ],
     ids=lambda value: "key" if len(value) == 64 else None,  # keys are new in every run
 )
@@ -202,8 +210,21 @@ def test_client_asks_for_more() -> None:
     assert (decision.terms.threshold, decision.terms.top_k) == (Decimal("0.6"), 5)
 
 
+def test_gallery_may_only_be_stricter() -> None:
+    strict = f"{policy_text()}[galleries.missing]\nthreshold = 0.7\ntop_k = 2\n"
+    terms = decide(parse_policy(strict.encode()), case()).terms
+    assert terms is not None
+    assert (terms.threshold, terms.top_k) == (Decimal("0.7"), 2)
+    loose = f"{policy_text()}[galleries.missing]\nthreshold = 0.2\ntop_k = 50\n"
+    terms = decide(parse_policy(loose.encode()), case()).terms
+    assert terms is not None
+    assert (terms.threshold, terms.top_k) == (Decimal("0.6"), 5)
+
+
 REFUSED = {
     "client-known": (case(client="stranger"), PermissionRefused),
+    "client-frozen": (case(client="bureau"), PermissionRefused),
+    "server-frozen": (case(), PermissionRefused),
     "purpose-known": (case(purpose="tourism"), PermissionRefused),
     "purpose-of-client": (case(client="bureau"), PermissionRefused),
     "gallery-of-purpose": (case(purpose="border"), PermissionRefused),
@@ -214,9 +235,13 @@ REFUSED = {
     "issued": (case(now=NOW - timedelta(seconds=61)), InvalidInput),
     "lifetime": (case(expires_at=utc_text(NOW + timedelta(seconds=3601))), InvalidInput),
     "expiry": (case(now=NOW + timedelta(seconds=661)), InvalidInput),
-    "budget": (case(total=1000), PermissionRefused),
-    "refusals": (case(refusals=64), PermissionRefused),
+    "searches-per-day": (case(record=Record(searches=100)), PermissionRefused),
+    "budget": (case(record=Record(epoch_total=1000)), PermissionRefused),
+    "refusals": (case(record=Record(refusals=64)), PermissionRefused),
 }
+FROZEN = parse_policy(
+    f"{policy_text()}[freeze]\nclients = ['bureau']\nservers = ['server']\n".encode()
+)
 
 
 def test_every_rule_has_a_case() -> None:
@@ -226,7 +251,7 @@ def test_every_rule_has_a_case() -> None:
 @pytest.mark.parametrize("rule", REFUSED)
 def test_rule_refuses(rule: str) -> None:
     asked, error = REFUSED[rule]
-    decision = decide(policy(), asked)
+    decision = decide(FROZEN if rule.endswith("-frozen") else policy(), asked)
     assert decision.rule == rule
     assert type(decision.refusal) is error
     assert decision.terms is None
@@ -239,8 +264,8 @@ def test_rule_refuses(rule: str) -> None:
         case(now=NOW - timedelta(seconds=60)),
         case(now=NOW + timedelta(seconds=660)),
         case(expires_at=utc_text(NOW + timedelta(seconds=3600))),
-        case(total=999),
-        case(refusals=63),
+        case(record=Record(searches=99, epoch_total=999, refusals=63)),
+        case(server=""),
         case(pin=pin(model_dimension=100)),
     ],
 )
