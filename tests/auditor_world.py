@@ -299,6 +299,10 @@ approvals = "none"
 [purposes.border]
 galleries = ["wanted"]
 approvals = "none"
+[galleries.{GALLERY}]
+enrollers = ["agency"]
+[galleries.wanted]
+enrollers = ["agency", "bureau"]
 [models.{MODEL}]
 threshold = {THRESHOLD}
 """

@@ -15,7 +15,7 @@ from math import sqrt
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from underseal_auditor.policy.budget import BudgetRule, budget_rule
 from underseal_auditor.policy.sections import (
@@ -47,8 +47,8 @@ class PolicyDocument(Section):
     clients: dict[Name, ClientSection]
     servers: dict[Name, ServerSection]
     purposes: dict[Name, PurposeSection]
+    galleries: dict[Name, GallerySection]
     models: dict[Text, ModelSection]
-    galleries: dict[Name, GallerySection] = Field(default_factory=dict)
     quotas: QuotaSection = QuotaSection()
     freeze: FreezeSection = FreezeSection()
 
@@ -61,6 +61,7 @@ class PolicyDocument(Section):
         keys = [c.key for c in self.clients.values()] + [s.key for s in self.servers.values()]
         if len(set(keys)) != len(keys):
             raise ValueError("two participants have the same key")
+        self._check_enrollers()
         self._check_named()
         return self
 
@@ -76,6 +77,25 @@ class PolicyDocument(Section):
                 raise ValueError(
                     f"nothing else in the policy names the {kind} {min(names - known)}"
                 )
+
+    def _check_enrollers(self) -> None:
+        for purpose, section in self.purposes.items():
+            closed = set(section.galleries) - set(self.galleries)
+            if closed:
+                raise ValueError(
+                    f"purpose {purpose} searches gallery {min(closed)}, and nothing says who may"
+                    f" enrol there: add [galleries.{min(closed)}] with its enrollers"
+                )
+        for gallery, limits in self.galleries.items():
+            unknown = set(limits.enrollers) - set(self.clients)
+            if unknown:
+                raise ValueError(f"gallery {gallery} has the unknown enroller {min(unknown)}")
+
+    def enrollers(self, gallery: str) -> dict[str, bytes]:
+        """Return whose enrolments in ``gallery`` count: the clients' Ed25519 keys by name."""
+        section = self.galleries.get(gallery)
+        names = () if section is None else section.enrollers
+        return {name: bytes.fromhex(self.clients[name].key) for name in names}
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from decimal import Decimal
 from typing import Final
 
 from underseal_auditor.policy.document import Policy
-from underseal_auditor.policy.sections import MAX_TOP_K, GallerySection
+from underseal_auditor.policy.sections import MAX_TOP_K
 from underseal_core.errors import InvalidInput, Mismatch, PermissionRefused, UndersealError
 from underseal_core.scheme.profiles import padded_dimension
 from underseal_core.statements import SearchRequest, utc_moment
@@ -132,7 +132,7 @@ def rules_asked(decision: Decision) -> tuple[str, ...]:
 def _terms(policy: Policy, case: Case) -> Terms:
     release = policy.document.release
     pin, wanted = case.request.pin, case.request.wanted
-    gallery = policy.document.galleries.get(case.request.gallery, GallerySection())
+    gallery = policy.document.galleries[case.request.gallery]
     own = policy.document.models[pin.model_id].threshold_for(case.templates)
     zero = Decimal(0)
     return Terms(

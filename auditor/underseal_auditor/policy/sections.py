@@ -17,7 +17,7 @@ Threshold = Annotated[Decimal, Field(ge=Decimal("0.1"), lt=1, decimal_places=4)]
 """A cosine. Below 0.1 every gallery is full of "matches"; four decimals are what requests use."""
 
 Names = Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
-FrozenNames = Annotated[tuple[Name, ...], Field(strict=False)]
+AnyNames = Annotated[tuple[Name, ...], Field(strict=False)]
 
 
 class Section(BaseModel):
@@ -27,10 +27,10 @@ class Section(BaseModel):
 
 
 class ClientSection(Section):
-    """One client: its Ed25519 key (hex) and the purposes it may state."""
+    """One client: its Ed25519 key (hex) and the purposes it may state; none if it only enrols."""
 
     key: Key
-    purposes: Names
+    purposes: AnyNames
 
 
 class ServerSection(Section):
@@ -98,8 +98,13 @@ class ReleaseSection(Section):
 
 
 class GallerySection(Section):
-    """Limits of one gallery, beside those of the model and the release: the stricter ones hold."""
+    """One gallery: whose enrolments count, and its own limits.
 
+    ``enrollers`` are clients: a template that none of them signed for is refused, with the gallery.
+    Of the limits and those of the model and the release, the stricter ones hold.
+    """
+
+    enrollers: Names
     threshold: Threshold | None = None
     top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K)] | None = None
 
@@ -113,5 +118,5 @@ class QuotaSection(Section):
 class FreezeSection(Section):
     """Participants of the policy that are refused for now."""
 
-    clients: FrozenNames = ()
-    servers: FrozenNames = ()
+    clients: AnyNames = ()
+    servers: AnyNames = ()

@@ -34,8 +34,8 @@ class Starter:
 def starter_policy(starter: Starter) -> str:
     """Return the TOML text; :func:`parse_policy` is the judge of it.
 
-    Every client gets the one purpose. Where the profile has no room for an information budget,
-    the policy is strict.
+    Every client gets the one purpose, and may enrol in every gallery. Where the profile has no
+    room for an information budget, the policy is strict.
 
     Raises
     ------
@@ -57,9 +57,12 @@ def starter_policy(starter: Starter) -> str:
         *(["strict = true"] if strict else []),
         "",
         f"[purposes.{_text(starter.purpose)}]",
-        f"galleries = [{', '.join(_text(g) for g in starter.galleries)}]",
+        f"galleries = [{_list(starter.galleries)}]",
         'approvals = "none"',
     ]
+    clients = [peer.name for peer in starter.participants if peer.role is Role.CLIENT]
+    for gallery in starter.galleries:
+        lines += ["", f"[galleries.{_text(gallery)}]", f"enrollers = [{_list(clients)}]"]
     for model, threshold in starter.models.items():
         lines += ["", f"[models.{_text(model)}]", f"threshold = {threshold}"]
     for peer in starter.participants:
@@ -77,6 +80,10 @@ def _participant(peer: Peer, purpose: str) -> list[str]:
         f"{peer.name} has role {peer.role}, a policy names clients and servers",
         hint="pass the tls.crt of clients and servers",
     )
+
+
+def _list(values: Sequence[str]) -> str:
+    return ", ".join(_text(value) for value in values)
 
 
 def _text(value: str) -> str:

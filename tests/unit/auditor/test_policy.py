@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.auditor_world import CLIENT, NOW, SERVER, policy, policy_text
+from tests.auditor_world import CLIENT, NOW, OTHER_CLIENT, SERVER, policy, policy_text
 from underseal_auditor.keys.flooding import error_bound, leaked_bits
 from underseal_auditor.policy.budget import LEAK_LIMIT, SCORE_DEVIATION, budget_rule
 from underseal_auditor.policy.document import default_max_spread, load_policy, parse_policy
@@ -55,6 +55,11 @@ def pin(**changes: object) -> Pin:
     return request().pin.model_copy(update=changes)
 
 
+def limited(limits: str) -> str:
+    """The policy with limits of its own for the gallery that it searches."""
+    return policy_text().replace("[galleries.missing]", f"[galleries.missing]\n{limits}")
+
+
 # --- the file ------------------------------------------------------------------------------
 
 
@@ -84,7 +89,14 @@ def pin(**changes: object) -> Pin:
         ("[purposes.border]", "[extra]\n[purposes.border]", "extra"),
         ("[purposes.border]", "[freeze]\nclients = ['burau']\n[purposes.border]", "client burau"),
         ("[purposes.border]", "[freeze]\nservers = ['x']\n[purposes.border]", "server x"),
-        ("[purposes.border]", "[galleries.mising]\n[purposes.border]", "gallery mising"),
+        (
+            "[purposes.border]",
+            "[galleries.mising]\nenrollers = ['agency']\n[purposes.border]",
+            "gallery mising",
+        ),
+        ("[galleries.wanted]", "[galleries.other]", "searches gallery wanted"),
+        ('enrollers = ["agency", "bureau"]', 'enrollers = ["agency", "burau"]', "enroller burau"),
+        ('enrollers = ["agency", "bureau"]', "enrollers = []", "galleries.wanted.enrollers"),
         ("[purposes.border]", "[quotas]\nsearches_per_day = 0\n[purposes.border]", "quotas"),
     ],
     ids=lambda value: "key" if len(value) == 64 else None,  # keys are new in every run
@@ -94,6 +106,19 @@ def test_policy_that_is_refused(old: str, new: str, text: str) -> None:
     assert old in source
     with pytest.raises(InvalidInput, match=text):
         parse_policy(source.replace(old, new).encode())
+
+
+def test_policy_says_whose_enrolments_count() -> None:
+    document = policy().document
+    both = {"agency": CLIENT.public_key, "bureau": OTHER_CLIENT.public_key}
+    assert document.enrollers("wanted") == both
+    assert document.enrollers("missing") == {"agency": CLIENT.public_key}
+    assert document.enrollers("unheard") == {}
+
+
+def test_client_that_only_enrols_states_no_purpose() -> None:
+    source = policy_text().replace('purposes = ["border"]', "purposes = []")
+    assert parse_policy(source.encode()).document.clients["bureau"].purposes == ()
 
 
 def test_policy_is_named_by_its_bytes() -> None:
@@ -211,11 +236,11 @@ def test_client_asks_for_more() -> None:
 
 
 def test_gallery_may_only_be_stricter() -> None:
-    strict = f"{policy_text()}[galleries.missing]\nthreshold = 0.7\ntop_k = 2\n"
+    strict = limited("threshold = 0.7\ntop_k = 2")
     terms = decide(parse_policy(strict.encode()), case()).terms
     assert terms is not None
     assert (terms.threshold, terms.top_k) == (Decimal("0.7"), 2)
-    loose = f"{policy_text()}[galleries.missing]\nthreshold = 0.2\ntop_k = 50\n"
+    loose = limited("threshold = 0.2\ntop_k = 50")
     terms = decide(parse_policy(loose.encode()), case()).terms
     assert terms is not None
     assert (terms.threshold, terms.top_k) == (Decimal("0.6"), 5)
@@ -295,6 +320,7 @@ def test_starter_policy_is_sound(profile: str) -> None:
     found = parse_policy(text.encode()).document
     assert found.name == 'the "first" one'
     assert found.clients["agency.north"].key == CLIENT.public_key.hex()
+    assert found.enrollers("missing") == {"agency.north": CLIENT.public_key}
     assert found.models["zoo-sface@1.0"].threshold == Decimal("0.45")
 
 
