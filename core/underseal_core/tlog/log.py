@@ -88,6 +88,7 @@ class TransparencyLog:
         self._idle = threading.Condition()
         self._busy = self._broken = False
         self._callers, self._commit_seconds = 0, 0.0
+        self._partials: set[str] = set()
         with disk.storage():
             self._lock = disk.WriterLock(directory)
             self._journal = Journal(directory)
@@ -108,7 +109,7 @@ class TransparencyLog:
         if found.missing or found.builder.size != head.size:
             self._publish(found.missing, self._signed_head(), durable=True)
             return
-        disk.write_files(self._directory, found.builder.partials(), durable=False)
+        self._write_partials()
         if self._checkpoint != published:
             self._store_checkpoint(self._checkpoint, durable=True)
 
@@ -289,13 +290,20 @@ class TransparencyLog:
     def _publish(self, full: Sequence[TileFile], checkpoint: bytes, *, durable: bool) -> None:
         """Write tiles, then the checkpoint, then forget what the full files replace."""
         disk.write_files(self._directory, full, durable=True)
-        disk.write_files(self._directory, self._builder.partials(), durable=False)
+        self._write_partials()
         self._store_checkpoint(checkpoint, durable=durable)
         if full:
             tail = self._builder.entries
             self._journal.reset(self._builder.size - len(tail), tail)
         for file in full:
             shutil.rmtree(self._directory / f"{file.path}.p", ignore_errors=True)
+
+    def _write_partials(self) -> None:
+        """Write the partial files that are new: those of higher levels hardly ever change."""
+        partials = self._builder.partials()
+        new = [file for file in partials if file.path not in self._partials]
+        disk.write_files(self._directory, new, durable=False)
+        self._partials = {file.path for file in partials}
 
     def _store_checkpoint(self, raw: bytes, *, durable: bool) -> None:
         disk.replace(self._directory / CHECKPOINT, raw, durable=durable)
