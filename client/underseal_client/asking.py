@@ -192,7 +192,7 @@ def _open(context: ClientContext, answer: SealedAnswer) -> tuple[Envelope, Relea
         quoted = f"the auditors know this as request {request.request_id}"
         hint = f"{error.hint}; {quoted}" if error.hint else quoted
         raise PermissionRefused(error.public, hint=hint) from error
-    release = open_release(delivered.release, context.bundle, asked)
+    release = open_release(delivered.release, context.roster, asked)
     return delivered.release, release, check_logged(context, delivered)
 
 
@@ -201,7 +201,7 @@ def stored_release(context: ClientContext, request_id: str) -> StoredRelease:
     asked = context.state.asked_before(request_id)
     delivered = fetch_release(context.connection, request_id)
     envelope = delivered.release
-    release = open_release(envelope, context.bundle, asked)
+    release = open_release(envelope, context.roster, asked)
     if release.request_id != request_id:
         raise Damaged("the registrar sent the release of another request")
     logged = check_logged(context, delivered)

@@ -15,6 +15,7 @@ from underseal_client.resume import ClientState
 from underseal_client.subjects import SubjectKey
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.errors import Mismatch, NotFound
+from underseal_core.roster import Roster, load_rosters
 from underseal_core.statements import Pin
 from underseal_core.tlog.note import VerifierKey
 
@@ -78,6 +79,23 @@ class ClientContext:
                 f"there is no bundle in {self.settings.bundle}",
                 hint="get the public bundle from the auditors and name it with --bundle",
             ) from error
+
+    @property
+    def roster(self) -> Roster:
+        """The auditors who hold the shares of the bundle's key now.
+
+        Raises
+        ------
+        NotFound
+            There is no such bundle, or not the file of successions that the settings name.
+        Damaged, PermissionRefused
+            A succession does not follow the one before it, or is not signed by its members.
+        """
+        return self._once("roster", self._load_roster)
+
+    def _load_roster(self) -> Roster:
+        settings = self.settings
+        return load_rosters(self.bundle, settings.bundle, settings.successions)[-1]
 
     @property
     def log_key(self) -> VerifierKey:

@@ -45,7 +45,7 @@ def check_logged(context: ClientContext, delivered: Delivered) -> InLog:
     return believe(
         delivered,
         context.log_key,
-        context.bundle.members,
+        context.roster.members,
         context.state,
         lambda old, new: _ask(context, old, new),
     )

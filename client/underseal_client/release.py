@@ -1,7 +1,7 @@
 """Reading a release: k auditors signed it, and it answers what was asked.
 
 Pure: everything it needs is passed in, so a release can be checked offline, later, by anyone who
-has the bundle.
+has bundle and successions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from underseal_core.statements import Release
 
 if TYPE_CHECKING:
     from underseal_client.resume import Asked
-    from underseal_core.bundle import PublicBundle
+    from underseal_core.roster import Roster
     from underseal_core.signing import Envelope
     from underseal_core.statements import Match
 
@@ -30,13 +30,13 @@ class Label:
     case: str
 
 
-def open_release(envelope: Envelope, bundle: PublicBundle, asked: Asked | None) -> Release:
+def open_release(envelope: Envelope, roster: Roster, asked: Asked | None) -> Release:
     """Return a release after checking who signed it and what it answers.
 
     Parameters
     ----------
-    bundle
-        Of the key epoch that was searched: its members' keys, and how many of them it takes.
+    roster
+        Who holds the shares of the searched key epoch now, and how many of them it takes.
     asked
         The hashes of the request; None leaves out that check, for releases of requests that were
         made on another machine.
@@ -44,26 +44,26 @@ def open_release(envelope: Envelope, bundle: PublicBundle, asked: Asked | None) 
     Raises
     ------
     PermissionRefused
-        Fewer than k members of the bundle signed.
+        Fewer than k of today's members signed.
     Damaged
         Not a release, or the answer to another request.
     """
     if envelope.payload_type != Release.payload_type:
         raise Damaged("the registrar sent something else than a release")
     message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
-    members = set(bundle.members)
+    members = set(roster.members)
     signers = {
         entry.public_key
         for entry in envelope.signatures
         if entry.public_key in members and verify_bytes(entry.public_key, entry.signature, message)
     }
-    if len(signers) < bundle.threshold:
+    if len(signers) < roster.threshold:
         raise PermissionRefused(
-            f"the release is signed by {len(signers)} of the auditors, not by {bundle.threshold}",
-            hint="trust nothing in it; is the bundle the auditors' current one?",
+            f"the release is signed by {len(signers)} of the auditors, not by {roster.threshold}",
+            hint="trust nothing in it; are bundle and successions the auditors' current ones?",
         )
     release = Release.parse(envelope.payload)
-    if release.key_epoch != bundle.epoch:
+    if release.key_epoch != roster.epoch:
         raise Damaged("the release is of another key epoch")
     if asked is not None:
         _check_answers(release, asked)

@@ -70,6 +70,9 @@ class ClientSettings(BaseSettings):
     bundle, key_epoch
         The auditors' public bundle; it also pins the keys that sign releases. When its id is
         given as well, a file of another epoch is refused.
+    successions
+        File of the auditors' successions, once shares were dealt anew; None means
+        ``successions.jsonl`` beside the bundle, if it is there.
     log_key
         File with the key of the auditors' transparency log; None means ``log.vkey`` beside the
         bundle. A release that is not in this log, or in one that was rolled back, is refused.
@@ -98,6 +101,7 @@ class ClientSettings(BaseSettings):
     credentials: Path = Field(default_factory=lambda: config_folder() / "credentials")
     bundle: Path = Field(default_factory=lambda: config_folder() / "bundle.usb")
     key_epoch: Hex32 | None = None
+    successions: Path | None = None
     log_key: Path | None = None
     server_key: Hex32 | None = None
     subject_key: Path = Field(default_factory=lambda: config_folder() / "subject.key")
@@ -175,7 +179,7 @@ def _read(path: Path | None) -> dict[str, object]:
         values: dict[str, object] = tomllib.loads(source.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidInput(f"cannot read the settings in {source}: {error}") from error
-    for name in ("credentials", "bundle", "log_key", "subject_key", "state"):
+    for name in ("credentials", "bundle", "successions", "log_key", "subject_key", "state"):
         if isinstance(value := values.get(name), str):
             values[name] = source.parent / Path(value).expanduser()
     return values

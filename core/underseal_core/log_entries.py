@@ -8,6 +8,7 @@ hash keep anyone from guessing it.
     Intent          before anything of a request is opened
     Outcome         after it: released or refused, and what it cost
     PolicyInForce   when the registrar starts with another policy or other keys than before
+    Succession      when the key's shares were dealt anew, to the same members or to others
 
 An entry is the signed statement as canonical JSON (RFC 8785)::
 
@@ -20,9 +21,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, TypeVar
+from typing import Annotated, ClassVar, Final, Literal, TypeVar
 
 import rfc8785
+from pydantic import Field
 
 from underseal_core.errors import Damaged
 from underseal_core.signing import (
@@ -31,7 +33,7 @@ from underseal_core.signing import (
     pre_authentication_encoding,
     verify_bytes,
 )
-from underseal_core.statements import Count, Id, Name, Sha256, Statement, Text, Time
+from underseal_core.statements import Count, Id, Key, Name, Sha256, Statement, Text, Time
 
 MAX_ENTRY: Final = 16 << 10
 """Bytes; bounds the parser's work on hostile logs, as the log's own limit does."""
@@ -104,11 +106,30 @@ class PolicyInForce(Statement):
     at: Time
 
 
-LogStatement = Intent | Outcome | PolicyInForce
-S = TypeVar("S", Intent, Outcome, PolicyInForce)
+class Succession(Statement):
+    """The shares of a key epoch were dealt anew: from here on these members hold them.
+
+    Signed by every new member once it has its share of this generation on disk. ``members``: their
+    keys, by point; ``dealers``: points of the k members of the generation before who dealt, and
+    stayed. ``previous``: hash of the succession before, or the key epoch. ``transcript``: hash of
+    all messages of the re-sharing.
+    """
+
+    payload_type: ClassVar[str] = "application/vnd.underseal.succession.v1+json"
+
+    key_epoch: Sha256
+    generation: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    previous: Sha256
+    members: Annotated[tuple[Key, ...], Field(min_length=1, max_length=32)]
+    dealers: tuple[Annotated[int, Field(ge=1, le=32)], ...]
+    transcript: Sha256
+
+
+LogStatement = Intent | Outcome | PolicyInForce | Succession
+S = TypeVar("S", Intent, Outcome, PolicyInForce, Succession)
 
 _KINDS: Final[dict[str, type[LogStatement]]] = {
-    kind.payload_type: kind for kind in (Intent, Outcome, PolicyInForce)
+    kind.payload_type: kind for kind in (Intent, Outcome, PolicyInForce, Succession)
 }
 
 

@@ -21,6 +21,7 @@ from underseal_core.bundle import load_bundle
 from underseal_core.credentials import Credentials
 from underseal_core.errors import Busy, Damaged, InvalidInput
 from underseal_core.outcome import ExitCode, show
+from underseal_core.roster import load_rosters
 from underseal_core.tlog.audit import LogReport, verify_log
 from underseal_core.tlog.checkpoint import open_checkpoint
 from underseal_core.tlog.layout import CHECKPOINT
@@ -252,7 +253,8 @@ def _audited(
 ) -> tuple[LogReport, EntryAudit]:
     members = None
     if bundles:
-        members = frozenset(m for path in bundles for m in load_bundle(path).members)
+        rosters = [one for path in bundles for one in load_rosters(load_bundle(path), path, None)]
+        members = frozenset(key for roster in rosters for key in roster.members)
     audit = EntryAudit(members)
     earlier = [_checkpoint_in(_read(path)) for path in known or []]
     return verify_log(tiles, key, earlier, visit=audit.visit), audit

@@ -9,6 +9,7 @@ Rules that any honest registrar keeps, and that anyone can check:
     answered    a request is answered once
     total       ``epoch_total`` is the sum of all charges of the key epoch so far
     budget      the sum stays within the budget that was logged for the key epoch
+    succession  a succession follows the last one of its key epoch, and all its members signed it
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from underseal_core.log_entries import (
     LogStatement,
     Outcome,
     PolicyInForce,
+    Succession,
     decode_entry,
     open_entry,
 )
@@ -91,6 +93,7 @@ class EntryAudit:
     _open: dict[str, Intent] = field(default_factory=dict)
     _answered: set[tuple[str, str]] = field(default_factory=set)
     _policy: PolicyInForce | None = None
+    _successions: dict[str, Succession] = field(default_factory=dict)
 
     def visit(self, index: int, entry: bytes) -> None:
         """Take the next entry; rules that it breaks go to ``findings``."""
@@ -99,11 +102,10 @@ class EntryAudit:
         except Damaged as error:
             self._find(index, "signed", error.public)
             return
-        if self.members is not None:
-            signers = {signature.public_key for signature in decode_entry(entry).signatures}
-            if not signers & self.members:
-                self._find(index, "member", "an entry that no auditor of these keys signed")
-        for rule, text in self._take(statement):
+        signers = {signature.public_key for signature in decode_entry(entry).signatures}
+        if self.members is not None and not signers & self.members:
+            self._find(index, "member", "an entry that no auditor of these keys signed")
+        for rule, text in self._take(statement, signers):
             self._find(index, rule, text)
 
     def rows(self) -> list[Row]:
@@ -113,7 +115,7 @@ class EntryAudit:
     def _find(self, index: int, rule: str, text: str) -> None:
         self.findings.append(Finding(index, rule, text))
 
-    def _take(self, statement: LogStatement) -> Iterator[tuple[str, str]]:
+    def _take(self, statement: LogStatement, signers: set[bytes]) -> Iterator[tuple[str, str]]:
         match statement:
             case PolicyInForce():
                 self._policy = statement
@@ -123,6 +125,8 @@ class EntryAudit:
                 yield from self._intent(statement)
             case Outcome():
                 yield from self._outcome(statement)
+            case Succession():
+                yield from self._succession(statement, signers)
 
     def _row(self, intent: Intent) -> Row:
         key = intent.client, intent.purpose, intent.at[:7]
@@ -152,6 +156,19 @@ class EntryAudit:
         if (outcome.outcome == RELEASED) != bool(outcome.release_sha256):
             yield "intent", "an outcome that is neither a release nor a refusal"
         yield from self._charge(outcome)
+
+    def _succession(self, new: Succession, signers: set[bytes]) -> Iterator[tuple[str, str]]:
+        last = self._successions.get(new.key_epoch)
+        self._successions[new.key_epoch] = new
+        # A log that was begun later, or by another registrar, need not hold the earlier ones.
+        follows = last is None or (last.sha256(), last.generation + 1) == (
+            new.previous,
+            new.generation,
+        )
+        if not follows:
+            yield "succession", "a succession that does not follow the last one"
+        if not {bytes.fromhex(key) for key in new.members} <= signers:
+            yield "succession", "a succession that one of its members did not sign"
 
     @staticmethod
     def _count(row: Row, outcome: Outcome) -> None:

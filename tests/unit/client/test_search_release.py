@@ -3,16 +3,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from underseal_client.release import open_release, read_label
 from underseal_client.resume import Asked
-from underseal_core.bundle import PublicBundle
 from underseal_core.errors import Damaged, PermissionRefused
-from underseal_core.labels import OpeningKey
-from underseal_core.scheme.evaluation import EvaluationKeys
-from underseal_core.scheme.profiles import SWIFT
+from underseal_core.roster import Generation, Roster
 from underseal_core.signing import Envelope, Identity, pre_authentication_encoding
 from underseal_core.signing import Signature as Signed
 from underseal_core.statements import Match, Release
@@ -21,23 +17,8 @@ MEMBERS = [Identity.generate() for _ in range(3)]
 STRANGER = Identity.generate()
 
 
-def make_bundle(threshold: int) -> PublicBundle:
-    """A bundle whose members' keys are what counts; its polynomials are zero."""
-    primes = SWIFT.fresh_level + 1
-    key = np.zeros((SWIFT.fresh_level, 2, primes, SWIFT.degree), dtype=np.uint32)
-    return PublicBundle(
-        profile=SWIFT,
-        dimension=2,
-        threshold=threshold,
-        members=tuple(member.public_key for member in MEMBERS),
-        label_key=OpeningKey.generate().public,
-        transcript=bytes(32),
-        public_key=np.zeros((2, primes, SWIFT.degree), dtype=np.uint32),
-        keys=EvaluationKeys(key, {SWIFT.degree + 1: key}),
-    )
-
-
-BUNDLE = make_bundle(threshold=2)
+EPOCH = "05" * 32
+ROSTER = Roster(EPOCH, 2, Generation(0, EPOCH), tuple(member.public_key for member in MEMBERS))
 MATCH = Match(
     template_id="0a" * 16,
     subject_id="0b" * 16,
@@ -50,7 +31,7 @@ RELEASE = Release(
     request_sha256="02" * 32,
     result_sha256="03" * 32,
     policy_sha256="04" * 32,
-    key_epoch=BUNDLE.epoch,
+    key_epoch=EPOCH,
     client="agency",
     purpose="reunification",
     case_reference="2026-17",
@@ -62,7 +43,7 @@ RELEASE = Release(
     epoch_total=1,
     released_at="2026-05-01T12:00:02Z",
 )
-ASKED = Asked("01" * 16, "02" * 32, "03" * 32, BUNDLE.epoch)
+ASKED = Asked("01" * 16, "02" * 32, "03" * 32, EPOCH)
 
 
 def signed(release: Release, *signers: Identity) -> Envelope:
@@ -74,8 +55,8 @@ def signed(release: Release, *signers: Identity) -> Envelope:
 
 def test_release_signed_by_enough_auditors_is_opened() -> None:
     envelope = signed(RELEASE, MEMBERS[0], MEMBERS[2])
-    assert open_release(envelope, BUNDLE, ASKED) == RELEASE
-    assert open_release(envelope, BUNDLE, None) == RELEASE
+    assert open_release(envelope, ROSTER, ASKED) == RELEASE
+    assert open_release(envelope, ROSTER, None) == RELEASE
 
 
 @pytest.mark.parametrize(
@@ -85,20 +66,29 @@ def test_release_signed_by_enough_auditors_is_opened() -> None:
 )
 def test_release_signed_by_too_few_is_refused(signers: list[Identity]) -> None:
     with pytest.raises(PermissionRefused, match="of the auditors, not by 2"):
-        open_release(signed(RELEASE, *signers), BUNDLE, ASKED)
+        open_release(signed(RELEASE, *signers), ROSTER, ASKED)
+
+
+def test_signature_of_a_replaced_auditor_does_not_count() -> None:
+    newcomer = Identity.generate()
+    keys = (newcomer.public_key, *ROSTER.members[1:])
+    later = replace(ROSTER, generation=Generation(1, "06" * 32), members=keys)
+    with pytest.raises(PermissionRefused, match="signed by 1 of the auditors, not by 2"):
+        open_release(signed(RELEASE, *MEMBERS[:2]), later, ASKED)
+    assert open_release(signed(RELEASE, newcomer, MEMBERS[1]), later, ASKED) == RELEASE
 
 
 def test_changed_release_is_refused() -> None:
     envelope = signed(RELEASE, *MEMBERS)
     forged = replace(envelope, payload=envelope.payload.replace(b"0.71", b"0.99"))
     with pytest.raises(PermissionRefused):
-        open_release(forged, BUNDLE, ASKED)
+        open_release(forged, ROSTER, ASKED)
 
 
 def test_another_statement_is_no_release() -> None:
     envelope = MEMBERS[0].sign("application/vnd.underseal.search-result.v1+json", b"{}")
     with pytest.raises(Damaged, match="something else"):
-        open_release(envelope, BUNDLE, ASKED)
+        open_release(envelope, ROSTER, ASKED)
 
 
 @pytest.mark.parametrize("field", ["request_id", "request_sha256", "result_sha256"])
@@ -106,13 +96,13 @@ def test_release_of_another_request_is_refused(field: str) -> None:
     value = getattr(RELEASE, field).replace("0", "f")
     other = RELEASE.model_copy(update={field: value})
     with pytest.raises(Damaged, match="another request"):
-        open_release(signed(other, *MEMBERS), BUNDLE, ASKED)
+        open_release(signed(other, *MEMBERS), ROSTER, ASKED)
 
 
 def test_release_of_another_epoch_is_refused() -> None:
     other = RELEASE.model_copy(update={"key_epoch": "0" * 64})
     with pytest.raises(Damaged, match="epoch"):
-        open_release(signed(other, *MEMBERS), BUNDLE, None)
+        open_release(signed(other, *MEMBERS), ROSTER, None)
 
 
 def test_label_is_read() -> None:
