@@ -47,7 +47,7 @@ from underseal_server.pki import Authority
 
 PROGRAM = Path(sys.executable).with_name("underseal-auditor")
 PROFILE = "swift"
-PASSPHRASE = b"p"
+PASSPHRASE = b"one for each guardian"
 CHEAP = Argon2Cost(memory_kib=64, passes=1)
 
 

@@ -24,6 +24,8 @@ from underseal_core.durable import create_file
 from underseal_core.errors import Damaged, InvalidInput, NotFound, PermissionRefused, StorageFull
 
 MAGIC: Final = b"USS1"
+SHORTEST_PASSPHRASE: Final = 12
+"""Characters: whoever has a file may guess as long as he likes."""
 
 _KEY_BYTES: Final = 32
 _SALT_BYTES: Final = 16
@@ -94,7 +96,7 @@ def save_sealed(
     Raises
     ------
     InvalidInput
-        The passphrase is empty, or the file exists already.
+        The passphrase has less than 12 characters, or the file exists already.
     StorageFull
         The file cannot be written.
     """
@@ -147,8 +149,11 @@ class _Header:
 
 
 def _seal(kind: str, content: SealedContent, passphrase: bytes, cost: Argon2Cost) -> bytes:
-    if not passphrase:
-        raise InvalidInput("the passphrase is empty")
+    if len(passphrase.decode(errors="replace")) < SHORTEST_PASSPHRASE:
+        raise InvalidInput(
+            f"the passphrase has less than {SHORTEST_PASSPHRASE} characters",
+            hint="take six or more random words",
+        )
     salt = os.urandom(_SALT_BYTES)
     nonce = os.urandom(_NONCE_BYTES)
     header = rfc8785.dumps(

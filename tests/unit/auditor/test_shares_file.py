@@ -79,15 +79,17 @@ def test_wrong_passphrase_is_a_clear_error(path: Path, passphrase: bytes) -> Non
 def test_existing_file_is_never_overwritten(path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(InvalidInput, match="exists already"):
-        share_file.save(path, share(), b"other", CHEAP)
+        share_file.save(path, share(), b"another passphrase", CHEAP)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_empty_passphrase_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="empty"):
-        share_file.save(tmp_path / "x", share(), b"", CHEAP)
+@pytest.mark.parametrize("passphrase", ["", "eleven char", "ääääää"])
+def test_short_passphrase_is_refused(tmp_path: Path, passphrase: str) -> None:
+    with pytest.raises(InvalidInput, match="less than 12 characters"):
+        share_file.save(tmp_path / "x", share(), passphrase.encode(), CHEAP)
     assert list(tmp_path.iterdir()) == []
+    share_file.save(tmp_path / "x", share(), b"twelve chars", CHEAP)
 
 
 def test_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
