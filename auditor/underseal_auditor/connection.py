@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import Final
 
 import grpc
 
 from underseal_auditor.guardian import Dossier
 from underseal_auditor.guardianship import opening_order
-from underseal_auditor.keys.ceremony_file import CeremonyFile
+from underseal_auditor.keys.assembly import Assembly
 from underseal_auditor.keys.joint_opening import ZeroCommitment
-from underseal_auditor.keys.messages import Reveal, Round
-from underseal_auditor.keys.phases import payload_size
+from underseal_auditor.keys.messages import Reveal
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_auditor.mirror import Changes
 from underseal_auditor.panel import GuardianFacts
@@ -100,23 +100,30 @@ class MemberConnection:
     """Another member of a ceremony: a :class:`underseal_auditor.keys.joining.MemberLink`.
 
     Blocking; connects when first asked, again after the member was away. All methods raise what
-    the member's status stands for: Busy while it is away or not that far.
+    the member's status stands for: Busy while it is away or not that far. ``size`` returns the
+    bytes of a member's message of a round: no more are taken.
     """
 
     def __init__(
-        self, address: str, credentials: Credentials, file: CeremonyFile, point: int
+        self,
+        address: str,
+        credentials: Credentials,
+        file: Assembly,
+        point: int,
+        size: Callable[[IntEnum, int], int],
     ) -> None:
         self._channel = open_channel(address, credentials)
         self._stub = ceremony_pb2_grpc.CeremonyServiceStub(self._channel)
         self._file = file
         self._point = point
+        self._size = size
         self._name = f"ceremony's member {point}"
 
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
 
-    def commitment(self, round_: Round) -> SignedCommitment:
+    def commitment(self, round_: IntEnum) -> SignedCommitment:
         """See :class:`MemberLink`."""
         request = ceremony_pb2.GetCommitmentRequest(ceremony=self._file.digest, round=int(round_))
         try:
@@ -125,13 +132,12 @@ class MemberConnection:
             raise from_rpc_error(error, peer=self._name) from error
         return commitment_from_wire(answer, round_, self._point)
 
-    def reveal(self, round_: Round) -> Reveal:
+    def reveal(self, round_: IntEnum) -> Reveal:
         """See :class:`MemberLink`."""
         request = ceremony_pb2.GetRevealRequest(ceremony=self._file.digest, round=int(round_))
         call = self._stub.GetReveal(request, timeout=FEED_SECONDS)
         try:
-            limit = payload_size(self._file, round_, self._point)
-            return reveal_from_wire(call, round_, self._point, limit)
+            return reveal_from_wire(call, round_, self._point, self._size(round_, self._point))
         except grpc.RpcError as error:
             raise from_rpc_error(error, peer=self._name) from error
         finally:

@@ -6,12 +6,13 @@ The only place of this role, beside servicers and connections, that knows genera
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import IntEnum
 from typing import Final
 
 from pydantic import ValidationError
 
 from underseal_auditor.keys.joint_opening import ZeroCommitment
-from underseal_auditor.keys.messages import SALT_BYTES, CeremonyFailed, Commitment, Reveal, Round
+from underseal_auditor.keys.messages import SALT_BYTES, CeremonyFailed, Commitment, Reveal
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_auditor.mirror import Changes
 from underseal_auditor.panel import GuardianFacts
@@ -173,8 +174,8 @@ def _entry(message: gallery_pb2.CatalogueEntry) -> CatalogueEntry:
     )
 
 
-def ceremony_round_from_wire(number: int) -> Round:
-    """Return a round of the ceremony.
+def round_from_wire(number: int, rounds: type[IntEnum]) -> IntEnum:
+    """Return one of a protocol's rounds.
 
     Raises
     ------
@@ -182,9 +183,9 @@ def ceremony_round_from_wire(number: int) -> Round:
         There is no such round.
     """
     try:
-        return Round(number)
+        return rounds(number)
     except ValueError:
-        raise InvalidInput("there is no such round of the ceremony") from None
+        raise InvalidInput("there is no such round") from None
 
 
 def commitment_to_wire(signed: SignedCommitment) -> ceremony_pb2.GetCommitmentResponse:
@@ -195,7 +196,7 @@ def commitment_to_wire(signed: SignedCommitment) -> ceremony_pb2.GetCommitmentRe
 
 
 def commitment_from_wire(
-    message: ceremony_pb2.GetCommitmentResponse, round_: Round, sender: int
+    message: ceremony_pb2.GetCommitmentResponse, round_: IntEnum, sender: int
 ) -> SignedCommitment:
     """Return a member's commitment; its signature is not verified here.
 
@@ -210,7 +211,7 @@ def commitment_from_wire(
 
 
 def reveal_from_wire(
-    pieces: Iterable[ceremony_pb2.GetRevealResponse], round_: Round, sender: int, limit: int
+    pieces: Iterable[ceremony_pb2.GetRevealResponse], round_: IntEnum, sender: int, limit: int
 ) -> Reveal:
     """Return a member's message; it is not compared with the commitment here.
 

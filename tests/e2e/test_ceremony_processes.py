@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from underseal_auditor.keys import share_file
 from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.decryption import Opener, encrypt_zero
 from underseal_auditor.keys.messages import Round
+from underseal_auditor.keys.phases import payload_size
 from underseal_auditor.keys.sampling import SecretStream
 from underseal_auditor.keys.share import Share
 from underseal_core.bundle import PublicBundle, load_bundle
@@ -126,7 +128,9 @@ def test_auditor_outside_the_ceremony_gets_no_message(tmp_path: Path) -> None:
     with made.joining() as members:
         members[0].until("listening")
         address = f"127.0.0.1:{made.ports[0]}"
-        link = MemberConnection(address, Credentials.load(tmp_path / "stranger"), file, 1)
+        stranger = Credentials.load(tmp_path / "stranger")
+        size = partial(payload_size, file)
+        link = MemberConnection(address, stranger, file, 1, size)
         with pytest.raises(PermissionRefused, match="no member"):
             link.commitment(Round.NONCE)
         with pytest.raises(PermissionRefused, match="no member"):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
-from underseal_auditor.keys.ceremony_file import CeremonyFile
+from underseal_auditor.keys.assembly import Assembly
 from underseal_auditor.keys.joining import Farewell
-from underseal_auditor.keys.messages import Reveal, Round
+from underseal_auditor.keys.messages import Reveal
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_auditor.store.ceremony_journal import CeremonyJournal
-from underseal_auditor.wire import ceremony_round_from_wire, commitment_to_wire
+from underseal_auditor.wire import commitment_to_wire, round_from_wire
 from underseal_core.credentials import Role
 from underseal_core.errors import Busy, Mismatch, PermissionRefused
 from underseal_core.rpc.access import STANDARD_METHODS, AccessTable, Context, current_peer
@@ -36,12 +37,12 @@ RETRY_MS: Final = 200
 class Desk:
     """What a member shows: the messages in its journal, under its identity."""
 
-    file: CeremonyFile
+    file: Assembly
     identity: Identity
     journal: CeremonyJournal
     farewell: Farewell
 
-    def commitment(self, round_: Round) -> SignedCommitment:
+    def commitment(self, round_: IntEnum) -> SignedCommitment:
         """Return the own commitment.
 
         Raises
@@ -54,7 +55,7 @@ class Desk:
             raise Busy("this member has not committed in this round yet", retry_after_ms=RETRY_MS)
         return SignedCommitment.make(own.commitment(self.file.digest), self.file, self.identity)
 
-    def reveal(self, round_: Round) -> Reveal:
+    def reveal(self, round_: IntEnum) -> Reveal:
         """Return the own message.
 
         Raises
@@ -79,7 +80,7 @@ class CeremonyServicer(ceremony_pb2_grpc.CeremonyServiceServicer):
     ) -> ceremony_pb2.GetCommitmentResponse:
         """Return the own commitment of a round."""
         self._caller(request.ceremony)
-        round_ = ceremony_round_from_wire(request.round)
+        round_ = round_from_wire(request.round, self._desk.file.rounds)
         return commitment_to_wire(await asyncio.to_thread(self._desk.commitment, round_))
 
     async def GetReveal(  # noqa: N802 generated name
@@ -87,7 +88,7 @@ class CeremonyServicer(ceremony_pb2_grpc.CeremonyServiceServicer):
     ) -> AsyncIterator[ceremony_pb2.GetRevealResponse]:
         """Return the own message of a round."""
         self._caller(request.ceremony)
-        round_ = ceremony_round_from_wire(request.round)
+        round_ = round_from_wire(request.round, self._desk.file.rounds)
         reveal = await asyncio.to_thread(self._desk.reveal, round_)
         content = memoryview(reveal.salt + reveal.payload)
         for start in range(0, len(content), PIECE_BYTES):
@@ -104,7 +105,7 @@ class CeremonyServicer(ceremony_pb2_grpc.CeremonyServiceServicer):
 
     def _caller(self, ceremony: bytes) -> int:
         """Return the caller's point."""
-        keys = [member.signing for member in self._desk.file.members]
+        keys = self._desk.file.signing_keys
         peer = current_peer()
         if peer.key not in keys:
             raise PermissionRefused("the caller is no member of this ceremony")

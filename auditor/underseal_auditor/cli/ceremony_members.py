@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from enum import IntEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,9 @@ import typer
 from underseal_auditor.api.ceremony_process import (
     KEYS_NAME,
     CeremonyProcess,
-    Finished,
     MemberPlace,
 )
+from underseal_auditor.api.member_process import Finished
 from underseal_auditor.cli.passphrase import read_passphrase
 from underseal_auditor.keys.ceremony_file import MAX_FILE_BYTES, CeremonyFile
 from underseal_auditor.keys.fingerprint import fingerprint
@@ -114,8 +115,8 @@ def join(
     _note(f"ceremony {fingerprint(ceremony.digest.hex())}: compare with the other members")
     done = asyncio.run(process.run(_ready, _progress))
     facts = {
-        "key_epoch": done.epoch,
-        "fingerprint": fingerprint(done.epoch),
+        "key_epoch": done.name,
+        "fingerprint": fingerprint(done.name),
         "point": process.point,
         "unreached": sorted(done.unreached),
     }
@@ -126,7 +127,7 @@ def _ready(address: str) -> None:
     _note(f"listening on {address}")
 
 
-def _progress(round_: Round) -> None:
+def _progress(round_: IntEnum) -> None:
     _note(f"round {int(round_)} of {len(Round)}: {round_.name.lower()}")
 
 
@@ -138,8 +139,8 @@ def _note(line: str) -> None:
 def _lines(out: Path, done: Finished) -> str:
     lines = (
         f"keys           {out}\n"
-        f"key epoch      {done.epoch}\n"
-        f"fingerprint    {fingerprint(done.epoch)}   compare with the other members"
+        f"key epoch      {done.name}\n"
+        f"fingerprint    {fingerprint(done.name)}   compare with the other members"
     )
     if done.unreached:
         members = ", ".join(str(point) for point in sorted(done.unreached))

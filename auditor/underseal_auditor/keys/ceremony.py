@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 from underseal_auditor.keys.ceremony_file import CeremonyFile, MemberKeys
 from underseal_auditor.keys.member import Member
+from underseal_auditor.keys.memory import ShortMemory
 from underseal_auditor.keys.messages import Round
+from underseal_auditor.keys.phases import Context, Nonces, Outcome
+from underseal_auditor.keys.sampling import SecretStream
 from underseal_core.errors import InvalidInput
 from underseal_core.labels import OpeningKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from underseal_auditor.keys.memory import Memory
     from underseal_auditor.keys.share import Share
     from underseal_core.bundle import PublicBundle
     from underseal_core.scheme.profiles import Profile
@@ -39,6 +43,41 @@ class SoleCeremony:
     bundle: PublicBundle
     share: Share
     label_key: OpeningKey
+
+
+def ceremony_member(
+    file: CeremonyFile,
+    point: int,
+    identity: Identity,
+    opening: OpeningKey,
+    memory: Memory | None = None,
+) -> Member[Outcome]:
+    """Return a member at the start of the ceremony, or where an earlier one with its memory was.
+
+    Parameters
+    ----------
+    identity, opening
+        Its private keys, whose public halves are in the file.
+    memory
+        Of this ceremony; left out for one that ends in this process or not at all.
+
+    Raises
+    ------
+    InvalidInput
+        The keys are not those at this position of the file.
+    CeremonyFailed
+        What is remembered contradicts itself.
+    """
+    if not 1 <= point <= len(file.members):
+        raise InvalidInput(f"the ceremony file has no member {point}")
+    keys = file.members[point - 1]
+    if (keys.signing, keys.sealing) != (identity.public_key, opening.public):
+        raise InvalidInput(f"these are not the keys of member {point} in the ceremony file")
+    kept = memory or ShortMemory()
+    context = Context(
+        file, point, identity, opening, SecretStream(), kept.secret_seed, kept.forget_secret
+    )
+    return Member(file, point, Nonces(context), kept)
 
 
 def run_local(
@@ -72,7 +111,7 @@ def run_local(
     if len(members) != len(file.members):
         raise InvalidInput("the ceremony needs the keys of all members")
     machines = [
-        Member(file, point, member.identity, member.opening)
+        ceremony_member(file, point, member.identity, member.opening)
         for point, member in enumerate(members, start=1)
     ]
     for round_ in Round:
@@ -80,8 +119,7 @@ def run_local(
         if progress is not None:
             progress(round_)
     outcomes = [machine.outcome for machine in machines]
-    finished = [outcome for outcome in outcomes if outcome is not None]
-    return finished[0].bundle, [outcome.share for outcome in finished]
+    return outcomes[0].bundle, [outcome.share for outcome in outcomes]
 
 
 def run_sole(
@@ -106,7 +144,7 @@ def run_sole(
     return SoleCeremony(bundle, share, label_key)
 
 
-def _run_round(machines: Sequence[Member]) -> None:
+def _run_round(machines: Sequence[Member[Outcome]]) -> None:
     commitments = [machine.commit() for machine in machines]
     reveals = [machine.reveal(commitments) for machine in machines]
     for machine in machines:

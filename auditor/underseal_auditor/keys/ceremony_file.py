@@ -7,10 +7,11 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from math import comb
-from typing import Final, Self, TypeVar
+from typing import ClassVar, Final, Self, TypeVar
 
 import rfc8785
 
+from underseal_auditor.keys.messages import Round
 from underseal_core.bundle import MAX_MEMBERS
 from underseal_core.errors import InvalidInput
 from underseal_core.labels import SealingKey
@@ -51,6 +52,8 @@ class CeremonyFile:
         Impossible threshold or dimension, a member twice, or too many subsets to test.
     """
 
+    rounds: ClassVar[type[Round]] = Round
+
     profile: Profile
     dimension: int
     threshold: int
@@ -80,6 +83,11 @@ class CeremonyFile:
     def digest(self) -> bytes:
         """SHA-256 of the canonical form (RFC 8785)."""
         return hashlib.sha256(_DOMAIN + self.to_bytes()).digest()
+
+    @property
+    def signing_keys(self) -> tuple[bytes, ...]:
+        """The members' Ed25519 keys, in order."""
+        return tuple(member.signing for member in self.members)
 
     def to_bytes(self) -> bytes:
         """Return the canonical form; the exact inverse of :meth:`parse`."""

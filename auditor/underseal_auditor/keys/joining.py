@@ -1,4 +1,4 @@
-"""A member's way through a ceremony with members elsewhere, each of whom it asks for messages."""
+"""A member's way through the rounds with members elsewhere, each of whom it asks for messages."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from underseal_core.errors import Busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from enum import IntEnum
 
-    from underseal_auditor.keys.ceremony_file import CeremonyFile
+    from underseal_auditor.keys.assembly import Assembly
     from underseal_auditor.keys.member import Member
-    from underseal_auditor.keys.messages import Reveal, Round
-    from underseal_auditor.keys.phases import Outcome
+    from underseal_auditor.keys.messages import Reveal
     from underseal_auditor.keys.signed import SignedCommitment
 
 T = TypeVar("T")
@@ -25,11 +25,11 @@ SILENCE: Final = 60
 class MemberLink(Protocol):
     """Another member. All methods raise Busy while it cannot be reached or has no answer yet."""
 
-    def commitment(self, round_: Round) -> SignedCommitment:
+    def commitment(self, round_: IntEnum) -> SignedCommitment:
         """Return its commitment of a round; the signature is not verified here."""
         ...
 
-    def reveal(self, round_: Round) -> Reveal:
+    def reveal(self, round_: IntEnum) -> Reveal:
         """Return its message of a round; not compared with the commitment here."""
         ...
 
@@ -39,12 +39,12 @@ class MemberLink(Protocol):
 
 
 def join(
-    member: Member,
-    file: CeremonyFile,
+    member: Member[T],
+    file: Assembly,
     links: Mapping[int, MemberLink],
     wait: Callable[[], None],
-    progress: Callable[[Round], None],
-) -> Outcome:
+    progress: Callable[[IntEnum], None],
+) -> T:
     """Take part until the last round is over.
 
     Parameters
@@ -72,10 +72,7 @@ def join(
             reveals.append(patiently(lambda: link.reveal(round_), wait))  # noqa: B023
         member.receive(sorted(reveals, key=lambda reveal: reveal.sender))
         progress(round_)
-    outcome = member.outcome
-    if outcome is None:
-        raise AssertionError("no round is left, and there is no outcome")
-    return outcome
+    return member.outcome
 
 
 def patiently(call: Callable[[], T], wait: Callable[[], None]) -> T:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from enum import IntEnum
 
-    from underseal_auditor.keys.messages import Commitment, Reveal, Round
+    from underseal_auditor.keys.messages import Commitment, Reveal
 
 SECRET_SEED_BYTES: Final = 32
 
@@ -28,15 +29,15 @@ class Memory(Protocol):
         """Delete the seed, for good; again does nothing."""
         ...
 
-    def own(self, round_: Round) -> Reveal | None:
+    def own(self, round_: IntEnum) -> Reveal | None:
         """Return this member's own message of a round, if it was made."""
         ...
 
-    def commitments(self, round_: Round) -> tuple[Commitment, ...] | None:
+    def commitments(self, round_: IntEnum) -> tuple[Commitment, ...] | None:
         """Return all members' commitments of a round, if they were all there."""
         ...
 
-    def reveals(self, round_: Round) -> tuple[Reveal, ...] | None:
+    def reveals(self, round_: IntEnum) -> tuple[Reveal, ...] | None:
         """Return all members' messages of a round, if they were all there."""
         ...
 
@@ -67,15 +68,15 @@ class ShortMemory:
         """See :class:`Memory`."""
         self._seed = None
 
-    def own(self, round_: Round) -> Reveal | None:
+    def own(self, round_: IntEnum) -> Reveal | None:
         """See :class:`Memory`; always None."""
         return None
 
-    def commitments(self, round_: Round) -> tuple[Commitment, ...] | None:
+    def commitments(self, round_: IntEnum) -> tuple[Commitment, ...] | None:
         """See :class:`Memory`; always None."""
         return None
 
-    def reveals(self, round_: Round) -> tuple[Reveal, ...] | None:
+    def reveals(self, round_: IntEnum) -> tuple[Reveal, ...] | None:
         """See :class:`Memory`; always None."""
         return None
 

@@ -1,4 +1,4 @@
-"""Rounds of the ceremony. In each, all members first commit to their message, then reveal it.
+"""Messages of a protocol in rounds. In each, all members first commit to theirs, then reveal it.
 
 So no member can choose its message after seeing another's; in particular nobody can steer the
 sum of the public keys.
@@ -44,7 +44,7 @@ class Round(IntEnum):
 class Commitment:
     """``digest``: 32 bytes; ``sender``: point of the member, from 1."""
 
-    round: Round
+    round: IntEnum
     sender: int
     digest: bytes
 
@@ -53,7 +53,7 @@ class Commitment:
 class Reveal:
     """What was committed to. ``payload`` is public; shares in it are sealed."""
 
-    round: Round
+    round: IntEnum
     sender: int
     salt: bytes
     payload: bytes
@@ -66,7 +66,7 @@ class Reveal:
 
 
 def check_senders(
-    messages: Sequence[Commitment] | Sequence[Reveal], round_: Round, members: int
+    messages: Sequence[Commitment] | Sequence[Reveal], round_: IntEnum, members: int
 ) -> None:
     """Check that there is one message of this round from every member, in order.
 

@@ -1,7 +1,6 @@
 """What a member sends in each round of the ceremony, and what it makes of all answers.
 
-Each phase makes its ``payload`` once and turns the payloads of all members, in order, into the
-next phase. The last one yields the :class:`Outcome`.
+The last round yields the :class:`Outcome`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from underseal_auditor.keys.contribution import (
     CommonPolynomials,
@@ -27,6 +26,7 @@ from underseal_auditor.keys.known_answer import (
     subsets,
     subsets_with,
 )
+from underseal_auditor.keys.member import Ended, Phase
 from underseal_auditor.keys.messages import CeremonyFailed, OutOfTurn, Round
 from underseal_auditor.keys.pairs import SEED_BYTES, PairSecrets, half_for
 from underseal_auditor.keys.sampling import SecretStream
@@ -40,6 +40,7 @@ from underseal_core.signing import verify_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from enum import IntEnum
     from typing import TypeVar
 
     from underseal_auditor.keys.ceremony_file import CeremonyFile
@@ -63,7 +64,7 @@ class Context:
     """What a member brings: the file, its point, its keys and its source of randomness.
 
     ``secret_seed`` returns the 32 bytes that its secret comes from, the same in every life of this
-    member, or None once its shares are dealt.
+    member, or None once its shares are dealt; ``forget_secret`` deletes them for good.
     """
 
     file: CeremonyFile
@@ -72,6 +73,7 @@ class Context:
     opening: OpeningKey
     stream: Stream
     secret_seed: Callable[[], bytes | None]
+    forget_secret: Callable[[], None]
 
     def secret_part(self) -> SecretPart | None:
         """Return this member's secret, None once its shares are dealt."""
@@ -87,20 +89,6 @@ class Outcome:
 
     bundle: PublicBundle
     share: Share
-
-
-class Phase(Protocol):
-    """One round, seen by one member."""
-
-    round: Round
-
-    def payload(self) -> bytes:
-        """Make this member's message. Called once."""
-        ...
-
-    def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase | Outcome:
-        """Take in all members' messages; ``transcript`` covers this round too."""
-        ...
 
 
 def parse_all(payloads: Sequence[bytes], parse: Callable[[int, bytes], T]) -> list[T]:
@@ -126,7 +114,7 @@ def _needed(secret: SecretPart | None) -> SecretPart:
     return secret
 
 
-def payload_size(file: CeremonyFile, round_: Round, point: int) -> int:
+def payload_size(file: CeremonyFile, round_: IntEnum, point: int) -> int:
     """Exact number of bytes of a member's message: bounds what is taken from it."""
     profile = file.profile
     polynomial = 4 * profile.degree
@@ -141,10 +129,10 @@ def payload_size(file: CeremonyFile, round_: Round, point: int) -> int:
         Round.DUMMY_SEARCH: 2 * polynomial * (2 * digits + groups * profile.result_level),
         Round.PARTIAL_DECRYPTION: polynomial * groups * profile.result_level,
         Round.SIGNATURE: SIGNATURE_BYTES,
-    }[round_]
+    }[Round(round_)]
 
 
-class Nonces:
+class Nonces(Phase[Outcome]):
     """Everyone draws a nonce; their hash seeds the common polynomials."""
 
     round = Round.NONCE
@@ -156,7 +144,7 @@ class Nonces:
         """Draw the nonce."""
         return secrets.token_bytes(NONCE_BYTES)
 
-    def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase:
+    def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase[Outcome]:
         """Derive the seed."""
         for point, nonce in enumerate(payloads, start=1):
             if len(nonce) != NONCE_BYTES:
@@ -167,7 +155,7 @@ class Nonces:
         )
 
 
-class Contributions:
+class Contributions(Phase[Outcome]):
     """Parts of the public and Galois keys, and of round 1 of the relinearisation key."""
 
     round = Round.CONTRIBUTION
@@ -184,7 +172,7 @@ class Contributions:
         secret = _needed(self._secret)
         return secret.contribute(self._common, self._context.file.dimension).to_bytes()
 
-    def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase:
+    def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase[Outcome]:
         """Add up the contributions."""
         profile, dimension = self._context.file.profile, self._context.file.dimension
         parts = parse_all(
@@ -194,7 +182,7 @@ class Contributions:
         return Relinearisation(self._context, self._seed, self._secret, joint)
 
 
-class Relinearisation:
+class Relinearisation(Phase[Outcome]):
     """Round 2 of the relinearisation key, and the sealed shares."""
 
     round = Round.RELINEARISATION
@@ -215,7 +203,11 @@ class Relinearisation:
         secret.erase()
         return part.astype("<u4", copy=False).tobytes() + b"".join(sealed)
 
-    def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase:
+    def kept(self) -> None:
+        """Forget the secret: the shares that come from it are on their way."""
+        self._context.forget_secret()
+
+    def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase[Outcome]:
         """Finish the relinearisation key and add up the shares dealt to this member."""
         profile = self._context.file.profile
         parsed = parse_all(payloads, self._parse)
@@ -260,7 +252,7 @@ class Relinearisation:
         return part, *delivery.open(self._context.opening, sealed[point - 1])
 
 
-class DummySearches:
+class DummySearches(Phase[Outcome]):
     """Joint randomness for the known-answer test."""
 
     round = Round.DUMMY_SEARCH
@@ -285,7 +277,7 @@ class DummySearches:
         zeros = DummyZeros.make(context.file, self._public_key, context.point, context.stream)
         return zeros.to_bytes()
 
-    def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase:
+    def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase[Outcome]:
         """Run the search."""
         file = self._context.file
         zeros = parse_all(payloads, lambda point, payload: DummyZeros.parse(payload, file, point))
@@ -293,7 +285,7 @@ class DummySearches:
         return Answers(self._context, self._public_key, self._keys, self._share, search)
 
 
-class Answers:
+class Answers(Phase[Outcome]):
     """Partial decryptions of the dummy search by every group of k."""
 
     round = Round.PARTIAL_DECRYPTION
@@ -323,7 +315,7 @@ class Answers:
             )
         return b"".join(answer.astype("<u4", copy=False).tobytes() for answer in answers)
 
-    def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase:
+    def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase[Outcome]:
         """Check every group's opening."""
         parsed = parse_all(payloads, self._parse)
         for active in subsets(self._context.file):
@@ -354,7 +346,7 @@ class Answers:
         )
 
 
-class Signatures:
+class Signatures(Phase[Outcome]):
     """Everyone signs the key epoch, which covers the transcript."""
 
     round = Round.SIGNATURE
@@ -368,7 +360,7 @@ class Signatures:
         """Sign."""
         return self._context.identity.sign_bytes(self._bundle.signing_message())
 
-    def next(self, payloads: Sequence[bytes], transcript: bytes) -> Outcome:
+    def next(self, payloads: Sequence[bytes], transcript: bytes) -> Ended[Outcome]:
         """Check all signatures: all members hold the same bundle and transcript."""
         message = self._bundle.signing_message()
         signers = zip(self._bundle.members, payloads, strict=True)
@@ -376,4 +368,4 @@ class Signatures:
             if not verify_bytes(member, signature, message):
                 raise CeremonyFailed(f"member {point} did not sign the same key epoch")
         bundle = replace(self._bundle, signatures=tuple(payloads))
-        return Outcome(bundle, self._share.bound_to(bundle.epoch))
+        return Ended(Outcome(bundle, self._share.bound_to(bundle.epoch)))

@@ -14,7 +14,7 @@ from underseal_auditor.keys.messages import CeremonyFailed, Commitment
 from underseal_core.signing import verify_bytes
 
 if TYPE_CHECKING:
-    from underseal_auditor.keys.ceremony_file import CeremonyFile
+    from underseal_auditor.keys.assembly import Assembly
     from underseal_core.signing import Identity
 
 _DOMAIN: Final = b"underseal/v1/ceremony-commitment-signature\x00"
@@ -28,13 +28,11 @@ class SignedCommitment:
     signature: bytes
 
     @classmethod
-    def make(
-        cls, commitment: Commitment, file: CeremonyFile, identity: Identity
-    ) -> SignedCommitment:
-        """Sign a commitment in the ceremony of this file."""
+    def make(cls, commitment: Commitment, file: Assembly, identity: Identity) -> SignedCommitment:
+        """Sign a commitment in the protocol of this file."""
         return cls(commitment, identity.sign_bytes(_message(commitment, file)))
 
-    def verified(self, file: CeremonyFile) -> Commitment:
+    def verified(self, file: Assembly) -> Commitment:
         """Return the commitment.
 
         Raises
@@ -43,7 +41,7 @@ class SignedCommitment:
             The member did not sign it.
         """
         sender = self.commitment.sender
-        key = file.members[sender - 1].signing
+        key = file.signing_keys[sender - 1]
         if not verify_bytes(key, self.signature, _message(self.commitment, file)):
             raise CeremonyFailed(
                 f"the commitment of member {sender} is not signed by it",
@@ -52,6 +50,6 @@ class SignedCommitment:
         return self.commitment
 
 
-def _message(commitment: Commitment, file: CeremonyFile) -> bytes:
+def _message(commitment: Commitment, file: Assembly) -> bytes:
     head = bytes((commitment.round, commitment.sender))
     return _DOMAIN + file.digest + head + commitment.digest

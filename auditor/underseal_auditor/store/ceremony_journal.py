@@ -26,8 +26,9 @@ from underseal_core.errors import Conflict, Damaged, StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from enum import IntEnum
 
-    from underseal_auditor.keys.ceremony_file import CeremonyFile
+    from underseal_auditor.keys.assembly import Assembly
 
 SEED_KIND: Final = "ceremony secret"
 _DIGEST_BYTES: Final = 32
@@ -51,7 +52,7 @@ class CeremonyJournal:
         It cannot be written.
     """
 
-    def __init__(self, folder: Path, file: CeremonyFile, point: int, passphrase: bytes) -> None:
+    def __init__(self, folder: Path, file: Assembly, point: int, passphrase: bytes) -> None:
         self._folder = folder
         self._file = file
         self._point = point
@@ -91,27 +92,27 @@ class CeremonyJournal:
         self._write("dealt", b"")
         (self._folder / "secret.sealed").unlink(missing_ok=True)
 
-    def own(self, round_: Round) -> Reveal | None:
+    def own(self, round_: IntEnum) -> Reveal | None:
         """See :class:`Memory`."""
         return self._reveal(f"{int(round_)}-own", round_, self._point)
 
-    def commitments(self, round_: Round) -> tuple[Commitment, ...] | None:
+    def commitments(self, round_: IntEnum) -> tuple[Commitment, ...] | None:
         """See :class:`Memory`."""
         data = self._read(f"{int(round_)}-commitments")
         if data is None:
             return None
-        if len(data) != _DIGEST_BYTES * len(self._file.members):
+        if len(data) != _DIGEST_BYTES * len(self._file.signing_keys):
             raise Damaged("the commitments of this ceremony are damaged")
         return tuple(
             Commitment(round_, sender, data[_DIGEST_BYTES * (sender - 1) : _DIGEST_BYTES * sender])
-            for sender in range(1, len(self._file.members) + 1)
+            for sender in range(1, len(self._file.signing_keys) + 1)
         )
 
-    def reveals(self, round_: Round) -> tuple[Reveal, ...] | None:
+    def reveals(self, round_: IntEnum) -> tuple[Reveal, ...] | None:
         """See :class:`Memory`."""
         found = [
             self._reveal(f"{int(round_)}-reveal-{sender}", round_, sender)
-            for sender in range(1, len(self._file.members) + 1)
+            for sender in range(1, len(self._file.signing_keys) + 1)
         ]
         whole = tuple(reveal for reveal in found if reveal is not None)
         return whole if len(whole) == len(found) else None
@@ -141,7 +142,7 @@ class CeremonyJournal:
         data = self._read("finished")
         return None if data is None else data.decode(errors="replace")
 
-    def _reveal(self, name: str, round_: Round, sender: int) -> Reveal | None:
+    def _reveal(self, name: str, round_: IntEnum, sender: int) -> Reveal | None:
         data = self._read(name)
         if data is None:
             return None

@@ -11,7 +11,6 @@ from underseal_auditor.api.access import ACCESS
 from underseal_auditor.keys.messages import CeremonyFailed, Commitment, Reveal, Round
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_auditor.wire import (
-    ceremony_round_from_wire,
     changes_from_wire,
     commitment_from_wire,
     commitment_to_wire,
@@ -20,6 +19,7 @@ from underseal_auditor.wire import (
     header_from_wire,
     pin_from_wire,
     reveal_from_wire,
+    round_from_wire,
     sealed_from_wire,
 )
 from underseal_core.credentials import Role
@@ -142,10 +142,10 @@ def test_every_call_of_the_registrar_has_a_row() -> None:
 
 
 def test_only_rounds_of_the_ceremony_are_accepted() -> None:
-    assert [ceremony_round_from_wire(number) for number in range(1, 7)] == list(Round)
+    assert [round_from_wire(number, Round) for number in range(1, 7)] == list(Round)
     for number in (0, 7, 2**32 - 1):
         with pytest.raises(InvalidInput):
-            ceremony_round_from_wire(number)
+            round_from_wire(number, Round)
 
 
 @pytest.mark.parametrize(("digest", "size"), [(31, 64), (33, 64), (32, 0), (32, 65)])

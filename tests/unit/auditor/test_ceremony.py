@@ -10,13 +10,19 @@ import pytest
 
 from tests.oracles import ntt
 from tests.oracles.ceremonies import DIMENSION, finished, joint_secret, prepare
-from underseal_auditor.keys.ceremony import MemberSecrets, run_local, run_sole
+from underseal_auditor.keys.ceremony import (
+    MemberSecrets,
+    ceremony_member,
+    run_local,
+    run_sole,
+)
 from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.contribution import SecretPart
 from underseal_auditor.keys.elements import automorphism
 from underseal_auditor.keys.known_answer import SIGMA
 from underseal_auditor.keys.member import Member
 from underseal_auditor.keys.messages import CeremonyFailed, Commitment, OutOfTurn, Reveal, Round
+from underseal_auditor.keys.phases import Outcome
 from underseal_auditor.keys.sampling import Stream
 from underseal_auditor.keys.sharing import deal
 from underseal_core.bundle import parse_bundle
@@ -116,17 +122,17 @@ def test_rotated_secrets_are_overwritten_too(monkeypatch: pytest.MonkeyPatch) ->
 # Cheating. An attacker's program may send anything, so its messages are forged here on the way.
 
 
-def step(machines: Sequence[Member]) -> None:
+def step(machines: Sequence[Member[Outcome]]) -> None:
     commitments = [machine.commit() for machine in machines]
     reveals = [machine.reveal(commitments) for machine in machines]
     for machine in machines:
         machine.receive(reveals)
 
 
-def machines_before(round_: Round, count: int = 3, threshold: int = 2) -> list[Member]:
+def machines_before(round_: Round, count: int = 3, threshold: int = 2) -> list[Member[Outcome]]:
     file, members, _ = prepare(SWIFT, 2, threshold, count)
     machines = [
-        Member(file, point, member.identity, member.opening)
+        ceremony_member(file, point, member.identity, member.opening)
         for point, member in enumerate(members, start=1)
     ]
     for _ in range(round_ - 1):
@@ -134,7 +140,7 @@ def machines_before(round_: Round, count: int = 3, threshold: int = 2) -> list[M
     return machines
 
 
-def deliver_forged(machines: Sequence[Member], mutate: Mutation) -> None:
+def deliver_forged(machines: Sequence[Member[Outcome]], mutate: Mutation) -> None:
     """The last member commits to, and reveals, a changed message. The others receive it."""
     commitments = [machine.commit() for machine in machines]
     reveals = [machine.reveal(commitments) for machine in machines]
@@ -298,7 +304,8 @@ def test_steps_out_of_order_are_refused() -> None:
         first.reveal(commitments)
     with pytest.raises(OutOfTurn):
         first.receive([reveal])
-    assert first.outcome is None
+    with pytest.raises(OutOfTurn):
+        _ = first.outcome
 
 
 def test_message_of_another_round_is_refused() -> None:
@@ -322,7 +329,7 @@ def test_own_commitment_changed_on_the_way_is_noticed() -> None:
 def test_finished_ceremony_takes_no_more_steps() -> None:
     (machine,) = machines_before(Round.SIGNATURE, count=1, threshold=1)
     step([machine])
-    assert machine.outcome is not None
+    assert machine.outcome.bundle.signatures
     with pytest.raises(OutOfTurn, match="over"):
         machine.commit()
 
@@ -367,9 +374,9 @@ def test_member_named_twice_is_refused() -> None:
 def test_foreign_keys_are_refused() -> None:
     file, members, _ = prepare(SWIFT, 2, 1, 2)
     with pytest.raises(InvalidInput, match="not the keys of member 1"):
-        Member(file, 1, members[1].identity, members[1].opening)
+        ceremony_member(file, 1, members[1].identity, members[1].opening)
     with pytest.raises(InvalidInput, match="no member 3"):
-        Member(file, 3, members[0].identity, members[0].opening)
+        ceremony_member(file, 3, members[0].identity, members[0].opening)
     with pytest.raises(InvalidInput, match="all members"):
         run_local(file, members[:1])
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from tests.oracles.ceremonies import finished, prepare
+from underseal_auditor.keys.ceremony import ceremony_member
 from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.member import Member
 from underseal_auditor.keys.member_keys import MemberCard, OwnKeys
 from underseal_auditor.keys.messages import CeremonyFailed, Commitment, Round
-from underseal_auditor.keys.phases import Nonces, payload_size
+from underseal_auditor.keys.phases import Nonces, Outcome, payload_size
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_core.errors import InvalidInput
 from underseal_core.scheme.profiles import SWIFT
@@ -96,13 +97,13 @@ def test_commitment_counts_only_with_its_senders_signature_in_this_ceremony() ->
 def test_payload_size_is_that_of_every_message(monkeypatch: pytest.MonkeyPatch) -> None:
     file, members, _ = prepare(SWIFT, 16, 2, 3)
     machines = [
-        Member(file, point, keys.identity, keys.opening)
+        ceremony_member(file, point, keys.identity, keys.opening)
         for point, keys in enumerate(members, start=1)
     ]
     sizes: dict[Round, set[int]] = {round_: set() for round_ in Round}
     receive = Member.receive
 
-    def measured(self: Member, reveals: Any) -> None:
+    def measured(self: Member[Outcome], reveals: Any) -> None:
         for reveal in reveals:
             sizes[reveal.round].add(len(reveal.payload))
         receive(self, reveals)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from tests.oracles.ceremonies import DIMENSION, joint_secret, prepare
-from underseal_auditor.keys.ceremony import MemberSecrets
+from underseal_auditor.keys.ceremony import MemberSecrets, ceremony_member
 from underseal_auditor.keys.ceremony_file import CeremonyFile
-from underseal_auditor.keys.member import Member
 from underseal_auditor.keys.messages import CeremonyFailed, Commitment, Reveal, Round
 from underseal_auditor.store.ceremony_journal import CeremonyJournal
 from underseal_core.errors import Conflict, Damaged
@@ -30,7 +29,9 @@ class Party:
     def restart(self) -> None:
         self.journal = CeremonyJournal(self.folder, self.file, self.point, PASSPHRASE)
         keys = self.keys
-        self.member = Member(self.file, self.point, keys.identity, keys.opening, self.journal)
+        self.member = ceremony_member(
+            self.file, self.point, keys.identity, keys.opening, self.journal
+        )
 
 
 def parties(folder: Path, threshold: int = 2, count: int = 3) -> list[Party]:
