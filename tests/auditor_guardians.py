@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from tests.auditor_world import NOW, World
+from tests.auditor_world import NOW, World, in_force
 from underseal_auditor.guardian import Dossier
 from underseal_auditor.guardianship import GuardianDesk, Watch, opening_order
 from underseal_auditor.keys.joint_opening import ZeroCommitment
@@ -52,7 +52,7 @@ class Link:
         self.database = Database(self.folder / f"guardian-{self.point}.sqlite")
         self.desk = GuardianDesk(
             Watch(
-                policy=self.rules,
+                rulebook=in_force(self.rules, self.of, self.database),
                 bundle=self.of.bundle,
                 share=self.of.shares[self.point - 1],
                 identity=self.of.members[self.point - 1],
@@ -120,6 +120,6 @@ def panel_of(folder: Path, of: World, rules: Policy) -> Iterator[tuple[Panel, li
         links = [Link(folder, of, rules, point) for point in points]
         for link in links:
             stack.callback(link.stop)
-        panel = Panel(of.bundle, rules.sha256, dict(zip(points, links, strict=True)))
+        panel = Panel(of.bundle, lambda: rules.sha256, dict(zip(points, links, strict=True)))
         stack.callback(panel.close)
         yield panel, links

@@ -111,12 +111,20 @@ class Place:
         }
 
 
-def write_policy(place_root: Path, credentials: Path) -> None:
+def write_policy(place_root: Path, credentials: Path, *auditors: Path) -> None:
+    """Write the policy and have these auditors sign it."""
     arguments = ["--bundle", place_root / "keys" / "bundle.usb", "--purpose", "missing-person"]
     arguments += ["--gallery", "missing", "--model", "test-model=0.6"]
     arguments += ["--certificate", credentials / "agency" / "tls.crt"]
     arguments += ["--certificate", credentials / "server" / "tls.crt"]
     command("policy", "new", *arguments, "--out", place_root / "policy.toml")
+    for folder in auditors:
+        sign_policy(place_root, folder)
+
+
+def sign_policy(place_root: Path, auditor: Path) -> None:
+    options = ["--bundle", place_root / "keys" / "bundle.usb", "--credentials", auditor]
+    command("policy", "sign", place_root / "policy.toml", *options)
 
 
 def command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -174,7 +182,7 @@ def deployed(root: Path) -> Iterator[Place]:
     share_file.save_label_key(
         root / "keys" / "label.sealed", keys.label_key, keys.bundle.epoch, PASSPHRASE
     )
-    write_policy(root, folder)
+    write_policy(root, folder, folder / "auditor")
     create_logbook(root / "log", "log.example/place")
     with running(root, keys) as made:
         yield made

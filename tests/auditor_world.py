@@ -25,16 +25,20 @@ from underseal_auditor.keys.decryption import Opener
 from underseal_auditor.keys.share import Share
 from underseal_auditor.logbook import TILES_NAME, Logbook, create_logbook, open_logbook
 from underseal_auditor.mirror import Changes, Mirror
-from underseal_auditor.policy.document import Policy, parse_policy
+from underseal_auditor.policy.document import Policy, load_policy, parse_policy
+from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import KeyFacts
+from underseal_auditor.policy.signed import countersign, save_signatures, signed
 from underseal_auditor.registrar import Admission, Delivery, Office, Registrar
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.ledger import Ledger
+from underseal_auditor.store.policies import PolicyMemory
 from underseal_auditor.verify.catalogue import CatalogueEntry
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Peer, Role
 from underseal_core.labels import OpeningKey, label_context, seal_label
 from underseal_core.ring import kernel
+from underseal_core.roster import Roster
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.scheme.encoding import encode_polynomials
 from underseal_core.scheme.encryption import Encryptor
@@ -267,7 +271,7 @@ class World:
         return LocalGuardian(Opener([self.keys.share], self.bundle), keys)
 
 
-def policy_text(profile: str = "guarded", **release: object) -> str:
+def policy_text(profile: str = "guarded", serial: int = 1, **release: object) -> str:
     """A policy for this world; ``release`` overrides the section's lines."""
     numeric = profile == "guarded"
     lines: dict[str, object] = {
@@ -282,6 +286,7 @@ def policy_text(profile: str = "guarded", **release: object) -> str:
     return f"""
 version = 1
 name = "tests"
+serial = {serial}
 profile = "{profile}"
 [release]
 {section}
@@ -308,8 +313,29 @@ threshold = {THRESHOLD}
 """
 
 
-def policy(profile: str = "guarded", **release: object) -> Policy:
-    return parse_policy(policy_text(profile, **release).encode())
+def policy(profile: str = "guarded", serial: int = 1, **release: object) -> Policy:
+    return parse_policy(policy_text(profile, serial, **release).encode())
+
+
+def policy_signatures(rules: Policy, of: World) -> Envelope:
+    """What k members of the world sign for a policy."""
+    voters, envelope = Roster.first(of.bundle), None
+    for member in of.members[: voters.threshold]:
+        envelope = countersign(rules, voters, member, envelope)
+    assert envelope is not None
+    return envelope
+
+
+def write_signed_policy(path: Path, of: World, text: str) -> None:
+    """Write a policy file and, beside it, the signatures of k members."""
+    path.write_text(text)
+    save_signatures(path, policy_signatures(load_policy(path), of))
+
+
+def in_force(rules: Policy, of: World, database: Database) -> Rulebook:
+    """The policy as k members of the world signed it, remembered in a database."""
+    approved = signed(rules, policy_signatures(rules, of), Roster.first(of.bundle))
+    return Rulebook(PolicyMemory(database), approved)
 
 
 @cache
@@ -407,7 +433,7 @@ def desk(
     database = Database(folder / "registrar.sqlite")
     ledger, mirror = Ledger(database), Mirror(database)
     office = Office(
-        policy=rules,
+        rulebook=in_force(rules, of, database),
         guardian=guardian or of.local_guardian(),
         evaluator=of.operator.evaluator,
         label_key=of.keys.label_key,

@@ -31,6 +31,7 @@ from underseal_auditor.keys.joint_opening import (
 )
 from underseal_auditor.keys.share import Share
 from underseal_auditor.policy.document import Policy
+from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import Case, KeyFacts, Terms, decide
 from underseal_auditor.store.docket import Docket
 from underseal_auditor.store.ledger import Ledger, Submission
@@ -76,7 +77,7 @@ class Watch:
     times.
     """
 
-    policy: Policy
+    rulebook: Rulebook
     bundle: PublicBundle
     share: Share
     identity: Identity
@@ -85,11 +86,17 @@ class Watch:
     docket: Docket
     clock: Callable[[], datetime]
 
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self.rulebook.policy
+
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """A submission that may send its ciphertexts to this guardian."""
+    """A submission that may send its ciphertexts to this guardian, under this policy."""
 
+    policy: Policy
     intake: Intake
     active: tuple[int, ...]
     terms: Terms
@@ -97,8 +104,9 @@ class Beginning:
 
 @dataclass(slots=True)
 class Session:
-    """One opening under way."""
+    """One opening under way, to its end under the policy that it began with."""
 
+    policy: Policy
     submission: Submission
     chain: Chain
     terms: Terms
@@ -142,16 +150,18 @@ class GuardianDesk:
         Conflict
             The request was answered before.
         """
-        watch = self._watch
+        watch, policy = self._watch, self._watch.policy
         now = watch.clock()
-        chain = open_chain(watch.policy.document, self._client(request), request, result, now)
+        client = _client(policy, request)
+        chain = open_chain(policy.document, client, request, result, now)
         watch.docket.check_new(self._submission(chain))
         if len(chain.result.blocks) + 2 > MAX_CIPHERTEXTS:
             raise InvalidInput("the result has more blocks than guardians open at a time")
         points = tuple(active)
         if self.point not in Occasion(watch.bundle, opening_subject(chain), points).active:
             raise InvalidInput(f"member {self.point} is not active in this opening")
-        return Beginning(Intake(chain, watch.policy.profile), points, self._terms(chain, now))
+        intake = Intake(chain, policy.profile)
+        return Beginning(policy, intake, points, self._terms(policy, chain, now))
 
     def commit(self, beginning: Beginning) -> tuple[bytes, ZeroCommitment]:
         """Return the session's id and this guardian's commitment, given all ciphertexts.
@@ -171,7 +181,14 @@ class GuardianDesk:
         opening = MemberOpening(watch.share, watch.identity, occasion, tuple(order.values()))
         now = watch.clock()
         session = Session(
-            self._submission(chain), chain, beginning.terms, sealed, tuple(order), opening, now
+            beginning.policy,
+            self._submission(chain),
+            chain,
+            beginning.terms,
+            sealed,
+            tuple(order),
+            opening,
+            now,
         )
         name = secrets.token_bytes(16)
         with self._lock:
@@ -215,7 +232,7 @@ class GuardianDesk:
                 raise InvalidInput("the opening has no such ciphertext")
             if not found.taken:
                 now = watch.clock()
-                self._terms(found.chain, now)
+                self._terms(found.policy, found.chain, now)
                 advance = found.terms.max_positives + found.terms.max_near
                 watch.docket.take(found.submission, found.sealed.openings(), advance, now)
                 found.taken = True
@@ -250,17 +267,6 @@ class GuardianDesk:
             raise NotFound("this guardian has no such opening", hint="submit again")
         return found
 
-    def _client(self, request: Envelope) -> Peer:
-        """Return the client that the request names, with the key of this guardian's policy."""
-        try:
-            name = SearchRequest.parse(request.payload).client
-        except Damaged as error:
-            raise InvalidInput(f"the request is not usable: {error.public}") from error
-        section = self._watch.policy.document.clients.get(name)
-        if section is None:
-            raise PermissionRefused("the policy does not name this client", hint="ask the auditors")
-        return Peer(Role.CLIENT, name, bytes.fromhex(section.key))
-
     def _submission(self, chain: Chain) -> Submission:
         return Submission(
             client=chain.request.client,
@@ -270,7 +276,7 @@ class GuardianDesk:
             key_epoch=self._watch.bundle.epoch,
         )
 
-    def _terms(self, chain: Chain, now: datetime) -> Terms:
+    def _terms(self, policy: Policy, chain: Chain, now: datetime) -> Terms:
         watch, bundle = self._watch, self._watch.bundle
         case = Case(
             request=chain.request,
@@ -280,11 +286,23 @@ class GuardianDesk:
             now=now,
             server=chain.result.server,
         )
-        decision = decide(watch.policy, case)
+        decision = decide(policy, case)
         if decision.terms is None:
             _log.warning("refused", rule=decision.rule, request=chain.request.request_id)
             raise decision.refusal or PermissionRefused("the policy does not allow this")
         return decision.terms
+
+
+def _client(policy: Policy, request: Envelope) -> Peer:
+    """Return the client that the request names, with the key of this guardian's policy."""
+    try:
+        name = SearchRequest.parse(request.payload).client
+    except Damaged as error:
+        raise InvalidInput(f"the request is not usable: {error.public}") from error
+    section = policy.document.clients.get(name)
+    if section is None:
+        raise PermissionRefused("the policy does not name this client", hint="ask the auditors")
+    return Peer(Role.CLIENT, name, bytes.fromhex(section.key))
 
 
 def _parse_release(envelope: Envelope) -> Release:
@@ -320,7 +338,7 @@ def _check_release(release: Release, session: Session, watch: Watch) -> None:
         request.request_id,
         session.chain.request_sha256,
         session.chain.result_sha256,
-        watch.policy.sha256,
+        session.policy.sha256,
         watch.bundle.epoch,
         request.client,
         request.purpose,

@@ -87,6 +87,11 @@ class GuardianLink(Protocol):
 class Panel:
     """All guardians of a key epoch, by point; each opening uses the first k that can be reached.
 
+    Parameters
+    ----------
+    policy_sha256
+        Returns what the registrar has in force: guardians must have the same.
+
     Raises
     ------
     InvalidInput
@@ -94,7 +99,10 @@ class Panel:
     """
 
     def __init__(
-        self, bundle: PublicBundle, policy_sha256: str, links: Mapping[int, GuardianLink]
+        self,
+        bundle: PublicBundle,
+        policy_sha256: Callable[[], str],
+        links: Mapping[int, GuardianLink],
     ) -> None:
         points = set(links)
         if len(points) < bundle.threshold or not points <= set(range(1, len(bundle.members) + 1)):
@@ -151,7 +159,7 @@ class Panel:
                 continue
             if (facts.point, facts.key_epoch) != (point, self._bundle.epoch):
                 raise Mismatch(f"at the address of guardian {point} is another one")
-            if facts.policy_sha256 != self._policy_sha256:
+            if facts.policy_sha256 != self._policy_sha256():
                 raise Mismatch(f"guardian {point} has another policy", hint="ask the auditors")
             there.append(point)
         return there

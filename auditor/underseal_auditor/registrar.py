@@ -26,7 +26,9 @@ from underseal_auditor.logbook import Logbook, outcome_of
 from underseal_auditor.mirror import CatalogueFeed, Mirror
 from underseal_auditor.opening import Verdict, judge
 from underseal_auditor.policy.document import Policy
+from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import Case, Terms, decide
+from underseal_auditor.policy.signed import SignedPolicy
 from underseal_auditor.release import Hit, match_of
 from underseal_auditor.store.ledger import Answer, Ledger, Submission
 from underseal_auditor.verify.catalogue import View
@@ -34,6 +36,7 @@ from underseal_auditor.verify.chain import Chain, Intake, client_key, open_chain
 from underseal_auditor.verify.probe import check_recomputed
 from underseal_core.credentials import Peer
 from underseal_core.errors import (
+    Busy,
     Damaged,
     InvalidInput,
     Mismatch,
@@ -41,7 +44,7 @@ from underseal_core.errors import (
     PermissionRefused,
 )
 from underseal_core.labels import OpeningKey, label_context, open_label
-from underseal_core.log_entries import REFUSED, RELEASED, Intent, Logged, PolicyInForce
+from underseal_core.log_entries import REFUSED, RELEASED, Intent, Logged, policy_in_force
 from underseal_core.log_evidence import Evidence, check_intent
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.signing import Envelope, Identity
@@ -55,12 +58,13 @@ UNREADABLE: Final = ""
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A submission that may send its ciphertexts; times are judged at ``now``."""
+    """A submission that may send its ciphertexts under ``policy``; times are judged at ``now``."""
 
     submission: Submission
     request: Envelope
     result: Envelope
     intake: Intake
+    policy: Policy
     now: datetime
 
 
@@ -80,7 +84,7 @@ class Office:
     ``evaluator``: of the public bundle, to check what servers computed.
     """
 
-    policy: Policy
+    rulebook: Rulebook
     guardian: Guardian
     evaluator: Evaluator
     label_key: OpeningKey
@@ -90,6 +94,11 @@ class Office:
     mirror: Mirror
     feeds: Mapping[str, CatalogueFeed]
     clock: Callable[[], datetime]
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self.rulebook.policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,23 +127,40 @@ class Registrar:
         StorageFull
             The log cannot be written.
         """
-        office, document = self._office, self._office.policy.document
+        office = self._office
         office.logbook.check_extends(office.ledger.log_head())
         with self._lock:
             for client, request_id in office.ledger.unlogged():
                 self._settle(client, request_id)
-        keys = office.guardian.keys
-        self._check_own_memory(keys.epoch)
-        office.logbook.put_in_force(
-            PolicyInForce(
-                policy_sha256=office.policy.sha256,
-                policy_name=document.name,
-                key_epoch=keys.epoch,
-                profile=keys.profile,
-                budget=document.release.budget,
-                at=utc_text(office.clock()),
-            )
+        self._check_own_memory(office.guardian.keys.epoch)
+        self._log_policy()
+
+    def adopt(self, signed: SignedPolicy) -> None:
+        """Put another policy in force, for every submission that is not being opened already.
+
+        Raises
+        ------
+        Mismatch, Conflict
+            See :class:`Rulebook`.
+        StorageFull, Damaged
+            The log cannot be written: it stops everything.
+        """
+        with self._lock:
+            self._office.rulebook.adopt(signed)
+            self._log_policy()
+        _log.info("policy in force", policy=signed.policy.sha256, serial=signed.approval.serial)
+
+    def _log_policy(self) -> None:
+        office, keys = self._office, self._office.guardian.keys
+        signed = office.rulebook.signed
+        entry = policy_in_force(
+            signed.approval,
+            signed.envelope.signatures,
+            profile=keys.profile,
+            budget=signed.policy.document.release.budget,
+            at=utc_text(office.clock()),
         )
+        office.logbook.put_in_force(entry)
         office.ledger.keep_log_head(office.logbook.log.checkpoint)
 
     def _check_own_memory(self, key_epoch: str) -> None:
@@ -177,7 +203,8 @@ class Registrar:
         if stored is not None:
             return self._deliver(stored, submission.client, submission.request_id)
         self._terms(chain, submission, now)
-        return Admission(submission, request, result, Intake(chain, office.policy.profile), now)
+        intake = Intake(chain, office.policy.profile)
+        return Admission(submission, request, result, intake, office.policy, now)
 
     def answer(self, admission: Admission) -> Delivery:
         """Open a complete submission and return the signed release, stored and logged before.
@@ -199,6 +226,8 @@ class Registrar:
         office, submission = self._office, admission.submission
         sealed = admission.intake.complete()
         with self._lock:
+            if office.policy is not admission.policy:
+                raise Busy("the policy has just changed", hint="submit again")
             stored = office.ledger.answer(submission)
             if stored is not None:
                 return self._settled(submission.client, submission.request_id)

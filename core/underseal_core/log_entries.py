@@ -20,6 +20,7 @@ What is signed is the DSSE encoding of the payload's own canonical bytes.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal, TypeVar
 
@@ -27,13 +28,14 @@ import rfc8785
 from pydantic import Field
 
 from underseal_core.errors import Damaged
+from underseal_core.oversight import PolicyApproval, Serial
 from underseal_core.signing import (
     Envelope,
     Signature,
     pre_authentication_encoding,
     verify_bytes,
 )
-from underseal_core.statements import Count, Id, Key, Name, Sha256, Statement, Text, Time
+from underseal_core.statements import Count, Id, Key, Name, Part, Sha256, Statement, Text, Time
 
 MAX_ENTRY: Final = 16 << 10
 """Bytes; bounds the parser's work on hostile logs, as the log's own limit does."""
@@ -93,17 +95,61 @@ class Outcome(Statement):
     at: Time
 
 
+class MemberSignature(Part):
+    """One member's Ed25519 signature of a :class:`PolicyApproval`, in hex."""
+
+    key: Key
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+
+
 class PolicyInForce(Statement):
-    """From here on this policy and these keys hold. ``budget``: values of the key epoch."""
+    """From here on this policy and these keys hold. ``budget``: values of the key epoch.
+
+    ``signatures`` are those of :meth:`approval`, by k members of the key epoch.
+    """
 
     payload_type: ClassVar[str] = "application/vnd.underseal.log-policy.v1+json"
 
     policy_sha256: Sha256
     policy_name: Text
+    serial: Serial
     key_epoch: Sha256
     profile: Name
     budget: Count
+    signatures: Annotated[tuple[MemberSignature, ...], Field(max_length=MAX_SIGNATURES)]
     at: Time
+
+    def approval(self) -> PolicyApproval:
+        """Return what the members signed."""
+        return PolicyApproval(
+            policy_sha256=self.policy_sha256,
+            policy_name=self.policy_name,
+            serial=self.serial,
+            key_epoch=self.key_epoch,
+        )
+
+    def member_signatures(self) -> tuple[Signature, ...]:
+        """Return the signatures as bytes; they are not verified here."""
+        pairs = ((bytes.fromhex(s.key), bytes.fromhex(s.signature)) for s in self.signatures)
+        return tuple(Signature(key, signature) for key, signature in pairs)
+
+
+def policy_in_force(
+    approval: PolicyApproval, signatures: Sequence[Signature], *, profile: str, budget: int, at: str
+) -> PolicyInForce:
+    """Return the entry for a policy that k members approved."""
+    return PolicyInForce(
+        policy_sha256=approval.policy_sha256,
+        policy_name=approval.policy_name,
+        serial=approval.serial,
+        key_epoch=approval.key_epoch,
+        profile=profile,
+        budget=budget,
+        signatures=tuple(
+            MemberSignature(key=s.public_key.hex(), signature=s.signature.hex()) for s in signatures
+        ),
+        at=at,
+    )
 
 
 class Succession(Statement):

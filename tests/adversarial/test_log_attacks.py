@@ -22,8 +22,9 @@ from underseal_client.logged import InLog, believe
 from underseal_client.records import Delivered
 from underseal_client.resume import ClientState
 from underseal_core.errors import Damaged, PermissionRefused, UndersealError
-from underseal_core.log_entries import Intent, Logged, Outcome, open_entry_as
+from underseal_core.log_entries import Intent, Logged, Outcome, PolicyInForce, open_entry_as
 from underseal_core.log_evidence import Evidence
+from underseal_core.roster import Roster
 from underseal_core.signing import Identity
 from underseal_core.tlog.audit import verify_log
 from underseal_core.tlog.layout import encode_bundle
@@ -305,7 +306,7 @@ def test_every_bit_of_a_receipt_counts(tmp_path: Path) -> None:
 
 
 def findings_of(book: Logbook) -> set[str]:
-    audit = EntryAudit(frozenset(MEMBERS))
+    audit = EntryAudit((Roster.first(world("swift").bundle),))
     verify_log(book.log.reader.directory, book.key, visit=audit.visit)
     return {finding.rule for finding in audit.findings}
 
@@ -318,7 +319,11 @@ def test_log_that_hides_charges_or_answers_twice(tmp_path: Path) -> None:
         assert findings_of(book) == set()
         intent = open_entry_as(Intent, honest.evidence.intent.entry)
         outcome = open_entry_as(Outcome, honest.evidence.outcome.entry)
-    lies: dict[str, list[Intent | Outcome]] = {
+    policy_entry = book.last(intent.key_epoch).policy
+    assert policy_entry is not None
+    lies: dict[str, list[Intent | Outcome | PolicyInForce]] = {
+        "approved": [policy_entry.model_copy(update={"serial": 2})],
+        "serial": [policy_entry.model_copy(update={"policy_sha256": "0" * 64})],
         "answered": [intent],
         "total": [outcome.model_copy(update={"epoch_total": 0})],
         "budget": [outcome.model_copy(update={"values_charged": 99, "epoch_total": 100})],

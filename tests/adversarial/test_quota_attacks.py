@@ -14,8 +14,8 @@ from underseal_core.errors import PermissionRefused
 PROFILE = "swift"
 
 
-def rules(extra: str, profile: str = PROFILE, **release: object) -> Policy:
-    return parse_policy((policy_text(profile, **release) + extra).encode())
+def rules(extra: str, profile: str = PROFILE) -> Policy:
+    return parse_policy((policy_text(profile) + extra).encode())
 
 
 def stranger(of: World) -> Answer:

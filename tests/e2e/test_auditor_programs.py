@@ -27,8 +27,11 @@ from tests.auditor_place import (
 from underseal_auditor.api.serving import RegistrarProcess
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.ceremony import run_sole
+from underseal_auditor.policy.document import load_policy
+from underseal_auditor.policy.signed import countersign, save_signatures
 from underseal_auditor.settings import load_settings
 from underseal_auditor.store.database import Database
+from underseal_core.bundle import load_bundle
 from underseal_core.credentials import Credentials
 from underseal_core.errors import (
     Busy,
@@ -39,6 +42,7 @@ from underseal_core.errors import (
     PermissionRefused,
     UndersealError,
 )
+from underseal_core.roster import Roster
 from underseal_core.scheme.profiles import GUARDED
 
 
@@ -118,10 +122,16 @@ def test_registrar_refuses_to_start(place: Place, tmp_path: Path) -> None:
     (tmp_path / "compact.toml").write_text(
         compact.replace("decimals = 2", "decimals = 0").replace("budget = 65536", "budget = 9")
     )
+    roster = Roster.first(load_bundle(place.root / "keys" / "bundle.usb"))
+    auditor = Credentials.load(place.credentials("auditor")).identity
+    signatures = countersign(load_policy(tmp_path / "compact.toml"), roster, auditor, None)
+    save_signatures(tmp_path / "compact.toml", signatures)
+    (tmp_path / "unsigned.toml").write_bytes((place.root / "policy.toml").read_bytes())
     cases: list[tuple[dict[str, object], bytes, type[UndersealError]]] = [
         ({}, b"wrong", PermissionRefused),
         ({"credentials": place.credentials("agency")}, PASSPHRASE, InvalidInput),
-        ({"bundle": tmp_path / "foreign.usb"}, PASSPHRASE, InvalidInput),
+        ({"bundle": tmp_path / "foreign.usb"}, PASSPHRASE, PermissionRefused),
+        ({"policy": tmp_path / "unsigned.toml"}, PASSPHRASE, PermissionRefused),
         ({"bundle": tmp_path / "missing.usb"}, PASSPHRASE, NotFound),
         ({"share": place.root / "keys" / "label.sealed"}, PASSPHRASE, Damaged),
         ({"policy": tmp_path / "compact.toml"}, PASSPHRASE, Mismatch),

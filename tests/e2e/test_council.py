@@ -57,7 +57,7 @@ def test_from_a_ceremony_of_three_to_a_release_by_two(
     issue_roles(Authority.load(folder / "ca"), folder)
     (folder / "auditor").symlink_to(made.credentials(1))
     (tmp_path / "keys").symlink_to(made.out(1))
-    write_policy(tmp_path, folder)
+    write_policy(tmp_path, folder, made.credentials(1), made.credentials(2))
     create_logbook(tmp_path / "log", "log.example/council")
     share = share_file.load(made.out(1) / "share.sealed", PASSPHRASE.encode())
     label = share_file.load_label_key(made.out(1) / "label.sealed", PASSPHRASE.encode())

@@ -28,6 +28,7 @@ from tests.auditor_world import (
     policy_text,
     unit,
     world,
+    write_signed_policy,
 )
 from tests.ceremony_place import free_ports
 from underseal_auditor.api.serving import RegistrarProcess
@@ -121,7 +122,7 @@ class Guardians:
                 address = f"127.0.0.1:{self.ports[point - 1]}"
                 links[point] = GuardianConnection(address, self.credentials(caller), point)
                 stack.callback(links[point].close)
-            panel = Panel(self.of.bundle, policy(PROFILE).sha256, links)
+            panel = Panel(self.of.bundle, lambda: policy(PROFILE).sha256, links)
             stack.callback(panel.close)
             yield panel
 
@@ -148,7 +149,7 @@ def guardians(root: Path, threshold: int, count: int) -> Iterator[Guardians]:
     made = Guardians(root, of, free_ports(count))
     authority = Authority.create()
     of.bundle.save(root / "bundle.usb")
-    (root / "policy.toml").write_text(policy_text(PROFILE))
+    write_signed_policy(root / "policy.toml", of, policy_text(PROFILE))
     stranger = Identity.generate()
     for point, (share, member) in enumerate(zip(of.shares, of.members, strict=True), start=1):
         write_credentials(authority, root / f"auditor-{point}", f"auditor-{point}", member)
@@ -225,7 +226,7 @@ def test_stolen_share_file_is_useless(tmp_path: Path) -> None:
     of = world(PROFILE, 2, 3)
     authority = Authority.create()
     of.bundle.save(tmp_path / "bundle.usb")
-    (tmp_path / "policy.toml").write_text(policy_text(PROFILE))
+    write_signed_policy(tmp_path / "policy.toml", of, policy_text(PROFILE))
     share_file.save(tmp_path / "share.sealed", of.shares[1], PASSPHRASE, CHEAP)
     write_credentials(authority, tmp_path / "thief", "thief", of.members[2])
     assert of.shares[1].secret.tobytes()[:64] not in (tmp_path / "share.sealed").read_bytes()
@@ -253,7 +254,7 @@ def test_stolen_share_file_is_useless(tmp_path: Path) -> None:
 def test_registrar_is_built_with_guardians_or_a_share_and_never_both(tmp_path: Path) -> None:
     of = world(PROFILE, 2, 3)
     of.bundle.save(tmp_path / "bundle.usb")
-    (tmp_path / "policy.toml").write_text(policy_text(PROFILE))
+    write_signed_policy(tmp_path / "policy.toml", of, policy_text(PROFILE))
     write_credentials(Authority.create(), tmp_path / "auditor", "auditor", AUDITOR)
     epoch = of.bundle.epoch
     share_file.save(tmp_path / "share.sealed", of.shares[0], PASSPHRASE, CHEAP)

@@ -9,16 +9,20 @@ from functools import partial
 from typing import Final
 
 from underseal_auditor.api.guardian_servicer import ACCESS, SERVICE, GuardianServicer
+from underseal_auditor.api.reloading import on_hangup
 from underseal_auditor.guardianship import GuardianDesk, Watch
 from underseal_auditor.keys import share_file
-from underseal_auditor.policy.document import load_policy
+from underseal_auditor.policy.rulebook import Rulebook
+from underseal_auditor.policy.signed import SignedPolicy, load_signed
 from underseal_auditor.settings import GuardianSettings
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.docket import Docket
 from underseal_auditor.store.ledger import Ledger
+from underseal_auditor.store.policies import PolicyMemory
 from underseal_core.bundle import load_bundle
 from underseal_core.credentials import Credentials, Role
 from underseal_core.errors import InvalidInput, Mismatch
+from underseal_core.roster import load_rosters
 from underseal_core.rpc.guard import Guard
 from underseal_core.rpc.listener import Listener
 from underseal_core.rpc.tls import own_peer
@@ -53,12 +57,16 @@ class GuardianProcess:
     def _build(self, settings: GuardianSettings, passphrase: bytes) -> None:
         credentials = Credentials.load(settings.credentials)
         bundle = load_bundle(settings.bundle)
-        policy = load_policy(settings.policy)
+        self._roster, self._policy_file = (
+            load_rosters(bundle, settings.bundle, None)[-1],
+            settings.policy,
+        )
+        signed = self._load_policy()
         if own_peer(credentials).role is not Role.AUDITOR:
             raise InvalidInput("the credentials are not an auditor's")
-        if policy.profile != bundle.profile:
+        if signed.policy.profile != bundle.profile:
             raise Mismatch(
-                f"the policy is for profile {policy.profile.name}, "
+                f"the policy is for profile {signed.policy.profile.name}, "
                 f"the keys are {bundle.profile.name}"
             )
         share = self._stack.enter_context(share_file.load(settings.share, passphrase, bundle.epoch))
@@ -71,8 +79,9 @@ class GuardianProcess:
         self._stack.callback(evaluator.close)
         database = Database(settings.data / DATABASE_NAME)
         self._stack.callback(database.close)
+        self._rulebook = Rulebook(PolicyMemory(database), signed)
         watch = Watch(
-            policy=policy,
+            rulebook=self._rulebook,
             bundle=bundle,
             share=share,
             identity=credentials.identity,
@@ -83,11 +92,31 @@ class GuardianProcess:
         )
         self.point = share.point
         self.key_epoch = bundle.epoch
-        self.policy_sha256 = policy.sha256
         self._servicer = GuardianServicer(GuardianDesk(watch))
         self._stack.callback(self._servicer.close)
         self._credentials = credentials
         self._address = settings.listen
+
+    def _load_policy(self) -> SignedPolicy:
+        return load_signed(self._policy_file, self._roster)
+
+    @property
+    def policy_sha256(self) -> str:
+        """Names the policy in force."""
+        return self._rulebook.policy.sha256
+
+    def reload(self) -> None:
+        """Put the policy file in force as it is now.
+
+        Raises
+        ------
+        UndersealError
+            It is not signed, older, or for another profile: the one before stays in force.
+        """
+        signed = self._load_policy()
+        if signed.policy.profile != self._rulebook.policy.profile:
+            raise Mismatch("the policy is for another profile than the keys")
+        self._rulebook.adopt(signed)
 
     async def start(self) -> str:
         """Start listening and return the address.
@@ -105,7 +134,8 @@ class GuardianProcess:
         return f"{self._address.rpartition(':')[0]}:{port}"
 
     async def serve_until_signal(self) -> None:
-        """Return after SIGINT or SIGTERM."""
+        """Return after SIGINT or SIGTERM; SIGHUP reads the policy again."""
+        on_hangup(self.reload)
         await self._listener.serve_until_signal()
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 from underseal_auditor.api.access import ACCESS, LOG_SERVICE, SERVICE
 from underseal_auditor.api.log_servicer import LogServicer
 from underseal_auditor.api.registrar_servicer import RegistrarServicer
+from underseal_auditor.api.reloading import on_hangup
 from underseal_auditor.connection import GuardianConnection, ServerCatalogue
 from underseal_auditor.guardian import Guardian, LocalGuardian
 from underseal_auditor.keys import share_file
@@ -18,15 +19,19 @@ from underseal_auditor.keys.decryption import Opener
 from underseal_auditor.logbook import open_logbook
 from underseal_auditor.mirror import Mirror
 from underseal_auditor.panel import Panel
-from underseal_auditor.policy.document import Policy, load_policy
+from underseal_auditor.policy.document import Policy
+from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import KeyFacts
+from underseal_auditor.policy.signed import load_signed
 from underseal_auditor.registrar import Office, Registrar
 from underseal_auditor.settings import RegistrarSettings
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.ledger import Ledger
+from underseal_auditor.store.policies import PolicyMemory
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.credentials import Credentials, Role
 from underseal_core.errors import InvalidInput, Mismatch
+from underseal_core.roster import load_rosters
 from underseal_core.rpc.guard import Guard
 from underseal_core.rpc.listener import Listener
 from underseal_core.rpc.tls import own_peer
@@ -61,12 +66,13 @@ class RegistrarProcess:
     def _build(self, settings: RegistrarSettings, passphrase: bytes) -> None:
         credentials = Credentials.load(settings.credentials)
         bundle = load_bundle(settings.bundle)
-        policy = load_policy(settings.policy)
-        check_parts(credentials, bundle, policy, settings)
+        self._roster = load_rosters(bundle, settings.bundle, None)[-1]
+        signed = load_signed(settings.policy, self._roster)
+        check_parts(credentials, bundle, signed.policy, settings)
         self.key_epoch = bundle.epoch
-        self.policy_sha256 = policy.sha256
         database = Database(settings.data / DATABASE_NAME)
         self._stack.callback(database.close)
+        self._rulebook = Rulebook(PolicyMemory(database), signed)
         logbook = open_logbook(settings.log, credentials.identity)
         self._stack.callback(logbook.close)
         self.log_vkey = logbook.key.vkey()
@@ -80,8 +86,8 @@ class RegistrarProcess:
         evaluator = Evaluator(bundle.profile, bundle.dimension, bundle.keys, threads)
         self._stack.callback(evaluator.close)
         office = Office(
-            policy=policy,
-            guardian=self._guardian(settings, passphrase, bundle, policy, credentials),
+            rulebook=self._rulebook,
+            guardian=self._guardian(settings, passphrase, bundle, credentials),
             evaluator=evaluator,
             label_key=share_file.load_label_key(settings.label_key, passphrase, bundle.epoch),
             identity=credentials.identity,
@@ -91,21 +97,39 @@ class RegistrarProcess:
             feeds=feeds,
             clock=partial(datetime.now, UTC),
         )
-        registrar = Registrar(office)
-        registrar.resume()
-        self._servicer = RegistrarServicer(registrar, settings.max_submissions)
+        self._registrar = Registrar(office)
+        self._registrar.resume()
+        self._servicer = RegistrarServicer(self._registrar, settings.max_submissions)
         self._stack.callback(self._servicer.close)
         self._log_servicer = LogServicer(logbook.log)
         self._stack.callback(self._log_servicer.close)
         self._credentials = credentials
+        self._bundle = bundle
+        self._settings = settings
         self._address = settings.listen
+
+    @property
+    def policy_sha256(self) -> str:
+        """Names the policy in force."""
+        return self._rulebook.policy.sha256
+
+    def reload(self) -> None:
+        """Put the policy file in force as it is now.
+
+        Raises
+        ------
+        UndersealError
+            It is not signed, older, or does not fit: the one before stays in force.
+        """
+        signed = load_signed(self._settings.policy, self._roster)
+        check_parts(self._credentials, self._bundle, signed.policy, self._settings)
+        self._registrar.adopt(signed)
 
     def _guardian(
         self,
         settings: RegistrarSettings,
         passphrase: bytes,
         bundle: PublicBundle,
-        policy: Policy,
         credentials: Credentials,
     ) -> Guardian:
         if settings.share is not None:
@@ -117,7 +141,7 @@ class RegistrarProcess:
         for point, address in settings.guardians.items():
             links[point] = GuardianConnection(address, credentials, point)
             self._stack.callback(links[point].close)
-        panel = Panel(bundle, policy.sha256, links)
+        panel = Panel(bundle, lambda: self.policy_sha256, links)
         self._stack.callback(panel.close)
         return panel
 
@@ -144,7 +168,8 @@ class RegistrarProcess:
         await self._listener.stop()
 
     async def serve_until_signal(self) -> None:
-        """Return after SIGINT or SIGTERM."""
+        """Return after SIGINT or SIGTERM; SIGHUP reads the policy again."""
+        on_hangup(self.reload)
         await self._listener.serve_until_signal()
 
     def close(self) -> None:

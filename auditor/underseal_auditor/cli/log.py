@@ -251,11 +251,8 @@ def _log(
 def _audited(
     tiles: Path, key: VerifierKey, bundles: list[Path] | None, known: list[Path] | None
 ) -> tuple[LogReport, EntryAudit]:
-    members = None
-    if bundles:
-        rosters = [one for path in bundles for one in load_rosters(load_bundle(path), path, None)]
-        members = frozenset(key for roster in rosters for key in roster.members)
-    audit = EntryAudit(members)
+    rosters = [one for path in bundles or [] for one in load_rosters(load_bundle(path), path, None)]
+    audit = EntryAudit(tuple(rosters) or None)
     earlier = [_checkpoint_in(_read(path)) for path in known or []]
     return verify_log(tiles, key, earlier, visit=audit.visit), audit
 

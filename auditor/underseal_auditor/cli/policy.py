@@ -1,4 +1,4 @@
-"""``underseal-auditor policy``: check, explain, new."""
+"""``underseal-auditor policy``: check, explain, sign, new."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ from typing import Annotated, Final
 import typer
 from pydantic import ValidationError
 
-from underseal_auditor.policy.document import load_policy, parse_policy
+from underseal_auditor.policy.document import Policy, load_policy, parse_policy
 from underseal_auditor.policy.rules import Case, Decision, KeyFacts, Record, decide, rules_asked
+from underseal_auditor.policy.signed import (
+    approval_of,
+    approving,
+    countersign,
+    load_signatures,
+    save_signatures,
+    signatures_path,
+)
 from underseal_auditor.policy.starter import Starter, starter_policy
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.ledger import Ledger, Submission
-from underseal_core.bundle import load_bundle
+from underseal_core.bundle import PublicBundle, load_bundle
+from underseal_core.credentials import Credentials
 from underseal_core.errors import InvalidInput, Mismatch, NotFound
 from underseal_core.outcome import exit_code, show
+from underseal_core.roster import load_rosters
 from underseal_core.rpc.tls import peer_of_certificate
 from underseal_core.scheme.profiles import padded_dimension
 from underseal_core.statements import SearchRequest, utc_moment
@@ -35,12 +45,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def check(file: Path, bundle: BundleOption = None, *, as_json: JsonOption = False) -> None:
     """Tell whether a policy file is sound, and what it amounts to."""
     policy = load_policy(file)
-    if bundle is not None and load_bundle(bundle).profile != policy.profile:
-        raise Mismatch(f"the policy is for profile {policy.profile.name}, the keys are not")
+    signatures = None if bundle is None else _signatures(file, policy, bundle)
     release = policy.document.release
     facts: dict[str, object] = {
         "policy_sha256": policy.sha256,
         "name": policy.document.name,
+        "serial": policy.document.serial,
+        **({} if signatures is None else {"signatures": signatures}),
         "profile": policy.profile.name,
         "clients": sorted(policy.document.clients),
         "servers": sorted(policy.document.servers),
@@ -91,6 +102,39 @@ def explain(
 
 
 @app.command()
+def sign(
+    file: Path,
+    bundle: Annotated[Path, typer.Option(help="The keys that the policy is for.")],
+    credentials: Annotated[Path, typer.Option(help="Of a member of their ceremony.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign a policy file, into the file of signatures beside it. It takes k members."""
+    policy, public = load_policy(file), load_bundle(bundle)
+    _check_profile(policy, public)
+    roster = load_rosters(public, bundle, None)[-1]
+    identity = Credentials.load(credentials).identity
+    envelope = countersign(policy, roster, identity, load_signatures(file))
+    save_signatures(file, envelope)
+    have, needed = len(envelope.signatures), roster.threshold
+    facts = {
+        "policy_sha256": policy.sha256,
+        "name": policy.document.name,
+        "serial": policy.document.serial,
+        "key_epoch": roster.epoch,
+        "signatures": have,
+        "needed": needed,
+    }
+    left = f", {needed - have} more needed" if have < needed else ""
+    lines = (
+        f"policy     {policy.document.name}, serial {policy.document.serial}\n"
+        f"sha256     {policy.sha256}\n"
+        f"signatures {have} of {needed}{left}, in {signatures_path(file).name}"
+    )
+    show(facts, lines, as_json=as_json)
+
+
+@app.command()
 def new(
     bundle: Annotated[Path, typer.Option(help="The keys that the policy is for.")],
     certificate: Annotated[list[Path], typer.Option(help="tls.crt of a client or server.")],
@@ -116,6 +160,22 @@ def new(
             file.write(text)
     except OSError as error:
         raise InvalidInput(f"cannot write {out}", hint="it must not exist yet") from error
+
+
+def _signatures(file: Path, policy: Policy, path: Path) -> str:
+    """Return how many members signed, of how many that it takes."""
+    bundle = load_bundle(path)
+    _check_profile(policy, bundle)
+    roster, envelope = load_rosters(bundle, path, None)[-1], load_signatures(file)
+    payload = approval_of(policy, roster).payload()
+    same = envelope is not None and envelope.payload == payload
+    signers = approving(roster, payload, envelope.signatures if envelope and same else ())
+    return f"{len(signers)} of {roster.threshold}"
+
+
+def _check_profile(policy: Policy, bundle: PublicBundle) -> None:
+    if bundle.profile != policy.profile:
+        raise Mismatch(f"the policy is for profile {policy.profile.name}, the keys are not")
 
 
 def _request(path: Path) -> SearchRequest:

@@ -4,6 +4,8 @@ Rules that any honest registrar keeps, and that anyone can check:
 
     signed      every entry is a statement of a known kind with valid signatures
     member      one of its signers took part in the key ceremony (when bundles are given)
+    approved    a policy is signed by k members of its key epoch (when their bundle is given)
+    serial      and is not older than the one before
     policy      an intent is made under the policy and keys that were logged last
     intent      an outcome follows its own intent, once, and says the same about the request
     answered    a request is answered once
@@ -17,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from underseal_auditor.policy.signed import approving
 from underseal_core.errors import Damaged
 from underseal_core.log_entries import (
     RELEASED,
@@ -28,6 +31,7 @@ from underseal_core.log_entries import (
     decode_entry,
     open_entry,
 )
+from underseal_core.roster import Roster
 
 
 @dataclass(slots=True)
@@ -81,11 +85,11 @@ class EntryAudit:
 
     Parameters
     ----------
-    members
-        Keys of all auditors that may have signed; None leaves the rule ``member`` out.
+    rosters
+        All of every key epoch in the log; None leaves out rules ``member`` and ``approved``.
     """
 
-    members: frozenset[bytes] | None = None
+    rosters: tuple[Roster, ...] | None = None
     findings: list[Finding] = field(default_factory=list)
     epochs: dict[str, Epoch] = field(default_factory=dict)
     policies: int = 0
@@ -103,7 +107,7 @@ class EntryAudit:
             self._find(index, "signed", error.public)
             return
         signers = {signature.public_key for signature in decode_entry(entry).signatures}
-        if self.members is not None and not signers & self.members:
+        if self.rosters is not None and not any(signers & set(r.members) for r in self.rosters):
             self._find(index, "member", "an entry that no auditor of these keys signed")
         for rule, text in self._take(statement, signers):
             self._find(index, rule, text)
@@ -118,6 +122,7 @@ class EntryAudit:
     def _take(self, statement: LogStatement, signers: set[bytes]) -> Iterator[tuple[str, str]]:
         match statement:
             case PolicyInForce():
+                yield from self._approved(statement)
                 self._policy = statement
                 self.policies += 1
                 self.epochs.setdefault(statement.key_epoch, Epoch()).budget = statement.budget
@@ -127,6 +132,21 @@ class EntryAudit:
                 yield from self._outcome(statement)
             case Succession():
                 yield from self._succession(statement, signers)
+
+    def _approved(self, policy: PolicyInForce) -> Iterator[tuple[str, str]]:
+        before = self._policy
+        if before is not None and _older(policy, before):
+            yield "serial", f"serial {policy.serial} comes after {before.serial}"
+        if self.rosters is None:
+            return
+        payload, signatures = policy.approval().payload(), policy.member_signatures()
+        enough = (
+            len(approving(roster, payload, signatures)) >= roster.threshold
+            for roster in self.rosters
+            if roster.epoch == policy.key_epoch
+        )
+        if not any(enough):
+            yield "approved", "a policy that is not signed by k auditors of its key epoch"
 
     def _row(self, intent: Intent) -> Row:
         key = intent.client, intent.purpose, intent.at[:7]
@@ -187,6 +207,12 @@ class EntryAudit:
             yield "total", f"epoch_total is {outcome.epoch_total}, the charges add to {epoch.total}"
         if epoch.total > epoch.budget:
             yield "budget", f"{epoch.total} values made visible, the budget is {epoch.budget}"
+
+
+def _older(policy: PolicyInForce, before: PolicyInForce) -> bool:
+    """Tell whether a policy takes the place of a newer one, or of another one of its serial."""
+    same = policy.policy_sha256 == before.policy_sha256
+    return policy.serial < before.serial or (policy.serial == before.serial and not same)
 
 
 def _subject(statement: Intent | Outcome) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from underseal_auditor.policy.sections import (
     ServerSection,
 )
 from underseal_core.errors import InvalidInput
+from underseal_core.oversight import Serial
 from underseal_core.scheme.profiles import Profile, profile_named
 from underseal_core.statements import Name, Text
 
@@ -42,6 +43,7 @@ class PolicyDocument(Section):
 
     version: Literal[1]
     name: Text
+    serial: Serial = 1
     profile: Name
     release: ReleaseSection
     clients: dict[Name, ClientSection]

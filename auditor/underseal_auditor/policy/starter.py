@@ -47,6 +47,7 @@ def starter_policy(starter: Starter) -> str:
     lines = [
         "version = 1",
         f"name = {_text(starter.name)}",
+        "serial = 1",
         f"profile = {_text(starter.profile.name)}",
         "",
         "[release]",

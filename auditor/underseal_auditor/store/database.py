@@ -77,6 +77,13 @@ STEPS: Final = (
     ALTER TABLE answers ADD COLUMN weight INTEGER NOT NULL DEFAULT 1;
     CREATE INDEX answers_by_time ON answers (client, began_at);
     """,
+    """
+    CREATE TABLE policy_in_force (
+        id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+        serial INTEGER NOT NULL,
+        sha256 TEXT NOT NULL
+    ) STRICT;
+    """,
 )
 """Step ``i`` takes the schema from version ``i`` to ``i + 1``; never edit one that was shipped."""
 

@@ -126,6 +126,9 @@ class Deployment:
         if plan.decimals is not None:
             arguments += ["--decimals", plan.decimals]
         run_program(AUDITOR_PROGRAM, "policy", "new", *arguments)
+        signing: list[object] = ["--bundle", self.bundle]
+        signing += ["--credentials", self.credentials("auditors", AUDITOR)]
+        run_program(AUDITOR_PROGRAM, "policy", "sign", self.policy, *signing)
 
     def start(self) -> None:
         """Start server and registrar and wait until both serve."""

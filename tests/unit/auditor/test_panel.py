@@ -196,7 +196,7 @@ def test_registrar_cannot_open_what_the_client_did_not_sign(bench: Bench) -> Non
 def test_guardian_applies_its_own_policy(tmp_path: Path) -> None:
     of = world(PROFILE, 2, 3)
     with bench_of(tmp_path, 2, 3) as bench:
-        bench.links[1].rules = policy(PROFILE, top_k=9)
+        bench.links[1].rules = policy(PROFILE, serial=2, top_k=9)
         bench.links[1].stop()
         bench.links[1].start()
         with pytest.raises(Mismatch, match="guardian 2 has another policy"):
@@ -396,8 +396,8 @@ def test_panel_needs_k_addresses_of_members(bench: Bench) -> None:
     links = {link.point: link for link in bench.links}
     for wrong in ({1: links[1]}, {1: links[1], 4: links[2]}):
         with pytest.raises(InvalidInput, match="guardians are needed"):
-            Panel(bench.of.bundle, policy(PROFILE).sha256, wrong)
-    swapped = Panel(bench.of.bundle, policy(PROFILE).sha256, {1: links[2], 2: links[1]})
+            Panel(bench.of.bundle, lambda: policy(PROFILE).sha256, wrong)
+    swapped = Panel(bench.of.bundle, lambda: policy(PROFILE).sha256, {1: links[2], 2: links[1]})
     with pytest.raises(Mismatch, match="is another one"):
         swapped.begin(bench.dossier(missing(bench.of)))
     swapped.close()

@@ -224,7 +224,8 @@ def test_request_that_the_policy_refuses_is_not_logged(tmp_path: Path) -> None:
 
 def test_policy_is_logged_when_it_changes(tmp_path: Path) -> None:
     of = world()
-    for rules in (policy(), policy(), policy(budget=900), policy(budget=900), policy()):
+    second, third = policy(serial=2, budget=900), policy(serial=3)
+    for rules in (policy(), policy(), second, second, third):
         with desk(tmp_path, of, rules) as office:
             found = statements(office)
     budgets = [s.budget for s in found if isinstance(s, PolicyInForce)]

@@ -21,6 +21,8 @@ from underseal_core.signing import Identity
 
 SIGNER = Identity.generate()
 POLICY = PolicyInForce(
+    serial=3,
+    signatures=(),
     policy_sha256="1" * 64,
     policy_name="Tests, Ünal",
     key_epoch="2" * 64,
