@@ -145,7 +145,11 @@ class Panel:
             time.sleep(RECONNECT_SECONDS)
             there = self._reachable()
         if len(there) < needed:
-            raise Busy("too few guardians can be reached", retry_after_ms=5000)
+            raise Busy(
+                f"too few guardians can be reached: {len(there)} of the {needed} that are needed",
+                hint="search again later; if it stays so, tell the auditors",
+                retry_after_ms=2000,
+            )
         return tuple(there[:needed])
 
     def _reachable(self) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -75,26 +76,134 @@ def test_demo_finds_everyone_and_leaves_nothing_running(tmp_path: Path) -> None:
         assert (entry["released"], entry["ok"]) == (entry["expected"], True)
     assert all(value > 0 for value in report["seconds"].values())
     assert processes_below(folder) == []
-    assert_nothing_readable(folder)
-    assert_log_names_nobody(folder / "log")
+    assert_nothing_readable(folder, stored_bytes=100_000_000)
+    assert_log_names_nobody(folder / "log", searches=4)
 
 
-def assert_log_names_nobody(folder: Path) -> None:
-    (bundle,) = (folder / "tiles" / "tile" / "entries" / "000.p").glob("9")
-    content = bundle.read_bytes()
-    assert content.count(b'"purpose":"demonstration"') == 8
+def assert_log_names_nobody(folder: Path, searches: int) -> None:
+    bundles = (folder / "tiles" / "tile" / "entries" / "000.p").iterdir()
+    content = max(bundles, key=lambda path: int(path.name)).read_bytes()
+    assert content.count(b'"purpose":"demonstration"') == 2 * searches
     secrets = [b"person_", b"group_", b"impostor_", b"synthetic_", b".jpg", b"DEMO-1", b"score"]
     assert [secret for secret in secrets if secret in content] == []
 
 
-def assert_nothing_readable(folder: Path) -> None:
+def assert_nothing_readable(folder: Path, stored_bytes: int) -> None:
     """The server's files and logs hold no name, no case and no photo's name."""
     secrets = [b"person_a", b"group_1", b"impostor_1", b"synthetic_", b"t1.jpg", b"DEMO-1"]
     files = [path for path in (folder / "server-data").rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) > 100_000_000
+    assert sum(path.stat().st_size for path in files) > stored_bytes
     for path in [*files, folder / "server.log"]:
         content = path.read_bytes()
         assert [secret for secret in secrets if secret in content] == [], path
+
+
+def demo(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [find_program("underseal"), "demo", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+
+
+def test_demo_of_three_guardians_tells_what_happens(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    done = demo("--guardians", 3, "--threshold", 2, "--keep", folder, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = re.sub(r" +$", "", done.stdout, flags=re.MULTILINE)
+    assert re.findall(r"^ *\d+ (.*)  [\d.]+ s$", told, re.MULTILINE) == [
+        "The guardians make the keys",
+        "They sign the policy",
+        "Server, registrar and guardians start",
+        "The client enrols encrypted faces",
+        "All guardians are there",
+        "Guardian 2 is killed",
+        "Guardian 3 is killed: too few",
+        "Guardian 3 comes back",
+        "A purpose that the policy does not know",
+        "Anyone checks the log",
+    ]
+    outcomes = r"^   (\S+_\d\S*(?:, blurred copy)?) {3,}(\S.*?)(?: {3,}signed by guardians (.*))?$"
+    assert re.findall(outcomes, told, re.MULTILINE) == [
+        ("person_a_2.jpg", "person_a 0.62", "1, 2"),
+        ("impostor_2.jpg", "no match", "1, 2"),
+        ("person_b_2.jpg", "person_b 0.76", "1, 3"),
+        ("group_1, blurred copy", "nothing is released", ""),
+        ("group_1, blurred copy", "group_1 0.82", "1, 3"),
+        ("person_a_2.jpg", "nothing is released", ""),
+    ]
+    assert "error: too few guardians can be reached: 1 of the 2 that are needed" in told
+    assert "error: the policy has no purpose 'marketing'" in told
+    assert told.count("   hint: ") == 2
+    assert told.splitlines()[-1].startswith("6 of 6 searches as expected, in ")
+    assert processes_below(folder) == []
+    assert_nothing_readable(folder, stored_bytes=50_000_000)
+    assert_log_names_nobody(folder / "log", searches=4)
+    assert_guardians_know_only_the_released(folder, 3)
+
+
+def test_demo_of_two_guardians_without_a_spare(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    done = demo("--guardians", 2, "--json", "--keep", folder, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["guardians"], report["threshold"]) == (2, 2)
+    steps = {step["step"]: step for step in report["steps"]}
+    names = ["keys", "policy", "start", "enrol", "search", "too_few", "back", "refused", "log"]
+    assert list(steps) == names
+    assert len(steps["keys"]["fingerprint"].split()) == 16
+    assert steps["policy"]["signed_by"] == ["guardian 1", "guardian 2"]
+    assert len(set(steps["start"]["services"].values())) == 4
+    (busy,) = steps["too_few"]["searches"]
+    assert (busy["ok"], busy["signed_by"], "released" in busy) == (True, [], False)
+    (again,) = steps["back"]["searches"]
+    assert (again["released"], again["signed_by"]) == (["group_1"], [1, 2])
+    (refused,) = steps["refused"]["searches"]
+    assert refused["error"] == "the policy has no purpose 'marketing'"
+    assert (report["correct"], report["total"]) == (5, 5)
+    (row,) = steps["log"]["statistics"]
+    assert (row["client"], row["released"], row["matches"]) == ("agency", 3, 2)
+    receipts = sorted((folder / "receipts").iterdir())
+    assert len(receipts) == steps["log"]["receipts"] == 2 * 3
+    log = folder / "log"
+    known = [part for path in receipts for part in ("--known", str(path))]
+    inputs = ["--log-key", str(log / "log.vkey"), "--bundle", str(folder / "keys" / "bundle.usb")]
+    verified = subprocess.run(
+        [find_program("underseal-auditor"), "log", "verify", str(log), *inputs, *known, "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(verified.stdout)["root"] == steps["log"]["root"]
+    assert processes_below(folder) == []
+
+
+def assert_guardians_know_only_the_released(folder: Path, count: int) -> None:
+    """Guardians keep what they signed; nobody else's name, and nobody's in their logs."""
+    others = [b"impostor_", b"synthetic_", b"group_2"]
+    released = [b"person_a", b"person_b", b"group_1", b"DEMO-1"]
+    for point in range(1, count + 1):
+        own = folder / f"guardian-{point}"
+        files = [path for path in own.rglob("*") if path.is_file()]
+        names = {path.name for path in files}
+        assert {"share.sealed", "guardian.sqlite"} <= names
+        assert ("label.sealed" in names) == (point == 1)
+        for path in files:
+            content = path.read_bytes()
+            assert [name for name in others if name in content] == [], path
+        log = (folder / f"guardian-{point}.log").read_bytes()
+        assert log
+        assert [name for name in [*others, *released] if name in log] == []
+
+
+def test_demo_of_impossible_numbers_says_so(tmp_path: Path) -> None:
+    for numbers in (["--guardians", "2", "--threshold", "3"], ["--threshold", "2"]):
+        done = demo(*numbers, "--keep", tmp_path / "kept", cwd=tmp_path)
+        assert (done.returncode, "cannot open a score" in done.stderr) == (3, True)
+        assert not (tmp_path / "kept").exists()
 
 
 def test_demo_that_is_stopped_ends_every_process(tmp_path: Path) -> None:

@@ -7,25 +7,31 @@ development authority are shared.
 from __future__ import annotations
 
 import json
-import os
-import secrets
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from underseal_client.demo.process import ProgramFailed, Service, postponed_signals, run_program
+from underseal_client.demo.council import (
+    ANY_PORT,
+    AUDITOR_PROGRAM,
+    Council,
+    Seat,
+    guardian_name,
+    write_passphrase,
+)
+from underseal_client.demo.process import Service, Services, run_program
 from underseal_client.settings import ClientSettings
+from underseal_core.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
-READY_SECONDS: Final = 60.0
 SERVER_PROGRAM: Final = "underseal-server"
-AUDITOR_PROGRAM: Final = "underseal-auditor"
 AUDITOR: Final = "auditor"
 SERVER: Final = "server"
 LOG_ORIGIN: Final = "localhost/underseal"
-ANY_PORT: Final = "127.0.0.1:0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,9 @@ class Plan:
         Names; all of them may state ``purpose`` for ``galleries``.
     decimals
         Of released scores; None takes what suits the profile.
+    guardians, threshold
+        How many hold a share of the key, and how many of them open a score. A single one is part
+        of the registrar's process.
     """
 
     dimension: int
@@ -51,6 +60,24 @@ class Plan:
     purpose: str = "demonstration"
     clients: tuple[str, ...] = ("agency",)
     decimals: int | None = None
+    guardians: int = 1
+    threshold: int = 1
+
+    @property
+    def auditors(self) -> tuple[str, ...]:
+        """Names of the auditors; the first one's credentials are the registrar's."""
+        if self.guardians == 1:
+            return (AUDITOR,)
+        return tuple(guardian_name(point) for point in range(1, self.guardians + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class LogSummary:
+    """A verified log: its entries, its root in base64, and its counts as ``log stats`` has them."""
+
+    size: int
+    root: str
+    rows: tuple[dict[str, object], ...]
 
 
 class Deployment:
@@ -73,8 +100,18 @@ class Deployment:
         self.log_key = self.log / "log.vkey"
         self.server_address = ""
         self.registrar_address = ""
+        self.fingerprint = ""
         self._passphrase = folder / "passphrase"
-        self._services: dict[str, Service] = {}
+        self._services = Services(folder)
+        self.council: Council | None = None
+        if plan.guardians > 1:
+            self.council = Council(self._seats(), plan.threshold, self._services)
+
+    def _seats(self) -> list[Seat]:
+        return [
+            Seat(point, self.folder / name, self.credentials("auditors", name))
+            for point, name in enumerate(self.plan.auditors, start=1)
+        ]
 
     def __enter__(self) -> Self:
         return self
@@ -92,14 +129,25 @@ class Deployment:
         return self.folder / "authority" / role / name
 
     def make_keys(self) -> None:
-        """Make the authority, every participant's credentials, and hold the key ceremony."""
+        """Make everything that comes before :meth:`start`: keys, a signed policy, an empty log."""
+        self.hold_ceremony()
+        self.write_policy()
+        self.sign_policy()
+
+    def hold_ceremony(self) -> None:
+        """Make the authority, every participant's credentials, the keys and the log."""
         names = [part for client in self.plan.clients for part in ("--client", client)]
-        authority = self.folder / "authority"
-        run_program(SERVER_PROGRAM, "init", authority, "--auditor", AUDITOR, *names)
-        descriptor = os.open(self._passphrase, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-        run_program(
+        names += [part for auditor in self.plan.auditors for part in ("--auditor", auditor)]
+        run_program(SERVER_PROGRAM, "init", self.folder / "authority", *names)
+        if self.council is None:
+            self._make_sole_keys()
+        else:
+            self._make_shared_keys(self.council)
+        run_program(AUDITOR_PROGRAM, "log", "create", "--out", self.log, "--origin", LOG_ORIGIN)
+
+    def _make_sole_keys(self) -> None:
+        write_passphrase(self._passphrase)
+        said = run_program(
             AUDITOR_PROGRAM,
             "ceremony",
             *("--credentials", self.credentials("auditors", AUDITOR)),
@@ -107,11 +155,19 @@ class Deployment:
             *("--dimension", self.plan.dimension),
             *("--out", self.bundle.parent),
             *("--passphrase-file", self._passphrase),
+            "--json",
         )
-        self._write_policy()
-        run_program(AUDITOR_PROGRAM, "log", "create", "--out", self.log, "--origin", LOG_ORIGIN)
+        self.fingerprint = str(json.loads(said)["fingerprint"])
 
-    def _write_policy(self) -> None:
+    def _make_shared_keys(self, council: Council) -> None:
+        """Hold the ceremony; the bundle is published, everything else stays at the guardians."""
+        file = self.folder / "ceremony.json"
+        self.fingerprint = council.hold_ceremony(file, self.plan.profile, self.plan.dimension)
+        self.bundle.parent.mkdir()
+        shutil.copyfile(council.seats[0].keys / self.bundle.name, self.bundle)
+
+    def write_policy(self) -> None:
+        """Write the policy file: all clients, one purpose, all galleries."""
         plan = self.plan
         participants = [self.credentials("clients", name) for name in plan.clients]
         participants.append(self.credentials("server"))
@@ -126,13 +182,20 @@ class Deployment:
         if plan.decimals is not None:
             arguments += ["--decimals", plan.decimals]
         run_program(AUDITOR_PROGRAM, "policy", "new", *arguments)
-        signing: list[object] = ["--bundle", self.bundle]
-        signing += ["--credentials", self.credentials("auditors", AUDITOR)]
-        run_program(AUDITOR_PROGRAM, "policy", "sign", self.policy, *signing)
+
+    def sign_policy(self) -> tuple[str, ...]:
+        """Have as many auditors sign the policy as it takes; return their names."""
+        signers = self.plan.auditors[: self.plan.threshold]
+        for name in signers:
+            signing = ["--bundle", self.bundle, "--credentials", self.credentials("auditors", name)]
+            run_program(AUDITOR_PROGRAM, "policy", "sign", self.policy, *signing)
+        return signers
 
     def start(self) -> None:
-        """Start server and registrar and wait until both serve."""
+        """Start server, guardians and registrar and wait until all serve."""
         self.start_server()
+        if self.council is not None:
+            self.council.start(self._guardian_options)
         self.start_registrar()
 
     def start_server(self, *options: object, listen: str = ANY_PORT) -> Service:
@@ -141,53 +204,77 @@ class Deployment:
             run_program(SERVER_PROGRAM, "bundle", "add", self.bundle, "--data", self.server_data)
         arguments = ["serve", "--data", self.server_data, "--listen", listen, "--json"]
         arguments += ["--credentials", self.credentials("server"), *options]
-        service, self.server_address = self._start(SERVER_PROGRAM, arguments, SERVER)
+        service = self._services.start(SERVER, SERVER_PROGRAM, arguments)
+        self.server_address = service.wait_listening()
         return service
 
     def start_registrar(self, *options: object) -> Service:
-        """Start the registrar; it needs the server's address."""
-        keys = self.bundle.parent
+        """Start the registrar; it needs the addresses of server and guardians."""
         arguments: list[object] = ["registrar", "serve", "--listen", ANY_PORT, "--json"]
-        arguments += ["--credentials", self.credentials("auditors", AUDITOR)]
-        arguments += ["--bundle", self.bundle, "--share", keys / "share.sealed"]
-        arguments += ["--label-key", keys / "label.sealed", "--policy", self.policy]
-        arguments += ["--data", self.registrar_data, "--passphrase-file", self._passphrase]
-        arguments += ["--log", self.log]
+        arguments += ["--credentials", self.credentials("auditors", self.plan.auditors[0])]
+        arguments += ["--bundle", self.bundle, "--policy", self.policy, "--log", self.log]
+        arguments += ["--data", self.registrar_data, *self._opening_options()]
         arguments += ["--server", f"{SERVER}={self.server_address}", *options]
-        service, self.registrar_address = self._start(AUDITOR_PROGRAM, arguments, AUDITOR)
+        service = self._services.start(AUDITOR, AUDITOR_PROGRAM, arguments)
+        self.registrar_address = service.wait_listening()
         return service
 
-    def _start(self, program: str, arguments: list[object], name: str) -> tuple[Service, str]:
-        with postponed_signals():
-            service = Service(program, arguments, self.folder / f"{name}.log")
-            self._services[name] = service
-        address = service.wait_ready(READY_SECONDS).get("listening")
-        if not isinstance(address, str):
-            raise ProgramFailed(f"{program} did not say where it listens")
-        return service, address
+    def _opening_options(self) -> list[object]:
+        """Return what the registrar opens with: its own share, or the guardians."""
+        if self.council is None:
+            keys, passphrase = self.bundle.parent, self._passphrase
+            options: list[object] = ["--share", keys / "share.sealed"]
+        else:
+            seat, addresses = self.council.seats[0], self.council.addresses
+            keys, passphrase = seat.keys, seat.passphrase
+            known = [f"{point}={address}" for point, address in sorted(addresses.items())]
+            options = [part for guardian in known for part in ("--guardian", guardian)]
+        return [*options, "--label-key", keys / "label.sealed", "--passphrase-file", passphrase]
 
-    def verify_log(self) -> int:
-        """Recompute the log from outside, from its entries up; return how many it has.
+    def _guardian_options(self, seat: Seat) -> list[object]:
+        """Return what a guardian gets from others."""
+        return ["--policy", self.policy]
+
+    def kill_guardian(self, point: int) -> None:
+        """End a guardian's process at once, as a crash would."""
+        self._council().kill(point)
+
+    def restart_guardian(self, point: int) -> None:
+        """Start a guardian again, at its old address, and wait until it serves."""
+        self._council().restart(point, self._guardian_options)
+
+    def _council(self) -> Council:
+        if self.council is None:
+            raise InvalidInput("this deployment has no guardians of their own")
+        return self.council
+
+    def verify_log(self, known: Sequence[Path] = ()) -> LogSummary:
+        """Recompute the log from outside, from its entries up.
+
+        Parameters
+        ----------
+        known
+            Receipts that the log must honour.
 
         Raises
         ------
         ProgramFailed
             It does not verify.
         """
-        options: list[object] = [self.log, "--log-key", self.log_key, "--bundle", self.bundle]
-        said = json.loads(run_program(AUDITOR_PROGRAM, "log", "verify", *options, "--json"))
-        return int(said["size"])
+        options: list[object] = [self.log, "--log-key", self.log_key, "--json"]
+        receipts = [part for path in known for part in ("--known", path)]
+        told = ["--bundle", self.bundle, *receipts]
+        verified = json.loads(run_program(AUDITOR_PROGRAM, "log", "verify", *options, *told))
+        counted = json.loads(run_program(AUDITOR_PROGRAM, "log", "stats", *options))
+        return LogSummary(int(verified["size"]), str(verified["root"]), tuple(counted["rows"]))
 
     def service(self, name: str) -> Service:
-        """Return a running service: "server" or "auditor"."""
+        """Return a running service: "server", "auditor", or "guardian-1" and so on."""
         return self._services[name]
 
     def stop(self) -> None:
         """End every process."""
-        with postponed_signals():
-            for service in self._services.values():
-                service.stop()
-            self._services.clear()
+        self._services.stop()
 
     def settings(self, client: str = "", **changes: object) -> ClientSettings:
         """Return settings for one of the plan's clients, by default the first.

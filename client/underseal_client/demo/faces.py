@@ -15,6 +15,7 @@ from underseal_client.units import TemplateRecord
 from underseal_core.errors import NotFound
 
 if TYPE_CHECKING:
+    from underseal_client.client import Client
     from underseal_client.faces import Face, FaceEmbedder
     from underseal_client.faces.photos import Pixels
 
@@ -95,6 +96,13 @@ def group_records(faces: list[Face]) -> list[TemplateRecord]:
         TemplateRecord(group_name(i), face.embedding, photo=GROUP_NAME)
         for i, face in enumerate(faces)
     ]
+
+
+def enrol_people(client: Client, gallery: str, folder: Path, faces: list[Face]) -> None:
+    """Enrol the people of the photos and of the group photo."""
+    client.enroll_templates(gallery, group_records(faces))
+    for subject, name in ENROLLED.items():
+        client.enroll(gallery, [folder / name], subject=subject)
 
 
 def synthetic_records(count: int, dimension: int) -> list[TemplateRecord]:

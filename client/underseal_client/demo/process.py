@@ -17,6 +17,7 @@ from underseal_core.errors import UndersealError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+READY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
 _EXCERPT: Final = 2000
 _INSTALL: Final = "pip install 'underseal[client,server,auditor]'"
@@ -114,14 +115,31 @@ class Service:
             raise _failed(f"{self.name} did not start", self.log())
         return said[0]
 
+    def wait_listening(self, seconds: float = READY_SECONDS) -> str:
+        """Return the address on which the program listens, once it does.
+
+        Raises
+        ------
+        ProgramFailed
+            It ended, took too long, or did not say where it listens.
+        """
+        address = self.wait_ready(seconds).get("listening")
+        if not isinstance(address, str):
+            raise ProgramFailed(f"{self.name} did not say where it listens")
+        return address
+
     def log(self) -> str:
         """Return what it wrote to stderr so far."""
         return self._log.read_text(errors="replace")
 
-    def stop(self) -> int:
-        """Ask it to end, insist if need be; return its exit code."""
+    def ask_to_end(self) -> None:
+        """Send the signal that it ends upon, and go on."""
         if self._process.poll() is None:
             self._process.terminate()
+
+    def stop(self) -> int:
+        """Ask it to end, insist if need be; return its exit code."""
+        self.ask_to_end()
         return self._reap()
 
     def kill(self) -> int:
@@ -138,6 +156,40 @@ class Service:
         if self._process.stdout is not None:
             self._process.stdout.close()
         return code
+
+
+class Services:
+    """Programs that run, by name; :meth:`stop` ends all of them.
+
+    Parameters
+    ----------
+    logs
+        Folder for what they write to stderr, ``NAME.log``.
+    """
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._running: dict[str, Service] = {}
+
+    def __getitem__(self, name: str) -> Service:
+        """Return one that was started."""
+        return self._running[name]
+
+    def start(self, name: str, program: str, arguments: Sequence[object]) -> Service:
+        """Start a program, and leave it to :meth:`stop` to end it."""
+        with postponed_signals():
+            service = Service(program, arguments, self._logs / f"{name}.log")
+            self._running[name] = service
+        return service
+
+    def stop(self) -> None:
+        """Ask every process to end, then see that it does."""
+        with postponed_signals():
+            for service in self._running.values():
+                service.ask_to_end()
+            for service in self._running.values():
+                service.stop()
+            self._running.clear()
 
 
 def _read_facts(stream: IO[str], said: list[dict[str, object]]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from underseal_client.client import Client
 from underseal_client.demo import faces
 from underseal_client.demo.deployment import Deployment, Plan
+from underseal_client.demo.evidence import server_evidence
 from underseal_client.faces import FaceEmbedder, open_pack
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from underseal_client.asking import Findings
+    from underseal_client.demo.evidence import Evidence
     from underseal_client.faces import Face
     from underseal_client.records import Gallery
 
@@ -83,15 +85,6 @@ class DemoReport:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Something that the server stored or saw. ``excerpt``: its first bytes, in hex."""
-
-    what: str
-    size: int
-    excerpt: str
-
-
 def run_demo(folder: Path, photos: Path, say: Callable[[str], None]) -> DemoReport:
     """Run everything in ``folder``, which must be empty; every process has ended on return.
 
@@ -124,9 +117,10 @@ def run_demo(folder: Path, photos: Path, say: Callable[[str], None]) -> DemoRepo
             _search(client, faces.probes(photos, group), report, say)
             report.gallery = client.gallery(GALLERY)
         with _timed(report, "verify_log", say, "verifying the transparency log"):
-            report.log_entries = deployment.verify_log()
+            report.log_entries = deployment.verify_log().size
         deployment.stop()  # what is on disk then is all there is
-        report.evidence = _evidence(deployment, report)
+        probe = report.searches[0].findings.probe
+        report.evidence = server_evidence(deployment.server_data, probe)
     report.seconds["total"] = time.monotonic() - begun
     return report
 
@@ -139,9 +133,7 @@ def _enrol(
     with _timed(report, "enrol_synthetic", say, f"enrolling {SYNTHETIC:,} synthetic templates"):
         client.enroll_templates(GALLERY, faces.synthetic_records(SYNTHETIC, dimension))
     with _timed(report, "enrol_photos", say, "enrolling real faces"):
-        client.enroll_templates(GALLERY, faces.group_records(group))
-        for subject, name in faces.ENROLLED.items():
-            client.enroll(GALLERY, [photos / name], subject=subject)
+        faces.enrol_people(client, GALLERY, photos, group)
 
 
 def _search(
@@ -158,23 +150,6 @@ def _search(
     for name in ("embed", "encrypt", "compare", "open"):
         mean = sum(getattr(part, name) for part in parts) / len(parts)
         report.seconds[f"mean_{name}"] = mean
-
-
-def _evidence(deployment: Deployment, report: DemoReport) -> list[Evidence]:
-    files = [path for path in deployment.server_data.rglob("*") if path.is_file()]
-    blocks = sorted(path for path in files if path.suffix == ".tiles")
-    found = [Evidence("a stored block", p.stat().st_size, _excerpt(p)) for p in blocks[:1]]
-    probe = report.searches[0].findings.probe
-    found.append(Evidence("a probe it received", len(probe), probe[8:40].hex(" ", 4)))
-    everything = sum(path.stat().st_size for path in files)
-    return [*found, Evidence("all its files", everything, "")]
-
-
-def _excerpt(path: Path) -> str:
-    """Return 32 bytes from the middle of a file."""
-    with path.open("rb") as file:
-        file.seek(path.stat().st_size // 2)
-        return file.read(32).hex(" ", 4)
 
 
 @contextmanager

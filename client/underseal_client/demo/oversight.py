@@ -1,0 +1,372 @@
+"""The demo's second story: k of n guardians, one down, too few, a refusal, a verified log."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from underseal_client.client import Client
+from underseal_client.demo import faces
+from underseal_client.demo.deployment import Deployment, Plan
+from underseal_client.demo.evidence import server_evidence
+from underseal_client.demo.run import CASE, GALLERY, PURPOSE, THRESHOLD
+from underseal_client.faces import FaceEmbedder, open_pack
+from underseal_core.bundle import load_bundle
+from underseal_core.errors import Busy, InvalidInput, PermissionRefused, UndersealError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from underseal_client.asking import Findings
+    from underseal_client.demo.evidence import Evidence
+    from underseal_client.faces import Face
+
+SYNTHETIC: Final = 5_000
+OTHER_PURPOSE: Final = "marketing"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One search: what should come of it, and what came of it.
+
+    Parameters
+    ----------
+    expected
+        Who should be released; or the class of error that should refuse it.
+    signed_by
+        Points of the guardians whose signatures the release carries.
+    """
+
+    probe: str
+    expected: tuple[str, ...] | type[UndersealError]
+    findings: Findings | None = None
+    refusal: UndersealError | None = None
+    signed_by: tuple[int, ...] = ()
+
+    @property
+    def released(self) -> tuple[str, ...]:
+        """Names on the release."""
+        found = self.findings.found if self.findings else ()
+        return tuple(entry.label.name for entry in found)
+
+    @property
+    def ok(self) -> bool:
+        """Exactly the expected people were released, or the expected error refused it."""
+        if isinstance(self.expected, tuple):
+            return self.refusal is None and sorted(set(self.released)) == sorted(self.expected)
+        return isinstance(self.refusal, self.expected)
+
+    def as_json(self) -> dict[str, object]:
+        """Return what ``--json`` prints of it."""
+        outcome: dict[str, object] = {"released": list(self.released)}
+        if self.refusal is not None:
+            outcome = {"error": self.refusal.public, "hint": self.refusal.hint}
+        return {"probe": self.probe, **outcome, "signed_by": list(self.signed_by), "ok": self.ok}
+
+
+@dataclass(slots=True)
+class Step:
+    """One step of the story.
+
+    ``facts`` are what it brought to light besides searches.
+    """
+
+    name: str
+    title: str
+    text: str = ""
+    attempts: list[Attempt] = field(default_factory=list)
+    facts: dict[str, object] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, object]:
+        """Return what ``--json`` prints of it."""
+        searches = [attempt.as_json() for attempt in self.attempts]
+        return {
+            "step": self.name,
+            "title": self.title,
+            "seconds": round(self.seconds, 3),
+            **({"searches": searches} if searches else {}),
+            **self.facts,
+        }
+
+
+class Teller(Protocol):
+    """Hears the story while it happens."""
+
+    def begins(self, text: str) -> None:
+        """Something begins that may take a while."""
+
+    def ended(self, step: Step) -> None:
+        """A step is over."""
+
+
+@dataclass(slots=True)
+class OversightReport:
+    """Everything that happened."""
+
+    guardians: int
+    threshold: int
+    steps: list[Step] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """All searches."""
+        return [attempt for step in self.steps for attempt in step.attempts]
+
+    @property
+    def ok(self) -> bool:
+        """Every search came out as expected."""
+        return all(attempt.ok for attempt in self.attempts)
+
+    def as_json(self) -> dict[str, object]:
+        """Return what ``underseal demo --guardians N --json`` prints."""
+        return {
+            "guardians": self.guardians,
+            "threshold": self.threshold,
+            "steps": [step.as_json() for step in self.steps],
+            "correct": sum(attempt.ok for attempt in self.attempts),
+            "total": len(self.attempts),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def check_quorum(guardians: int, threshold: int) -> None:
+    """Check that there can be so many guardians with this threshold.
+
+    Raises
+    ------
+    InvalidInput
+        There cannot.
+    """
+    if not 1 <= threshold <= guardians or guardians < 2:
+        raise InvalidInput(
+            f"{threshold} of {guardians} guardians cannot open a score",
+            hint="take two guardians or more, and a threshold of at most their number",
+        )
+
+
+class OversightDemo:
+    """A deployment of k of n guardians, and what happens in it.
+
+    Parameters
+    ----------
+    folder
+        Empty; everything is written below it.
+    photos
+        Folder with the credited photos.
+    guardians, threshold
+        How many hold a share of the key, and how many of them open a score.
+
+    teller
+        Hears what happens.
+    """
+
+    def __init__(
+        self, folder: Path, photos: Path, guardians: int, threshold: int, teller: Teller
+    ) -> None:
+        self._folder = folder
+        self._photos = photos
+        self._teller = teller
+        self._report = OversightReport(guardians, threshold)
+
+    def run(self) -> OversightReport:
+        """Run everything; every process has ended on return.
+
+        Raises
+        ------
+        UndersealError
+            A step failed.
+        """
+        begun = time.monotonic()
+        self._teller.begins("loading the face model")
+        embedder = FaceEmbedder(open_pack())
+        group = faces.all_group_faces(embedder)
+        model, report = embedder.model, self._report
+        plan = Plan(
+            model.dimension,
+            {model.model_id: THRESHOLD},
+            (GALLERY,),
+            purpose=PURPOSE,
+            guardians=report.guardians,
+            threshold=report.threshold,
+        )
+        with Deployment(self._folder, plan) as deployment:
+            self._set_up(deployment)
+            with Client(deployment.settings()) as client:
+                self._play(deployment, client, group)
+            self._check_log(deployment)
+            deployment.stop()  # what is on disk then is all there is
+            probe = self._released()[0].probe
+            report.evidence = server_evidence(deployment.server_data, probe)
+        report.seconds = time.monotonic() - begun
+        return report
+
+    def _set_up(self, deployment: Deployment) -> None:
+        report = self._report
+        with self._step("keys", "The guardians make the keys", "key ceremony") as step:
+            deployment.hold_ceremony()
+            step.facts["fingerprint"] = deployment.fingerprint
+            step.text = (
+                f"{report.guardians} processes, no dealer. Each keeps one share. "
+                f"Any {report.threshold} of them open a score, fewer open nothing."
+            )
+        with self._step("policy", "They sign the policy", "signing the policy") as step:
+            deployment.write_policy()
+            signers = [name.replace("-", " ") for name in deployment.sign_policy()]
+            step.facts["signed_by"] = signers
+            step.text = (
+                f"Purpose {PURPOSE!r} may search gallery {GALLERY!r}; a match is released from "
+                f"{THRESHOLD} on. Signed by {_listed(signers)}: it takes {report.threshold}."
+            )
+        with self._step("start", "Server, registrar and guardians start", "starting") as step:
+            deployment.start()
+            step.facts["services"] = _addresses(deployment)
+            step.text = "Each a process with its own certificate; mutual TLS between all of them."
+
+    def _play(self, deployment: Deployment, client: Client, group: list[Face]) -> None:
+        self._enrol(client, group)
+        probes = {probe.name: probe for probe in faces.probes(self._photos, group)}
+        known, other, copy, stranger = probes.values()
+        ask = _Asking(client, load_bundle(deployment.bundle).members)
+        with self._step("search", "All guardians are there") as step:
+            step.attempts += [ask.person(known), ask.person(stranger)]
+        absent = self._lose_spares(deployment, ask, other)
+        last = absent[-1]
+        with self._step("too_few", f"{_guardians([last])} is killed: too few") as step:
+            deployment.kill_guardian(last)
+            step.attempts.append(ask.refused(copy, Busy))
+            left = self._report.threshold - 1 or "None"
+            step.text = f"{left} of {self._report.guardians} left. The scores stay sealed."
+        with self._step("back", f"{_guardians([last])} comes back") as step:
+            deployment.restart_guardian(last)
+            step.text = "The same search again, encrypted anew."
+            step.attempts.append(ask.person(copy))
+        title = "A purpose that the policy does not know"
+        with self._step("refused", title) as step:
+            step.text = f"The same client asks for {OTHER_PURPOSE!r}."
+            step.attempts.append(ask.refused(known, PermissionRefused, OTHER_PURPOSE))
+
+    def _enrol(self, client: Client, group: list[Face]) -> None:
+        title = "The client enrols encrypted faces"
+        with self._step("enrol", title, f"enrolling {SYNTHETIC:,} synthetic faces") as step:
+            gallery = client.create_gallery(GALLERY)
+            dimension = gallery.pin.model_dimension
+            client.enroll_templates(GALLERY, faces.synthetic_records(SYNTHETIC, dimension))
+            self._teller.begins("enrolling real faces")
+            faces.enrol_people(client, GALLERY, self._photos, group)
+            templates = client.gallery(GALLERY).templates
+            step.facts["templates"] = templates
+            step.text = (
+                f"{templates:,} templates, {templates - SYNTHETIC} of them of real faces. "
+                "The server has no key."
+            )
+
+    def _lose_spares(
+        self, deployment: Deployment, ask: _Asking, probe: faces.DemoProbe
+    ) -> list[int]:
+        """Kill as many guardians as can be spared; return these, and one more."""
+        count, spare = self._report.guardians, self._report.guardians - self._report.threshold
+        order = [*range(2, count + 1), 1]
+        stopped = order[:spare]
+        if stopped:
+            verb = "is" if spare == 1 else "are"
+            with self._step("spared", f"{_guardians(stopped)} {verb} killed") as step:
+                for point in stopped:
+                    deployment.kill_guardian(point)
+                step.text = f"{count - spare} of {count} left: enough."
+                step.attempts.append(ask.person(probe))
+        return order[: spare + 1]
+
+    def _check_log(self, deployment: Deployment) -> None:
+        title = "Anyone checks the log"
+        with self._step("log", title, "verifying the transparency log") as step:
+            receipts = _write_receipts(self._folder / "receipts", self._released())
+            summary = deployment.verify_log(receipts)
+            step.facts = {
+                "entries": summary.size,
+                "root": summary.root,
+                "receipts": len(receipts),
+                "statistics": list(summary.rows),
+            }
+            step.text = (
+                f"Recomputed from its {summary.size} entries; it honours all {len(receipts)} "
+                "receipts that came with the releases. No name, no photo, no score is in it:"
+            )
+
+    def _released(self) -> list[Findings]:
+        attempts = self._report.attempts
+        return [attempt.findings for attempt in attempts if attempt.findings is not None]
+
+    @contextmanager
+    def _step(self, name: str, title: str, waiting: str = "") -> Iterator[Step]:
+        step = Step(name, title)
+        self._teller.begins(waiting or title)
+        begun = time.monotonic()
+        yield step
+        step.seconds = time.monotonic() - begun
+        self._report.steps.append(step)
+        self._teller.ended(step)
+
+
+class _Asking:
+    """Asks as the client does; ``members`` are the guardians' keys, by point."""
+
+    def __init__(self, client: Client, members: tuple[bytes, ...]) -> None:
+        self._client = client
+        self._members = members
+
+    def person(self, probe: faces.DemoProbe) -> Attempt:
+        """Search for a photo whose people are known."""
+        findings = self._search(probe, PURPOSE)
+        keys = {entry.public_key for entry in findings.envelope.signatures}
+        points = [point for point, key in enumerate(self._members, start=1) if key in keys]
+        return Attempt(probe.name, probe.expected, findings, signed_by=tuple(points))
+
+    def refused(
+        self, probe: faces.DemoProbe, expected: type[UndersealError], purpose: str = PURPOSE
+    ) -> Attempt:
+        """Search when it should be refused."""
+        try:
+            findings = self._search(probe, purpose)
+        except UndersealError as error:
+            return Attempt(probe.name, expected, refusal=error)
+        return Attempt(probe.name, expected, findings)
+
+    def _search(self, probe: faces.DemoProbe, purpose: str) -> Findings:
+        return self._client.search(probe.data, gallery=GALLERY, purpose=purpose, case=CASE)
+
+
+def _guardians(points: list[int]) -> str:
+    several = "s" if len(points) > 1 else ""
+    return f"Guardian{several} {_listed([str(point) for point in points])}"
+
+
+def _listed(items: list[str]) -> str:
+    """Return "a", "a and b", "a, b and c"."""
+    *others, last = items
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _addresses(deployment: Deployment) -> dict[str, str]:
+    known = {"server": deployment.server_address, "registrar": deployment.registrar_address}
+    if deployment.council is not None:
+        for point, address in sorted(deployment.council.addresses.items()):
+            known[f"guardian {point}"] = address
+    return known
+
+
+def _write_receipts(folder: Path, released: list[Findings]) -> list[Path]:
+    """Write the receipts of intent and outcome of every release."""
+    folder.mkdir()
+    paths = []
+    for findings in released:
+        evidence = findings.logged.evidence
+        for name, logged in (("intent", evidence.intent), ("outcome", evidence.outcome)):
+            paths.append(folder / f"{findings.release.request_id}-{name}.tlog-proof")
+            paths[-1].write_bytes(logged.receipt)
+    return paths
