@@ -4,6 +4,7 @@
 #   make demo      the whole service on loopback, on real faces
 #   make test      all tests
 #   make check     formatting, types, borders between packages, generated code, pins
+#   make defences  take out each defence in turn and show that the tests of its attack then fail
 #   make bench     benchmarks of engine, service and log; one of them: BENCH=engine ARGS="--dim 128 --json"
 #   make proto     regenerate the Python code of proto/
 #   make sanitize  native tests under ASan and UBSan
@@ -25,7 +26,7 @@ BUILT   := .cmake CMakeCache.txt CMakeFiles CMakeInit.txt cmake_install.cmake bu
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup models demo test bench check format proto sanitize lock audit clean distclean
+.PHONY: help setup models demo test defences bench check format proto sanitize lock audit clean distclean
 
 help:
 	@sed -n 's/^#  *make/  make/p' Makefile
@@ -68,6 +69,9 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest $(ARGS)
+
+defences: setup
+	@$(BIN)/python tools/remove_defences.py $(ARGS)
 
 bench: setup
 	@for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit; done
