@@ -41,6 +41,27 @@ def create_file(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def erase_file(path: Path) -> None:
+    """Overwrite a file and delete it; does nothing when it is not there. Durable on return.
+
+    Copies that the file system or the storage device keeps are out of reach.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    try:
+        with path.open("r+b") as file:
+            file.write(bytes(os.fstat(file.fileno()).st_size))
+            file.flush()
+            os.fsync(file.fileno())
+    except FileNotFoundError:
+        return
+    path.unlink()
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

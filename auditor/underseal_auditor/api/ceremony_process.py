@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -21,6 +20,7 @@ from underseal_auditor.keys.phases import Outcome, payload_size
 from underseal_auditor.store.ceremony_journal import CeremonyJournal
 from underseal_core.bundle import load_bundle
 from underseal_core.credentials import Credentials
+from underseal_core.durable import erase_file
 from underseal_core.errors import Conflict, StorageFull
 
 BUNDLE_NAME: Final = "bundle.usb"
@@ -102,7 +102,8 @@ class CeremonyProcess:
         keys = OwnKeys.load(self._place.state / KEYS_NAME, self._passphrase)
         identity = self._credentials.identity
         member = ceremony_member(self._file, self.point, identity, keys.opening, self._journal)
-        outcome = join(member, self._file, links, self._process.wait, progress)
+        with member:
+            outcome = join(member, self._file, links, self._process.wait, progress)
         return self._save(outcome, keys)
 
     def _save(self, outcome: Outcome, keys: OwnKeys) -> str:
@@ -118,8 +119,7 @@ class CeremonyProcess:
         outcome.bundle.save(out / BUNDLE_NAME)
         load_bundle(out / BUNDLE_NAME, epoch)
         self._journal.finish(epoch)
-        with suppress(FileNotFoundError):
-            (self._place.state / KEYS_NAME).unlink()
+        erase_file(self._place.state / KEYS_NAME)
         return epoch
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from underseal_auditor.keys.ceremony_file import CeremonyFile, MemberKeys
 from underseal_auditor.keys.member import Member
 from underseal_auditor.keys.memory import ShortMemory
 from underseal_auditor.keys.messages import Round
-from underseal_auditor.keys.phases import Context, Nonces, Outcome
+from underseal_auditor.keys.phases import Context, Outcome, first_phase
 from underseal_auditor.keys.sampling import SecretStream
 from underseal_core.errors import InvalidInput
 from underseal_core.labels import OpeningKey
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from underseal_core.bundle import PublicBundle
     from underseal_core.scheme.profiles import Profile
     from underseal_core.signing import Identity
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def ceremony_member(
     context = Context(
         file, point, identity, opening, SecretStream(), kept.secret_seed, kept.forget_secret
     )
-    return Member(file, point, Nonces(context), kept)
+    return Member(file, point, first_phase(context), kept)
 
 
 def run_local(
@@ -110,14 +114,15 @@ def run_local(
     """
     if len(members) != len(file.members):
         raise InvalidInput("the ceremony needs the keys of all members")
-    machines = [
-        ceremony_member(file, point, member.identity, member.opening)
-        for point, member in enumerate(members, start=1)
-    ]
-    for round_ in Round:
-        _run_round(machines)
-        if progress is not None:
-            progress(round_)
+    with ExitStack() as stack:
+        machines = [
+            stack.enter_context(ceremony_member(file, point, member.identity, member.opening))
+            for point, member in enumerate(members, start=1)
+        ]
+        for round_ in Round:
+            run_round(machines)
+            if progress is not None:
+                progress(round_)
     outcomes = [machine.outcome for machine in machines]
     return outcomes[0].bundle, [outcome.share for outcome in outcomes]
 
@@ -144,7 +149,8 @@ def run_sole(
     return SoleCeremony(bundle, share, label_key)
 
 
-def _run_round(machines: Sequence[Member[Outcome]]) -> None:
+def run_round(machines: Sequence[Member[T]]) -> None:
+    """Carry all messages of one round between members of this process."""
     commitments = [machine.commit() for machine in machines]
     reveals = [machine.reveal(commitments) for machine in machines]
     for machine in machines:

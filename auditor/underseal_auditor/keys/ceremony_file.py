@@ -89,6 +89,11 @@ class CeremonyFile:
         """The members' Ed25519 keys, in order."""
         return tuple(member.signing for member in self.members)
 
+    @property
+    def dealers(self) -> tuple[int, ...]:
+        """All points: every member deals its secret."""
+        return tuple(range(1, len(self.members) + 1))
+
     def to_bytes(self) -> bytes:
         """Return the canonical form; the exact inverse of :meth:`parse`."""
         return rfc8785.dumps(

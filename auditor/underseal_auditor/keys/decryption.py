@@ -132,18 +132,43 @@ def partial_decryption(
     """
     _check_openable(share, active, ciphertext)
     deviation = noise_deviation(ciphertext, dimension, sigma) / sqrt(len(active))
-    level = ciphertext.residues.shape[1]
-    primes = ciphertext.profile.data_primes[:level]
-    factors = tuple(lagrange(share.point, active, prime) for prime in primes)
-    weighted = times_integers(share.secret[:level], factors, primes)
-    answer = kernel.multiply(weighted, ciphertext.residues[1], primes)
-    weighted.fill(0)
-    noise = transform(gaussian(stream, deviation, ciphertext.profile.degree), primes)
+    primes = ciphertext.profile.data_primes[: ciphertext.residues.shape[1]]
     mask = share.pairs.mask(active, ciphertext)
+    return masked_answer(share, active, ciphertext.residues[1], primes, deviation, mask, stream)
+
+
+def masked_answer(
+    share: Share,
+    active: Sequence[int],
+    element: Residues,
+    primes: tuple[int, ...],
+    deviation: float,
+    mask: Residues,
+    stream: Stream,
+) -> Residues:
+    """Return ``(lambda_i S_i) element + NTT(e_i) + mask``, and overwrite the mask.
+
+    Parameters
+    ----------
+    element
+        ``(len(primes), degree)``; the primes are the first ones of the key level.
+    deviation
+        Of the noise ``e_i``, per coefficient.
+    """
+    weighted = weigh(share, active, primes)
+    answer = kernel.multiply(weighted, np.ascontiguousarray(element), primes)
+    weighted.fill(0)
+    noise = transform(gaussian(stream, deviation, share.profile.degree), primes)
     masked = total([answer, noise, mask], primes)
     for secret in (answer, noise, mask):
         secret.fill(0)
     return masked
+
+
+def weigh(share: Share, active: Sequence[int], primes: tuple[int, ...]) -> Residues:
+    """Return ``lambda_i S_i`` modulo the first primes of the key level, to be overwritten."""
+    factors = tuple(lagrange(share.point, active, prime) for prime in primes)
+    return times_integers(share.secret[: len(primes)], factors, primes)
 
 
 def combine(ciphertext: Ciphertext, partials: Sequence[Residues], dimension: int) -> Real:
@@ -175,7 +200,7 @@ class Opener:
     Raises
     ------
     Mismatch
-        A share is of another key epoch.
+        A share is of another key epoch, or they are of different generations.
     InvalidInput
         Too few shares, or one twice.
     """
@@ -183,6 +208,8 @@ class Opener:
     def __init__(self, shares: Sequence[Share], bundle: PublicBundle) -> None:
         if any(share.epoch != bundle.epoch for share in shares):
             raise Mismatch("a key share is of another key epoch than the bundle")
+        if len({share.generation for share in shares}) > 1:
+            raise Mismatch("the key shares are of different generations")
         if len({share.point for share in shares}) != len(shares):
             raise InvalidInput("the same key share was given twice")
         if len(shares) < bundle.threshold:

@@ -1,4 +1,4 @@
-"""The ceremony's known-answer test: a search on dummy data, opened by every k-subset.
+"""The known-answer test: a search on dummy data, opened by every k-subset.
 
 The dummy templates are public and the same for everyone; their encryption takes randomness from
 every member, so that no member knows all of it, and the partial decryptions are flooded like any
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from underseal_auditor.keys.decryption import combine, encrypt_zero, rerandomise
 from underseal_auditor.keys.elements import total
 from underseal_auditor.keys.messages import CeremonyFailed
 from underseal_auditor.keys.sampling import PublicStream
+from underseal_auditor.keys.whole_share import encrypt_whole_zero
 from underseal_core.ring import kernel
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.scheme.encoding import encode_row
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from underseal_auditor.keys.ceremony_file import CeremonyFile
+    from underseal_auditor.keys.participant import Sharing
     from underseal_auditor.keys.sampling import Stream
     from underseal_core.scheme.ciphertext import Residues
     from underseal_core.scheme.encoding import Real
@@ -43,12 +44,26 @@ _SLOTS: Final = 4
 """Templates in the dummy gallery, at most as many as a row holds."""
 
 
-def subsets(file: CeremonyFile) -> list[tuple[int, ...]]:
+class Quorum(Protocol):
+    """``threshold`` of ``members``, who have the points from 1 on."""
+
+    @property
+    def threshold(self) -> int:
+        """See the class."""
+        ...
+
+    @property
+    def members(self) -> tuple[object, ...]:
+        """See the class."""
+        ...
+
+
+def subsets(file: Quorum) -> list[tuple[int, ...]]:
     """Return all groups of ``threshold`` points, in lexicographic order."""
     return list(combinations(range(1, len(file.members) + 1), file.threshold))
 
 
-def subsets_with(file: CeremonyFile, point: int) -> list[tuple[int, ...]]:
+def subsets_with(file: Quorum, point: int) -> list[tuple[int, ...]]:
     """Return the groups that ``point`` is in, in the order of :func:`subsets`."""
     return [active for active in subsets(file) if point in active]
 
@@ -57,22 +72,25 @@ def subsets_with(file: CeremonyFile, point: int) -> list[tuple[int, ...]]:
 class DummyZeros:
     """One member's encryptions of zero: the randomness it adds to the dummy search.
 
-    ``probe`` and ``gallery``: ``(2, fresh_level, degree)``; ``masks``: one ``(2, result_level,
-    degree)`` for each group that the member is in.
+    ``probe`` and ``gallery``: ``(2, fresh_level, degree)``; ``whole``: ``(2, fresh_level + 1,
+    degree)``, for :class:`underseal_auditor.keys.whole_share.WholeShareTest`; ``masks``: one
+    ``(2, result_level, degree)`` for each group that the member is in.
     """
 
     probe: Residues
     gallery: Residues
+    whole: Residues
     masks: tuple[Residues, ...]
 
     @classmethod
-    def make(cls, file: CeremonyFile, public_key: Residues, point: int, stream: Stream) -> Self:
+    def make(cls, file: Sharing, public_key: Residues, point: int, stream: Stream) -> Self:
         """Encrypt zeros under the joint public key."""
         profile = file.profile
         fresh, result = profile.fresh_level, profile.result_level
         return cls(
             encrypt_zero(public_key, profile, fresh, stream),
             encrypt_zero(public_key, profile, fresh, stream),
+            encrypt_whole_zero(public_key, profile, stream),
             tuple(
                 encrypt_zero(public_key, profile, result, stream) for _ in subsets_with(file, point)
             ),
@@ -80,11 +98,11 @@ class DummyZeros:
 
     def to_bytes(self) -> bytes:
         """Serialise; the exact inverse of :meth:`parse`."""
-        arrays = (self.probe, self.gallery, *self.masks)
+        arrays = (self.probe, self.gallery, self.whole, *self.masks)
         return b"".join(array.astype("<u4", copy=False).tobytes() for array in arrays)
 
     @classmethod
-    def parse(cls, payload: bytes, file: CeremonyFile, point: int) -> Self:
+    def parse(cls, payload: bytes, file: Sharing, point: int) -> Self:
         """Parse a member's message.
 
         Raises
@@ -101,6 +119,7 @@ class DummyZeros:
         zeros = cls(
             reader.residues(fresh, row),
             reader.residues(fresh, row),
+            reader.key_residues(profile, (2,)),
             tuple(reader.residues(result, mask) for _ in subsets_with(file, point)),
         )
         reader.finish()
@@ -112,7 +131,7 @@ class DummySearch:
 
     def __init__(
         self,
-        file: CeremonyFile,
+        file: Sharing,
         keys: EvaluationKeys,
         seed: bytes,
         zeros: Sequence[DummyZeros],
@@ -145,11 +164,7 @@ class DummySearch:
         wanted = np.zeros_like(opened)
         scores = self._templates @ self._templates[0]
         wanted[: len(scores) * dimension : dimension] = scores
-        error = opened - wanted
-        rms = float(np.sqrt(np.mean(error**2)))
-        if float(np.abs(error).max()) > LARGEST_ERROR or rms > LARGEST_RMS:
-            members = ", ".join(str(point) for point in active)
-            raise CeremonyFailed(f"members {members} together do not open the known answer")
+        check_opened(opened, wanted, active)
 
     def _row(self, templates: Real, kind: Kind, zeros: list[Residues]) -> Ciphertext:
         profile = self._file.profile
@@ -161,7 +176,22 @@ class DummySearch:
         return Ciphertext(profile, kind, residues)
 
 
-def _dummy_templates(file: CeremonyFile, seed: bytes) -> Real:
+def check_opened(opened: Real, wanted: Real, active: tuple[int, ...]) -> None:
+    """Compare what a group opened, with noise ``SIGMA``, with the known answer.
+
+    Raises
+    ------
+    CeremonyFailed
+        A value is off.
+    """
+    error = opened - wanted
+    rms = float(np.sqrt(np.mean(error**2)))
+    if float(np.abs(error).max()) > LARGEST_ERROR or rms > LARGEST_RMS:
+        members = ", ".join(str(point) for point in active)
+        raise CeremonyFailed(f"members {members} together do not open the known answer")
+
+
+def _dummy_templates(file: Sharing, seed: bytes) -> Real:
     count = min(_SLOTS, file.profile.degree // file.dimension)
     stream = PublicStream(seed, "underseal/v1/dummy-templates")
     values = np.frombuffer(stream.read(2 * count * file.dimension), dtype="<i2").astype(np.float64)
@@ -171,7 +201,7 @@ def _dummy_templates(file: CeremonyFile, seed: bytes) -> Real:
 
 
 def _search(
-    file: CeremonyFile, keys: EvaluationKeys, probe: Ciphertext, gallery: Ciphertext
+    file: Sharing, keys: EvaluationKeys, probe: Ciphertext, gallery: Ciphertext
 ) -> Ciphertext:
     evaluator = Evaluator(file.profile, file.dimension, keys)
     try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from underseal_auditor.keys.messages import (
     SALT_BYTES,
@@ -27,6 +27,7 @@ from underseal_auditor.keys.messages import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from enum import IntEnum
+    from types import TracebackType
 
     from underseal_auditor.keys.assembly import Assembly
     from underseal_auditor.keys.memory import Memory
@@ -58,9 +59,15 @@ class Phase(ABC, Generic[T]):
     def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase[T] | Ended[T]:
         """Take in all members' messages; ``transcript`` covers this round too."""
 
+    def close(self) -> None:
+        """Overwrite what is secret: the protocol ends here. Again does nothing."""
+        return
+
 
 class Member(Generic[T]):
     """A member's side of the protocol.
+
+    As a context manager it overwrites its secrets at the end, but for those of the outcome.
 
     Parameters
     ----------
@@ -89,7 +96,27 @@ class Member(Generic[T]):
         self._state: Phase[T] | Ended[T] = first
         self._own: Reveal | None = None
         self._commitments: tuple[Commitment, ...] | None = None
-        self._remember()
+        try:
+            self._remember()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Overwrite what is secret in the round that this member is in."""
+        if not isinstance(self._state, Ended):
+            self._state.close()
 
     @property
     def round(self) -> IntEnum | None:

@@ -10,12 +10,14 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from underseal_core.errors import Damaged, UndersealError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
 
 SALT_BYTES: Final = 32
 _DOMAIN: Final = b"underseal/v1/ceremony-commitment\x00"
@@ -97,6 +99,23 @@ def check_reveals(
             raise CeremonyFailed(
                 f"member {reveal.sender} revealed something else than it committed to"
             )
+
+
+def parse_all(payloads: Sequence[bytes], parse: Callable[[int, bytes], T]) -> list[T]:
+    """Parse every member's message, given its point.
+
+    Raises
+    ------
+    CeremonyFailed
+        A message is malformed; names its sender.
+    """
+    parsed = []
+    for point, payload in enumerate(payloads, start=1):
+        try:
+            parsed.append(parse(point, payload))
+        except UndersealError as error:
+            raise CeremonyFailed(f"the message of member {point} is malformed") from error
+    return parsed
 
 
 class Transcript:

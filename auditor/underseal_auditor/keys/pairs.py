@@ -88,10 +88,22 @@ class PairSecrets:
         ciphertext
             As re-randomised. Members that were shown different ones make masks that do not cancel.
         """
-        level, degree = ciphertext.residues.shape[1:]
-        primes = ciphertext.profile.data_primes[:level]
-        opening = _opening(active, ciphertext)
-        result = np.zeros((level, degree), dtype=np.uint32)
+        primes = ciphertext.profile.data_primes[: ciphertext.residues.shape[1]]
+        return self.mask_element(active, int(ciphertext.kind), ciphertext.residues, primes)
+
+    def mask_element(
+        self, active: Sequence[int], tag: int, residues: Residues, primes: tuple[int, ...]
+    ) -> Residues:
+        """Return this member's mask for residues ``(2, len(primes), degree)``.
+
+        Parameters
+        ----------
+        tag
+            What is opened, below 256: a ciphertext's kind.
+        """
+        degree = residues.shape[-1]
+        opening = _opening(active, tag, residues)
+        result = np.zeros((len(primes), degree), dtype=np.uint32)
         for other in sorted(active):
             if other == self.point:
                 continue
@@ -111,7 +123,7 @@ class PairSecrets:
         return bytes(self.content[SEED_BYTES * index : SEED_BYTES * (index + 1)])
 
 
-def _opening(active: Sequence[int], ciphertext: Ciphertext) -> bytes:
-    digest = hashlib.sha256(bytes((len(active), *sorted(active), int(ciphertext.kind))))
-    digest.update(ciphertext.residues.astype("<u4", copy=False).tobytes())
+def _opening(active: Sequence[int], tag: int, residues: Residues) -> bytes:
+    digest = hashlib.sha256(bytes((len(active), *sorted(active), tag)))
+    digest.update(residues.astype("<u4", copy=False).tobytes())
     return digest.digest()

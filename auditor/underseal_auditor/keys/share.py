@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from underseal_auditor.keys.elements import key_primes
 from underseal_core.errors import InvalidInput, UndersealError
+from underseal_core.roster import Generation
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -35,6 +36,8 @@ class Share:
         overwritten by :meth:`close`.
     pairs
         This member's secrets with the others; they know its point. Owned likewise.
+    generation
+        Of the sharing; None for the ceremony's. Shares of one generation open together.
 
     Raises
     ------
@@ -49,6 +52,7 @@ class Share:
         threshold: int,
         secret: Residues,
         pairs: PairSecrets,
+        generation: Generation | None = None,
     ) -> None:
         point, members = pairs.point, pairs.members
         if not 1 <= point <= members or not 1 <= threshold <= members:
@@ -57,6 +61,7 @@ class Share:
             raise InvalidInput("the share does not have the profile's shape")
         self.profile = profile
         self.epoch = epoch
+        self.generation = generation or Generation(0, epoch)
         self.point = point
         self.threshold = threshold
         self.members = members
@@ -65,7 +70,8 @@ class Share:
 
     def __repr__(self) -> str:
         quorum = f"{self.threshold} of {self.members}"
-        return f"Share(epoch={self.epoch[:16]}, point={self.point}, {quorum})"
+        number = self.generation.number
+        return f"Share(epoch={self.epoch[:16]}, {number=}, point={self.point}, {quorum})"
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("a share is not pickled")
@@ -107,11 +113,11 @@ class Share:
             raise ShareClosed("the key share was closed", hint="load the share file again")
         return self._pairs
 
-    def bound_to(self, epoch: str) -> Share:
-        """Hand the secret over to a share of this key epoch; this object is closed."""
+    def bound_to(self, epoch: str, generation: Generation) -> Share:
+        """Hand the secret over to a share of this epoch and generation; this object is closed."""
         secret = self.secret
         self._secret = None
-        return Share(self.profile, epoch, self.threshold, secret, self._pairs)
+        return Share(self.profile, epoch, self.threshold, secret, self._pairs, generation)
 
     def close(self) -> None:
         """Overwrite the share. What the interpreter copied elsewhere is out of reach."""

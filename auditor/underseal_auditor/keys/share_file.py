@@ -15,6 +15,7 @@ from underseal_auditor.keys.share import Share
 from underseal_core.bundle import MAX_MEMBERS
 from underseal_core.errors import Damaged, InvalidInput, Mismatch
 from underseal_core.labels import OpeningKey
+from underseal_core.roster import Generation
 from underseal_core.scheme.fields import FieldReader
 from underseal_core.scheme.profiles import profile_named
 
@@ -29,9 +30,11 @@ def save(path: Path, share: Share, passphrase: bytes, cost: Argon2Cost | None = 
     """Write a share file; see :func:`underseal_auditor.keys.sealed_file.save_sealed`."""
     about: dict[str, str | int] = {
         "epoch": share.epoch,
+        "generation": share.generation.number,
         "members": share.members,
         "point": share.point,
         "profile": share.profile.name,
+        "succession": share.generation.sha256,
         "threshold": share.threshold,
     }
     secret = share.secret.astype("<u4", copy=False).tobytes() + bytes(share.pairs.content)
@@ -97,4 +100,6 @@ def _share(content: SealedContent) -> Share:
         raise InvalidInput("the share's point or threshold is impossible")
     pairs = PairSecrets(point, members, bytearray(reader.take(SEED_BYTES * (members - 1))))
     reader.finish()
-    return Share(profile, str(about["epoch"]), int(about["threshold"]), secret, pairs)
+    generation = Generation(int(about["generation"]), str(about["succession"]))
+    epoch, threshold = str(about["epoch"]), int(about["threshold"])
+    return Share(profile, epoch, threshold, secret, pairs, generation)

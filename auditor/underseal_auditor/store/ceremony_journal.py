@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from underseal_auditor.keys.memory import SECRET_SEED_BYTES
 from underseal_auditor.keys.messages import SALT_BYTES, Commitment, Reveal, Round
 from underseal_auditor.keys.sealed_file import SealedContent, load_sealed, save_sealed
-from underseal_core.durable import replace_file
+from underseal_core.durable import erase_file, replace_file
 from underseal_core.errors import Conflict, Damaged, StorageFull
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class CeremonyJournal:
     def forget_secret(self) -> None:
         """See :class:`Memory`. What the storage device keeps of the file is out of reach."""
         self._write("dealt", b"")
-        (self._folder / "secret.sealed").unlink(missing_ok=True)
+        erase_file(self._folder / "secret.sealed")
 
     def own(self, round_: IntEnum) -> Reveal | None:
         """See :class:`Memory`."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -10,6 +9,7 @@ import pytest
 
 from tests.oracles import ntt
 from tests.oracles.ceremonies import DIMENSION, finished, joint_secret, prepare
+from tests.oracles.ceremony_steps import Mutation, deliver_forged, machines_before, step
 from underseal_auditor.keys.ceremony import (
     MemberSecrets,
     ceremony_member,
@@ -20,9 +20,7 @@ from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.contribution import SecretPart
 from underseal_auditor.keys.elements import automorphism
 from underseal_auditor.keys.known_answer import SIGMA
-from underseal_auditor.keys.member import Member
 from underseal_auditor.keys.messages import CeremonyFailed, Commitment, OutOfTurn, Reveal, Round
-from underseal_auditor.keys.phases import Outcome
 from underseal_auditor.keys.sampling import Stream
 from underseal_auditor.keys.sharing import deal
 from underseal_core.bundle import parse_bundle
@@ -31,8 +29,6 @@ from underseal_core.labels import OpeningKey
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.scheme.profiles import SWIFT, Profile
 from underseal_core.signing import Identity
-
-Mutation = Callable[[bytes], bytes]
 
 QUORUMS = [(1, 1), (2, 3), (3, 5)]
 
@@ -120,36 +116,6 @@ def test_rotated_secrets_are_overwritten_too(monkeypatch: pytest.MonkeyPatch) ->
 
 
 # Cheating. An attacker's program may send anything, so its messages are forged here on the way.
-
-
-def step(machines: Sequence[Member[Outcome]]) -> None:
-    commitments = [machine.commit() for machine in machines]
-    reveals = [machine.reveal(commitments) for machine in machines]
-    for machine in machines:
-        machine.receive(reveals)
-
-
-def machines_before(round_: Round, count: int = 3, threshold: int = 2) -> list[Member[Outcome]]:
-    file, members, _ = prepare(SWIFT, 2, threshold, count)
-    machines = [
-        ceremony_member(file, point, member.identity, member.opening)
-        for point, member in enumerate(members, start=1)
-    ]
-    for _ in range(round_ - 1):
-        step(machines)
-    return machines
-
-
-def deliver_forged(machines: Sequence[Member[Outcome]], mutate: Mutation) -> None:
-    """The last member commits to, and reveals, a changed message. The others receive it."""
-    commitments = [machine.commit() for machine in machines]
-    reveals = [machine.reveal(commitments) for machine in machines]
-    own = reveals[-1]
-    forged = replace(own, payload=mutate(own.payload))
-    digest = machines[0]._file.digest
-    for machine in machines[:-1]:
-        machine._commitments = (*commitments[:-1], forged.commitment(digest))
-        machine.receive([*reveals[:-1], forged])
 
 
 def flip(position: int) -> Mutation:
@@ -258,7 +224,8 @@ def test_multiple_of_the_secret_hidden_in_the_noise_fails_the_known_answer() -> 
 
     def add_multiple(payload: bytes) -> bytes:
         values = np.frombuffer(payload, dtype="<u4").copy()
-        masks = values[2 * 2 * SWIFT.fresh_level * SWIFT.degree :].reshape(2, 2, SWIFT.degree)
+        polynomials = 2 * 2 * SWIFT.fresh_level + 2 * (SWIFT.fresh_level + 1)
+        masks = values[polynomials * SWIFT.degree :].reshape(2, 2, SWIFT.degree)
         masks[:, 1] = (masks[:, 1] + multiple) % SWIFT.data_primes[0]
         return values.tobytes()
 

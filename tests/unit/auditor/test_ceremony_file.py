@@ -14,7 +14,7 @@ from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.member import Member
 from underseal_auditor.keys.member_keys import MemberCard, OwnKeys
 from underseal_auditor.keys.messages import CeremonyFailed, Commitment, Round
-from underseal_auditor.keys.phases import Nonces, Outcome, payload_size
+from underseal_auditor.keys.phases import Outcome, payload_size
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_core.errors import InvalidInput
 from underseal_core.scheme.profiles import SWIFT
@@ -62,8 +62,8 @@ def test_member_keys_survive_the_disk(tmp_path: Path) -> None:
     for registrar in (False, True):
         keys = OwnKeys.generate(registrar=registrar)
         path = tmp_path / f"{registrar}"
-        keys.save(path, b"p")
-        again = OwnKeys.load(path, b"p")
+        keys.save(path, b"correct horse")
+        again = OwnKeys.load(path, b"correct horse")
         assert again.card(b"s" * 32) == keys.card(b"s" * 32)
         card = keys.card(b"s" * 32)
         assert MemberCard.parse(card.to_bytes()) == card
@@ -100,12 +100,12 @@ def test_payload_size_is_that_of_every_message(monkeypatch: pytest.MonkeyPatch) 
         ceremony_member(file, point, keys.identity, keys.opening)
         for point, keys in enumerate(members, start=1)
     ]
-    sizes: dict[Round, set[int]] = {round_: set() for round_ in Round}
+    sizes: dict[tuple[Round, int], int] = {}
     receive = Member.receive
 
     def measured(self: Member[Outcome], reveals: Any) -> None:
         for reveal in reveals:
-            sizes[reveal.round].add(len(reveal.payload))
+            sizes[Round(reveal.round), reveal.sender] = len(reveal.payload)
         receive(self, reveals)
 
     monkeypatch.setattr(Member, "receive", measured)
@@ -114,5 +114,6 @@ def test_payload_size_is_that_of_every_message(monkeypatch: pytest.MonkeyPatch) 
         reveals = [machine.reveal(commitments) for machine in machines]
         for machine in machines:
             machine.receive(reveals)
-    assert sizes == {round_: {payload_size(file, round_, 1)} for round_ in Round}
-    assert payload_size(file, Nonces.round, 1) == 32
+    assert len(sizes) == 3 * len(Round)
+    assert all(payload_size(file, *sent) == size for sent, size in sizes.items())
+    assert payload_size(file, Round.NONCE, 1) == 32

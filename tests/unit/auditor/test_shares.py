@@ -13,6 +13,7 @@ from underseal_auditor.keys.sampling import SecretStream, uniform
 from underseal_auditor.keys.share import Share, ShareClosed
 from underseal_auditor.keys.sharing import deal, lagrange
 from underseal_core.errors import InvalidInput
+from underseal_core.roster import Generation
 from underseal_core.scheme.profiles import SWIFT
 
 PRIMES = key_primes(SWIFT)
@@ -89,8 +90,9 @@ def test_closed_share_is_overwritten() -> None:
 
 def test_binding_to_an_epoch_hands_the_secret_over() -> None:
     mine = share()
-    bound = mine.bound_to("cd" * 32)
+    bound = mine.bound_to("cd" * 32, Generation(3, "ef" * 32))
     assert (bound.epoch, bound.point) == ("cd" * 32, 2)
+    assert bound.generation == Generation(3, "ef" * 32)
     assert np.array_equal(bound.secret, secret())
     with pytest.raises(ShareClosed):
         _ = mine.secret
