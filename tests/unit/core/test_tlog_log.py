@@ -393,7 +393,7 @@ def test_power_cut_before_the_checkpoint_file_is_on_disk(
 
 def test_one_fsync_per_commit(log: TransparencyLog, monkeypatch: pytest.MonkeyPatch) -> None:
     grow(log, 3)
-    calls = []
+    calls: list[None] = []
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(fsync(descriptor)))
     log.append(b"one more")
