@@ -19,6 +19,7 @@ from typing import Any
 from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.member_keys import OwnKeys
 from underseal_core.credentials import Credentials, Role
+from underseal_core.labels import OpeningKey
 from underseal_core.scheme.profiles import SWIFT, Profile
 from underseal_server.pki import Authority, issue
 
@@ -197,7 +198,7 @@ def _with_functions(made: Council) -> None:
     cards = []
     for point in range(1, made.count + 1):
         made.state(point).mkdir()
-        keys = OwnKeys.generate(registrar=point == 1)
+        keys = OwnKeys.generate(OpeningKey.generate() if point == 1 else None)
         keys.save(made.state(point) / "member.sealed", PASSPHRASE.encode())
         identity = Credentials.load(made.credentials(point)).identity
         cards.append(keys.card(identity.public_key))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from underseal_auditor.cli.ceremony import app as ceremony_app
+from underseal_auditor.cli.epoch import app as epoch_app
 from underseal_auditor.cli.guardian import app as guardian_app
 from underseal_auditor.cli.log import app as log_app
 from underseal_auditor.cli.mirror import app as mirror_app
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(ceremony_app, name="ceremony")
+app.add_typer(epoch_app, name="epoch")
 app.add_typer(guardian_app, name="guardian")
 app.add_typer(registrar_app, name="registrar")
 app.add_typer(policy_app, name="policy")

@@ -14,7 +14,7 @@ from underseal_auditor.api.ceremony_process import (
     SHARE_NAME,
     check_free,
 )
-from underseal_auditor.cli.ceremony_members import join, plan, prepare
+from underseal_auditor.cli.ceremony_members import LABEL_KEY_HELP, join, new_or_kept, plan, prepare
 from underseal_auditor.cli.passphrase import read_passphrase
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.ceremony import SoleCeremony, run_sole
@@ -45,6 +45,7 @@ def ceremony(
     ] = None,
     dimension: Annotated[int | None, typer.Option(help="Of the model's embedding.")] = None,
     profile: Annotated[str, typer.Option(help="guarded, compact or swift.")] = GUARDED.name,
+    label_key: Annotated[Path | None, typer.Option(help=LABEL_KEY_HELP)] = None,
     passphrase_file: Annotated[Path | None, typer.Option(help="Seals the two secrets.")] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -60,6 +61,7 @@ def ceremony(
         _given(out, "--out"),
         _given(dimension, "--dimension"),
         profile,
+        label_key,
         passphrase_file,
         as_json=as_json,
     )
@@ -76,6 +78,7 @@ def _sole(
     out: Path,
     dimension: int,
     profile: str,
+    label_key: Path | None,
     passphrase_file: Path | None,
     *,
     as_json: bool,
@@ -90,8 +93,9 @@ def _sole(
             hint="the keys belong to an auditor: name the auditor's credentials folder",
         )
     check_free(out)
-    passphrase = read_passphrase(passphrase_file, confirm=True)
-    outcome = run_sole(parameters, padded, mine.identity, _progress)
+    passphrase = read_passphrase(passphrase_file, confirm=label_key is None)
+    labels = new_or_kept(label_key, passphrase)
+    outcome = run_sole(parameters, padded, mine.identity, _progress, labels)
     try:
         _save(out, outcome, passphrase)
     finally:

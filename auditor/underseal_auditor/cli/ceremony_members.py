@@ -21,14 +21,17 @@ from underseal_auditor.keys.ceremony_file import MAX_FILE_BYTES, CeremonyFile
 from underseal_auditor.keys.fingerprint import fingerprint
 from underseal_auditor.keys.member_keys import MAX_CARD_BYTES, MemberCard, OwnKeys
 from underseal_auditor.keys.messages import Round
+from underseal_auditor.keys.share_file import load_label_key
 from underseal_core.credentials import Credentials, Role
 from underseal_core.errors import Conflict, InvalidInput, NotFound, StorageFull
+from underseal_core.labels import OpeningKey
 from underseal_core.outcome import show
 from underseal_core.rpc import logging
 from underseal_core.rpc.tls import own_peer
 from underseal_core.scheme.profiles import GUARDED, padded_dimension, profile_named
 
 CARD_NAME = "member.json"
+LABEL_KEY_HELP = "Registrar's label key of the epoch before, to move galleries; none: a new one."
 
 
 def prepare(
@@ -38,6 +41,7 @@ def prepare(
     registrar: Annotated[
         bool, typer.Option("--registrar", help="This member opens labels: exactly one does.")
     ] = False,
+    label_key: Annotated[Path | None, typer.Option(help=LABEL_KEY_HELP)] = None,
     passphrase_file: Annotated[Path | None, typer.Option(help="Seals the member's keys.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -48,8 +52,10 @@ def prepare(
     card_path = state / CARD_NAME
     if card_path.exists() or (state / KEYS_NAME).exists():
         raise Conflict(f"{state} holds a member's keys", hint="choose another folder")
-    keys = OwnKeys.generate(registrar=registrar)
-    passphrase = read_passphrase(passphrase_file, confirm=True)
+    if label_key is not None and not registrar:
+        raise InvalidInput("only the registrar's member has a label key", hint="add --registrar")
+    passphrase = read_passphrase(passphrase_file, confirm=label_key is None)
+    keys = OwnKeys.generate(new_or_kept(label_key, passphrase) if registrar else None)
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys.save(state / KEYS_NAME, passphrase)
@@ -70,7 +76,7 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write the ceremony file that all members must agree on."""
-    cards = [MemberCard.parse(_read(path, MAX_CARD_BYTES)) for path in card]
+    cards = [MemberCard.parse(read_file(path, MAX_CARD_BYTES)) for path in card]
     labels = [one.label for one in cards if one.label is not None]
     if len(labels) != 1:
         raise InvalidInput(
@@ -109,10 +115,10 @@ def join(
 ) -> None:
     """Take part in a ceremony until all members are done. Run it again after an interruption."""
     logging.configure("WARNING")
-    ceremony = CeremonyFile.parse(_read(file, MAX_FILE_BYTES))
-    place = MemberPlace(credentials, state, out, listen, _peers(peer))
+    ceremony = CeremonyFile.parse(read_file(file, MAX_FILE_BYTES))
+    place = MemberPlace(credentials, state, out, listen, parse_peers(peer))
     process = CeremonyProcess(ceremony, place, read_passphrase(passphrase_file))
-    _note(f"ceremony {fingerprint(ceremony.digest.hex())}: compare with the other members")
+    note(f"ceremony {fingerprint(ceremony.digest.hex())}: compare with the other members")
     done = asyncio.run(process.run(_ready, _progress))
     facts = {
         "key_epoch": done.name,
@@ -124,14 +130,20 @@ def join(
 
 
 def _ready(address: str) -> None:
-    _note(f"listening on {address}")
+    note(f"listening on {address}")
 
 
 def _progress(round_: IntEnum) -> None:
-    _note(f"round {int(round_)} of {len(Round)}: {round_.name.lower()}")
+    note(f"round {int(round_)} of {len(Round)}: {round_.name.lower()}")
 
 
-def _note(line: str) -> None:
+def new_or_kept(path: Path | None, passphrase: bytes) -> OpeningKey:
+    """Return the label key in a file, or a new one: galleries move with the key of their labels."""
+    return OpeningKey.generate() if path is None else load_label_key(path, passphrase)
+
+
+def note(line: str) -> None:
+    """Write a line to stderr at once."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 
@@ -148,7 +160,8 @@ def _lines(out: Path, done: Finished) -> str:
     return lines
 
 
-def _peers(texts: list[str]) -> dict[int, str]:
+def parse_peers(texts: list[str]) -> dict[int, str]:
+    """Return addresses by point, given ``POINT=HOST:PORT``; raises InvalidInput for others."""
     peers = {}
     for text in texts:
         point, middle, address = text.partition("=")
@@ -158,7 +171,8 @@ def _peers(texts: list[str]) -> dict[int, str]:
     return peers
 
 
-def _read(path: Path, limit: int) -> bytes:
+def read_file(path: Path, limit: int) -> bytes:
+    """Return a file's first ``limit + 1`` bytes; raises NotFound."""
     try:
         with path.open("rb") as file:
             return file.read(limit + 1)

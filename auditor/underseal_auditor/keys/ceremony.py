@@ -132,6 +132,7 @@ def run_sole(
     dimension: int,
     identity: Identity,
     progress: Callable[[Round], None] | None = None,
+    labels: OpeningKey | None = None,
 ) -> SoleCeremony:
     """Run the ceremony of a deployment with one auditor: n = 1, k = 1.
 
@@ -141,8 +142,12 @@ def run_sole(
         A power of two; see :func:`underseal_core.scheme.profiles.padded_dimension`.
     identity
         The auditor's signing identity.
+    progress
+        Called after every round.
+    labels
+        The label key of the epoch before, to move its galleries; a new one when left out.
     """
-    label_key = OpeningKey.generate()
+    label_key = labels or OpeningKey.generate()
     member = MemberSecrets(identity, OpeningKey.generate())
     file = CeremonyFile(profile, dimension, 1, (member.public(),), label_key.public)
     bundle, (share,) = run_local(file, [member], progress)

@@ -32,9 +32,9 @@ class OwnKeys:
     label: OpeningKey | None
 
     @classmethod
-    def generate(cls, *, registrar: bool) -> Self:
-        """Make new keys."""
-        return cls(OpeningKey.generate(), OpeningKey.generate() if registrar else None)
+    def generate(cls, label: OpeningKey | None) -> Self:
+        """Make a new key that opens shares, beside the registrar's label key."""
+        return cls(OpeningKey.generate(), label)
 
     def save(self, path: Path, passphrase: bytes) -> None:
         """Write them sealed; see :func:`underseal_auditor.keys.sealed_file.save_sealed`."""

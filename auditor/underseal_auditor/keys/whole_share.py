@@ -56,6 +56,8 @@ def encrypt_whole_zero(public_key: Residues, profile: Profile, stream: Stream) -
         kernel.add(kernel.multiply(np.ascontiguousarray(key), mask, primes), small, primes)
         for key, small in zip(public_key, noise, strict=True)
     ]
+    for secret in (mask, noise):
+        secret.fill(0)
     return np.stack(components)
 
 

@@ -17,6 +17,7 @@ from underseal_auditor.keys.messages import CeremonyFailed, Commitment, Round
 from underseal_auditor.keys.phases import Outcome, payload_size
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_core.errors import InvalidInput
+from underseal_core.labels import OpeningKey
 from underseal_core.scheme.profiles import SWIFT
 from underseal_core.signing import Identity
 
@@ -60,7 +61,7 @@ def test_ceremony_file_has_one_form_only() -> None:
 
 def test_member_keys_survive_the_disk(tmp_path: Path) -> None:
     for registrar in (False, True):
-        keys = OwnKeys.generate(registrar=registrar)
+        keys = OwnKeys.generate(OpeningKey.generate() if registrar else None)
         path = tmp_path / f"{registrar}"
         keys.save(path, b"correct horse")
         again = OwnKeys.load(path, b"correct horse")
