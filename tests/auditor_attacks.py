@@ -42,6 +42,9 @@ class Watching:
     def keys(self) -> object:
         return self.inner.keys
 
+    def check_ready(self) -> None:
+        pass
+
     def begin(self, dossier: Dossier) -> Watching:
         return self
 

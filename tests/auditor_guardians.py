@@ -10,17 +10,21 @@ from pathlib import Path
 
 from tests.auditor_world import NOW, World, in_force
 from underseal_auditor.guardian import Dossier
-from underseal_auditor.guardianship import GuardianDesk, Watch, opening_order
+from underseal_auditor.guardianship import GuardianDesk, Summons, Watch, opening_order
 from underseal_auditor.keys.joint_opening import ZeroCommitment
+from underseal_auditor.log_memory import LogMemory
+from underseal_auditor.logbook import Logbook
 from underseal_auditor.panel import GuardianFacts, Panel
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.docket import Docket
 from underseal_auditor.store.ledger import Ledger
+from underseal_auditor.verify.announcement import Notice, Register
 from underseal_auditor.verify.chain import PROBE_BLOCK, Place
 from underseal_core.errors import Busy
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
+from underseal_core.tlog.note import VerifierKey
 
 Change = Callable[[bytes], bytes]
 
@@ -37,6 +41,7 @@ class Link:
     of: World
     rules: Policy
     point: int
+    log_key: VerifierKey
     now: datetime = NOW
     down: bool = False
     dies_before: str = ""
@@ -50,6 +55,8 @@ class Link:
     def start(self) -> None:
         """(Re)start: everything that is not in the database is forgotten."""
         self.database = Database(self.folder / f"guardian-{self.point}.sqlite")
+        ledger = Ledger(self.database)
+        register = Register(self.log_key, frozenset(self.of.bundle.members))
         self.desk = GuardianDesk(
             Watch(
                 rulebook=in_force(self.rules, self.of, self.database),
@@ -57,8 +64,9 @@ class Link:
                 share=self.of.shares[self.point - 1],
                 identity=self.of.members[self.point - 1],
                 evaluator=self.of.operator.evaluator,
-                ledger=Ledger(self.database),
+                ledger=ledger,
                 docket=Docket(self.database),
+                log=LogMemory(register, ledger, lambda: self.now),
                 clock=lambda: self.now,
             )
         )
@@ -75,11 +83,18 @@ class Link:
 
     def facts(self) -> GuardianFacts:
         self._called("facts")
-        return GuardianFacts(self.desk.point, self.desk.bundle.epoch, self.desk.policy_sha256)
+        guardian = self.desk
+        return GuardianFacts(
+            guardian.point, guardian.bundle.epoch, guardian.policy_sha256, guardian.log_size
+        )
 
-    def commit(self, dossier: Dossier, active: tuple[int, ...]) -> tuple[bytes, ZeroCommitment]:
+    def commit(
+        self, dossier: Dossier, active: tuple[int, ...], extends: tuple[bytes, ...]
+    ) -> tuple[bytes, ZeroCommitment]:
         self._called("commit")
-        beginning = self.desk.begin(dossier.request, dossier.result, active)
+        notice = Notice(dossier.intent, extends)
+        summons = Summons(dossier.request, dossier.result, active, notice)
+        beginning = self.desk.begin(summons)
         probe = Place(Kind.PROBE_ROW, PROBE_BLOCK)
         beginning.intake.take(probe.kind, probe.block, dossier.sealed.probe.to_bytes())
         for place, ciphertext in opening_order(dossier.sealed).items():
@@ -113,13 +128,16 @@ class Link:
 
 
 @contextmanager
-def panel_of(folder: Path, of: World, rules: Policy) -> Iterator[tuple[Panel, list[Link]]]:
-    """All guardians of a world, and the registrar's view of them."""
+def panel_of(
+    folder: Path, of: World, rules: Policy, logbook: Logbook
+) -> Iterator[tuple[Panel, list[Link]]]:
+    """All guardians of a world, and the view of them of the registrar that keeps this log."""
     points = range(1, len(of.shares) + 1)
     with ExitStack() as stack:
-        links = [Link(folder, of, rules, point) for point in points]
+        links = [Link(folder, of, rules, point, logbook.key) for point in points]
         for link in links:
             stack.callback(link.stop)
-        panel = Panel(of.bundle, lambda: rules.sha256, dict(zip(points, links, strict=True)))
+        by_point = dict(zip(points, links, strict=True))
+        panel = Panel(of.bundle, lambda: rules.sha256, by_point, logbook.extends)
         stack.callback(panel.close)
         yield panel, links

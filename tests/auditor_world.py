@@ -8,7 +8,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from underseal_auditor.guardian import Guardian, LocalGuardian
+from underseal_auditor.books import Delivery
+from underseal_auditor.guardian import Dossier, Guardian, LocalGuardian
 from underseal_auditor.keys.ceremony import MemberSecrets, SoleCeremony, run_local
 from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.decryption import Opener
@@ -29,11 +30,13 @@ from underseal_auditor.policy.document import Policy, load_policy, parse_policy
 from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import KeyFacts
 from underseal_auditor.policy.signed import countersign, save_signatures, signed
-from underseal_auditor.registrar import Admission, Delivery, Office, Registrar
+from underseal_auditor.registrar import Admission, Office, Registrar
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.policies import PolicyMemory
+from underseal_auditor.verify.announcement import intent_of
 from underseal_auditor.verify.catalogue import CatalogueEntry
+from underseal_auditor.verify.chain import Intake, open_chain
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Peer, Role
 from underseal_core.labels import OpeningKey, label_context, seal_label
@@ -396,6 +399,7 @@ class Desk:
     ledger: Ledger
     mirror: Mirror
     logbook: Logbook
+    rules: Policy
 
     def submit(self, answer: Answer, peer: Peer = AGENCY) -> Release:
         """Hand in everything and verify the release's signature."""
@@ -410,11 +414,38 @@ class Desk:
             return admitted
         return self.registrar.answer(fill(admitted, answer))
 
+    def dossier(self, answer: Answer, peer: Peer = AGENCY, **changes: object) -> Dossier:
+        """What guardians are shown, past the registrar's own checks; its intent is logged.
+
+        ``changes``: what the intent says instead of the truth.
+        """
+        chain = open_chain(self.rules.document, peer, *answer.envelopes, NOW)
+        intake = Intake(chain, self.rules.profile)
+        for (kind, block), data in answer.sealed.items():
+            intake.take(kind, block, data)
+        epoch = answer.request.pin.key_epoch
+        true = intent_of(chain, self.rules.sha256, epoch, utc_text(NOW))
+        intent = true.model_copy(update=changes)
+        logged = self.logbook.append(self.logbook.signed(intent)).logged
+        return Dossier(*answer.envelopes, chain, intake.complete(), logged)
+
 
 def fill(admission: Admission, answer: Answer) -> Admission:
     for (kind, block), data in answer.sealed.items():
         admission.intake.take(kind, block, data)
     return admission
+
+
+@contextmanager
+def book_of(folder: Path) -> Iterator[Logbook]:
+    """The log in ``log`` below a folder; made if it is not there."""
+    if not (folder / "log" / TILES_NAME).exists():
+        create_logbook(folder / "log", "log.example/tests")
+    logbook = open_logbook(folder / "log", AUDITOR)
+    try:
+        yield logbook
+    finally:
+        logbook.close()
 
 
 @contextmanager
@@ -425,29 +456,26 @@ def desk(
     operator: Operator | None = None,
     guardian: Guardian | None = None,
     now: datetime = NOW,
+    logbook: Logbook | None = None,
 ) -> Iterator[Desk]:
-    """Open a registrar on a folder; the log is in ``log`` below it."""
-    if not (folder / "log" / TILES_NAME).exists():
-        create_logbook(folder / "log", "log.example/tests")
-    logbook = open_logbook(folder / "log", AUDITOR)
-    database = Database(folder / "registrar.sqlite")
-    ledger, mirror = Ledger(database), Mirror(database)
-    office = Office(
-        rulebook=in_force(rules, of, database),
-        guardian=guardian or of.local_guardian(),
-        evaluator=of.operator.evaluator,
-        label_key=of.keys.label_key,
-        identity=AUDITOR,
-        ledger=ledger,
-        logbook=logbook,
-        mirror=mirror,
-        feeds={"server": operator or of.operator},
-        clock=lambda: now,
-    )
-    try:
+    """Open a registrar on a folder; without a ``logbook``, its log is below it."""
+    with ExitStack() as stack:
+        book = logbook or stack.enter_context(book_of(folder))
+        database = Database(folder / "registrar.sqlite")
+        stack.callback(database.close)
+        ledger, mirror = Ledger(database), Mirror(database)
+        office = Office(
+            rulebook=in_force(rules, of, database),
+            guardian=guardian or of.local_guardian(),
+            evaluator=of.operator.evaluator,
+            label_key=of.keys.label_key,
+            identity=AUDITOR,
+            ledger=ledger,
+            logbook=book,
+            mirror=mirror,
+            feeds={"server": operator or of.operator},
+            clock=lambda: now,
+        )
         registrar = Registrar(office)
         registrar.resume()
-        yield Desk(registrar, database, ledger, mirror, logbook)
-    finally:
-        logbook.close()
-        database.close()
+        yield Desk(registrar, database, ledger, mirror, book, rules)

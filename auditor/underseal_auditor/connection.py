@@ -25,6 +25,7 @@ from underseal_auditor.wire import (
     envelope_to_wire,
     facts_from_wire,
     kind_to_wire,
+    opening_header_to_wire,
     pin_from_wire,
     place_to_wire,
     reveal_from_wire,
@@ -174,10 +175,13 @@ class GuardianConnection:
             answer = self._stub.GetGuardian(guardian_pb2.GetGuardianRequest(), timeout=CALL_SECONDS)
         return facts_from_wire(answer)
 
-    def commit(self, dossier: Dossier, active: tuple[int, ...]) -> tuple[bytes, ZeroCommitment]:
+    def commit(
+        self, dossier: Dossier, active: tuple[int, ...], extends: tuple[bytes, ...]
+    ) -> tuple[bytes, ZeroCommitment]:
         """See :class:`GuardianLink`."""
+        parts = _opening_parts(dossier, opening_header_to_wire(dossier, active, extends))
         with _translated(self._name):
-            answer = self._stub.BeginOpening(_opening_parts(dossier, active), timeout=FEED_SECONDS)
+            answer = self._stub.BeginOpening(parts, timeout=FEED_SECONDS)
         return session_from_wire(answer.session), zeros_from_wire(answer.commitment)
 
     def reveal(self, session: bytes, commitments: tuple[ZeroCommitment, ...], size: int) -> bytes:
@@ -266,15 +270,9 @@ def _translated(peer: str) -> Iterator[None]:
 
 
 def _opening_parts(
-    dossier: Dossier, active: tuple[int, ...]
+    dossier: Dossier, header: guardian_pb2.OpeningHeader
 ) -> Iterator[guardian_pb2.BeginOpeningRequest]:
-    yield guardian_pb2.BeginOpeningRequest(
-        header=guardian_pb2.OpeningHeader(
-            request=envelope_to_wire(dossier.request),
-            result=envelope_to_wire(dossier.result),
-            active=active,
-        )
-    )
+    yield guardian_pb2.BeginOpeningRequest(header=header)
     probe = place_to_wire(Place(Kind.PROBE_ROW, PROBE_BLOCK), dossier.sealed.probe.to_bytes())
     yield guardian_pb2.BeginOpeningRequest(sealed=probe)
     for place, ciphertext in opening_order(dossier.sealed).items():

@@ -12,6 +12,8 @@ from typing import Protocol
 from underseal_auditor.keys.decryption import Opener
 from underseal_auditor.policy.rules import KeyFacts
 from underseal_auditor.verify.chain import Chain, Sealed
+from underseal_core.errors import Mismatch
+from underseal_core.log_entries import Logged
 from underseal_core.scheme.ciphertext import Ciphertext
 from underseal_core.scheme.encoding import Real
 from underseal_core.signing import Envelope
@@ -19,12 +21,20 @@ from underseal_core.signing import Envelope
 
 @dataclass(frozen=True, slots=True)
 class Dossier:
-    """What a guardian checks for itself: both statements as signed, and every ciphertext."""
+    """What a guardian checks for itself.
+
+    Both statements as signed, every ciphertext, and the ``intent`` as logged.
+    """
 
     request: Envelope
     result: Envelope
     chain: Chain
     sealed: Sealed
+    intent: Logged
+
+
+class UnfitGuardian(Mismatch):
+    """A guardian cannot work for this registrar, whatever the submission. Call the auditors."""
 
 
 class Opening(Protocol):
@@ -52,13 +62,22 @@ class Guardian(Protocol):
     def keys(self) -> KeyFacts:
         """The keys in force."""
 
+    def check_ready(self) -> None:
+        """Check that an opening could begin now, so that none is announced in vain.
+
+        Raises
+        ------
+        UndersealError
+            Too few guardians can be reached (Busy), or one does not fit.
+        """
+
     def begin(self, dossier: Dossier) -> Opening:
         """Start the opening of a submission; nothing is opened yet.
 
         Raises
         ------
         UndersealError
-            A guardian refuses it, or too few can be reached.
+            A guardian refuses it, or too few can be reached (Busy).
         """
 
 
@@ -68,6 +87,9 @@ class LocalGuardian:
     def __init__(self, opener: Opener, keys: KeyFacts) -> None:
         self._opener = opener
         self.keys = keys
+
+    def check_ready(self) -> None:
+        """See :class:`Guardian`: this one is always there."""
 
     def begin(self, dossier: Dossier) -> Opening:
         """See :class:`Guardian`."""

@@ -1,8 +1,8 @@
 """A guardian with one of n shares: it checks a submission for itself, and opens its part of it.
 
-    begin         signatures under the guardian's own policy, its rules, its budget; then the
-                  ciphertexts, each against the signed statements; norm and projection computed
-                  again
+    begin         signatures under the guardian's own policy, its rules, its budget; the intent in
+                  the log, which only grew; then the ciphertexts, each against the signed
+                  statements; norm and projection computed again
     commit        the registrar gets a signed commitment to encryptions of zero
     reveal, take  given everybody's commitments; then everybody's encryptions of zero
     answer        the docket takes request and ciphertexts for good; then the answer is made
@@ -30,11 +30,13 @@ from underseal_auditor.keys.joint_opening import (
     zeros_size,
 )
 from underseal_auditor.keys.share import Share
+from underseal_auditor.log_memory import LogMemory
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import Case, KeyFacts, Terms, decide
 from underseal_auditor.store.docket import Docket
 from underseal_auditor.store.ledger import Ledger, Submission
+from underseal_auditor.verify.announcement import Notice
 from underseal_auditor.verify.chain import Chain, Intake, Place, Sealed, open_chain
 from underseal_auditor.verify.probe import check_recomputed
 from underseal_core.bundle import PublicBundle
@@ -73,8 +75,8 @@ def opening_order(sealed: Sealed) -> dict[Place, Ciphertext]:
 class Watch:
     """What a guardian works with.
 
-    ``evaluator``: of the public bundle, to check what servers computed. ``clock`` returns aware
-    times.
+    ``evaluator``: of the public bundle, to check what servers computed. ``log``: what it has seen
+    of the registrar's log. ``clock`` returns aware times.
     """
 
     rulebook: Rulebook
@@ -84,12 +86,23 @@ class Watch:
     evaluator: Evaluator
     ledger: Ledger
     docket: Docket
+    log: LogMemory
     clock: Callable[[], datetime]
 
     @property
     def policy(self) -> Policy:
         """The policy in force."""
         return self.rulebook.policy
+
+
+@dataclass(frozen=True, slots=True)
+class Summons:
+    """What a registrar asks a guardian to open, with whom, and that it has announced it."""
+
+    request: Envelope
+    result: Envelope
+    active: tuple[int, ...]
+    notice: Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +153,13 @@ class GuardianDesk:
         """Names the policy in force here."""
         return self._watch.policy.sha256
 
-    def begin(self, request: Envelope, result: Envelope, active: Sequence[int]) -> Beginning:
-        """Check a submission's statements under this guardian's own policy.
+    @property
+    def log_size(self) -> int:
+        """Entries of the registrar's log as this guardian last saw it."""
+        return self._watch.log.size
+
+    def begin(self, summons: Summons) -> Beginning:
+        """Check a submission's statements under this guardian's own policy, and its intent.
 
         Raises
         ------
@@ -149,19 +167,21 @@ class GuardianDesk:
             See ``open_chain`` and ``decide``.
         Conflict
             The request was answered before.
+        Damaged, PermissionRefused
+            The opening was not announced in the log, or the log was rolled back or forked.
         """
         watch, policy = self._watch, self._watch.policy
-        now = watch.clock()
-        client = _client(policy, request)
-        chain = open_chain(policy.document, client, request, result, now)
+        active, now = summons.active, watch.clock()
+        client = _client(policy, summons.request)
+        chain = open_chain(policy.document, client, summons.request, summons.result, now)
         watch.docket.check_new(self._submission(chain))
-        if len(chain.result.blocks) + 2 > MAX_CIPHERTEXTS:
+        if chain.openings > MAX_CIPHERTEXTS:
             raise InvalidInput("the result has more blocks than guardians open at a time")
-        points = tuple(active)
-        if self.point not in Occasion(watch.bundle, opening_subject(chain), points).active:
+        if self.point not in Occasion(watch.bundle, opening_subject(chain), active).active:
             raise InvalidInput(f"member {self.point} is not active in this opening")
-        intake = Intake(chain, policy.profile)
-        return Beginning(policy, intake, points, self._terms(policy, chain, now))
+        terms = self._terms(policy, chain, now)
+        watch.log.accept(summons.notice, chain, policy.sha256, watch.bundle.epoch)
+        return Beginning(policy, Intake(chain, policy.profile), active, terms)
 
     def commit(self, beginning: Beginning) -> tuple[bytes, ZeroCommitment]:
         """Return the session's id and this guardian's commitment, given all ciphertexts.

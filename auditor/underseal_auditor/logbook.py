@@ -31,7 +31,7 @@ from underseal_core.tlog.checkpoint import open_checkpoint
 from underseal_core.tlog.layout import TILE_WIDTH
 from underseal_core.tlog.log import TransparencyLog
 from underseal_core.tlog.note import NoteSigner, VerifierKey
-from underseal_core.tlog.proof import verify_receipt
+from underseal_core.tlog.proof import Receipt, verify_receipt
 from underseal_core.tlog.verifier import check_consistency
 
 KEY_NAME: Final = "log.key"
@@ -83,15 +83,10 @@ class Logbook:
         """The key that verifies the log's checkpoints."""
         return self.log.key
 
-    def intend(self, intent: Intent) -> Written:
-        """Announce an opening; nothing may be opened before this has returned.
-
-        Raises
-        ------
-        StorageFull, Damaged
-            The log cannot be written, or is stopped: open nothing.
-        """
-        return self.append(self.signed(intent))
+    @property
+    def signer(self) -> bytes:
+        """The key that signs the entries."""
+        return self._identity.public_key
 
     def signed(self, statement: Statement) -> bytes:
         """Return a statement as an entry that is ready to be appended."""
@@ -108,14 +103,37 @@ class Logbook:
         appended = self.log.append(entry)
         return self._written(entry, appended.index, appended.checkpoint)
 
-    def append_once(self, entry: bytes) -> Written:
-        """Append an entry unless a crash left it in the log already; reads the whole log."""
+    def append_once(self, entry: bytes, receipt: bytes = b"") -> Written:
+        """Append an entry unless it is in the log already, and return a receipt as of now.
+
+        Parameters
+        ----------
+        receipt
+            An earlier receipt of the entry; without one the whole log is read, because a crash
+            may have left the entry there.
+        """
         checkpoint = self.log.checkpoint
+        if receipt:
+            return self._written(entry, Receipt.parse(receipt).index, checkpoint)
         size = open_checkpoint(checkpoint, self.key).checkpoint.size
         for index, found in self.log.reader.entries(size):
             if found == entry:
                 return self._written(entry, index, checkpoint)
         return self.append(entry)
+
+    def extends(self, logged: Logged, old: int) -> tuple[bytes, ...]:
+        """Return the proof that the checkpoint of a receipt extends the tree of ``old`` leaves.
+
+        Raises
+        ------
+        Damaged
+            The receipt's tree is smaller.
+        """
+        receipt = Receipt.parse(logged.receipt)
+        size = open_checkpoint(receipt.checkpoint, self.key).checkpoint.size
+        if old > size:
+            raise Damaged("the log is shorter than it was", hint=_ROLLED_BACK)
+        return self.log.reader.prove_consistency(old, size)
 
     def _written(self, entry: bytes, index: int, checkpoint: bytes) -> Written:
         receipt = self.log.receipt(index, checkpoint)

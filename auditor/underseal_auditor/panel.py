@@ -10,7 +10,7 @@ from typing import Final, Protocol, TypeVar
 
 import structlog
 
-from underseal_auditor.guardian import Dossier, Opening
+from underseal_auditor.guardian import Dossier, Opening, UnfitGuardian
 from underseal_auditor.guardianship import opening_order, opening_subject
 from underseal_auditor.keys.decryption import combine
 from underseal_auditor.keys.joint_opening import (
@@ -25,7 +25,8 @@ from underseal_auditor.keys.joint_opening import (
 from underseal_auditor.policy.rules import KeyFacts
 from underseal_auditor.verify.chain import Place
 from underseal_core.bundle import PublicBundle
-from underseal_core.errors import Busy, InvalidInput, Mismatch
+from underseal_core.errors import Busy, Damaged, InvalidInput, UndersealError
+from underseal_core.log_entries import Logged
 from underseal_core.scheme.ciphertext import Ciphertext
 from underseal_core.scheme.encoding import Real
 from underseal_core.signing import (
@@ -46,11 +47,19 @@ there by then."""
 
 @dataclass(frozen=True, slots=True)
 class GuardianFacts:
-    """What a guardian says about itself."""
+    """What a guardian says about itself.
+
+    ``log_size``: entries of the registrar's log as it last saw it, 0 if never.
+    """
 
     point: int
     key_epoch: str
     policy_sha256: str
+    log_size: int
+
+
+Prover = Callable[[Logged, int], tuple[bytes, ...]]
+"""Proves that the checkpoint of a receipt extends the log's tree of so many leaves."""
 
 
 class GuardianLink(Protocol):
@@ -63,8 +72,13 @@ class GuardianLink(Protocol):
         """Return who it is."""
         ...
 
-    def commit(self, dossier: Dossier, active: tuple[int, ...]) -> tuple[bytes, ZeroCommitment]:
-        """Begin, send every ciphertext, and return session and commitment."""
+    def commit(
+        self, dossier: Dossier, active: tuple[int, ...], extends: tuple[bytes, ...]
+    ) -> tuple[bytes, ZeroCommitment]:
+        """Begin, send every ciphertext, and return session and commitment.
+
+        ``extends``: proof that the log of the dossier's intent extends the one it has seen.
+        """
         ...
 
     def reveal(self, session: bytes, commitments: tuple[ZeroCommitment, ...], size: int) -> bytes:
@@ -91,6 +105,8 @@ class Panel:
     ----------
     policy_sha256
         Returns what the registrar has in force: guardians must have the same.
+    prove
+        Proves to each guardian that the log still holds all that it has seen.
 
     Raises
     ------
@@ -103,6 +119,7 @@ class Panel:
         bundle: PublicBundle,
         policy_sha256: Callable[[], str],
         links: Mapping[int, GuardianLink],
+        prove: Prover,
     ) -> None:
         points = set(links)
         if len(points) < bundle.threshold or not points <= set(range(1, len(bundle.members) + 1)):
@@ -113,12 +130,17 @@ class Panel:
         self._bundle = bundle
         self._policy_sha256 = policy_sha256
         self._links = dict(sorted(links.items()))
+        self._prove = prove
         self._threads = ThreadPoolExecutor(len(links), thread_name_prefix="guardians")
         self.keys = KeyFacts(bundle.epoch, bundle.profile.name, bundle.dimension)
 
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown()
+
+    def check_ready(self) -> None:
+        """See :class:`Guardian`; raises Busy or UnfitGuardian."""
+        self._choose()
 
     def begin(self, dossier: Dossier) -> Opening:
         """See :class:`Guardian`.
@@ -127,17 +149,30 @@ class Panel:
         ------
         Busy
             Fewer than k guardians can be reached.
-        Mismatch
-            One has another policy or other keys.
+        UnfitGuardian
+            One has another policy or other keys, or has seen more of the log than there is.
         OpeningFailed
             One sent something wrong.
+        UndersealError
+            What one of them refused the submission with.
         """
-        active = self._choose()
-        occasion = Occasion(self._bundle, opening_subject(dossier.chain), active)
-        links = {point: self._links[point] for point in active}
-        return JointOpening(occasion, dossier, links, self._threads)
+        chosen = self._choose()
+        occasion = Occasion(self._bundle, opening_subject(dossier.chain), tuple(chosen))
+        members = {
+            point: Member(self._links[point], self._extends(dossier.intent, facts))
+            for point, facts in chosen.items()
+        }
+        return JointOpening(occasion, dossier, members, self._threads)
 
-    def _choose(self) -> tuple[int, ...]:
+    def _extends(self, intent: Logged, facts: GuardianFacts) -> tuple[bytes, ...]:
+        try:
+            return self._prove(intent, facts.log_size)
+        except Damaged as error:
+            raise UnfitGuardian(
+                f"guardian {facts.point} has seen more of the log than there is", hint=error.hint
+            ) from error
+
+    def _choose(self) -> dict[int, GuardianFacts]:
         """Return the first k points whose guardians answer, ascending."""
         needed = self._bundle.threshold
         there = self._reachable()
@@ -150,23 +185,34 @@ class Panel:
                 hint="search again later; if it stays so, tell the auditors",
                 retry_after_ms=2000,
             )
-        return tuple(there[:needed])
+        return dict(list(there.items())[:needed])
 
-    def _reachable(self) -> list[int]:
+    def _reachable(self) -> dict[int, GuardianFacts]:
         asked = {point: self._threads.submit(link.facts) for point, link in self._links.items()}
-        there = []
+        there = {}
         for point, answer in asked.items():
             try:
                 facts = answer.result()
             except Busy:
                 _log.warning("guardian out of reach", point=point)
                 continue
+            except UndersealError as error:
+                text = f"guardian {point} does not serve this registrar: {error.public}"
+                raise UnfitGuardian(text, hint=error.hint) from error
             if (facts.point, facts.key_epoch) != (point, self._bundle.epoch):
-                raise Mismatch(f"at the address of guardian {point} is another one")
+                raise UnfitGuardian(f"at the address of guardian {point} is another one")
             if facts.policy_sha256 != self._policy_sha256():
-                raise Mismatch(f"guardian {point} has another policy", hint="ask the auditors")
-            there.append(point)
+                raise UnfitGuardian(f"guardian {point} has another policy", hint="ask the auditors")
+            there[point] = facts
         return there
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An active guardian, and the proof that the log extends what it has seen."""
+
+    link: GuardianLink
+    extends: tuple[bytes, ...]
 
 
 class JointOpening:
@@ -176,20 +222,22 @@ class JointOpening:
         self,
         occasion: Occasion,
         dossier: Dossier,
-        links: Mapping[int, GuardianLink],
+        members: Mapping[int, Member],
         threads: ThreadPoolExecutor,
     ) -> None:
         self._occasion = occasion
-        self._links = links
+        self._links = {point: member.link for point, member in members.items()}
         self._threads = threads
         self._order = opening_order(dossier.sealed)
-        begun = self._each(lambda point: links[point].commit(dossier, occasion.active))
+        begun = self._each(
+            lambda p: self._links[p].commit(dossier, occasion.active, members[p].extends)
+        )
         self._sessions = {point: session for point, (session, _) in begun.items()}
         commitments = tuple(begun[point][1] for point in occasion.active)
         check_commitments(occasion, commitments)
         ciphertexts = tuple(self._order.values())
         size = zeros_size(occasion.bundle.profile, ciphertexts)
-        zeros = self._each(lambda p: links[p].reveal(self._sessions[p], commitments, size))
+        zeros = self._each(lambda p: self._links[p].reveal(self._sessions[p], commitments, size))
         masked = mask_all(occasion, ciphertexts, commitments, zeros)
         self._masked = dict(zip(self._order, masked, strict=True))
         self._each(lambda point: self._give(point, zeros))

@@ -1,11 +1,9 @@
 """The registrar: takes a submission, has it opened, and answers with a signed release.
 
     admit     signatures, policy, duplicates: before any ciphertext is read
-    answer    catalogue root, budget, the probe's checks computed again; then the ledger takes the
-              request and its ciphertexts for good; then the intent is in the transparency log,
-              durable and under a signed checkpoint; then the guardian opens; then the release and
-              its charge are on disk; then the outcome is in the log; then the release is sent
-              with both receipts
+    answer    catalogue root, budget, the probe's checks computed again; then request and intent
+              are on the books (see ``books.py``); then the guardians check the same for
+              themselves, and open; then the release is on the books, and only then it is sent
 
 No log entry, no decryption: a log that cannot be written stops everything.
 Whatever was opened and is not released is refused in one and the same words.
@@ -14,29 +12,33 @@ Whatever was opened and is not released is refused in one and the same words.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import structlog
 
-from underseal_auditor.guardian import Dossier, Guardian, Opening
-from underseal_auditor.logbook import Logbook, outcome_of
+from underseal_auditor.books import Announced, Books, Delivery, uniform_refusal
+from underseal_auditor.guardian import Dossier, Guardian, Opening, UnfitGuardian
+from underseal_auditor.keys.joint_opening import OpeningFailed
+from underseal_auditor.logbook import Logbook
 from underseal_auditor.mirror import CatalogueFeed, Mirror
-from underseal_auditor.opening import Verdict, judge
+from underseal_auditor.opening import REFUSAL_CHARGE, Verdict, judge
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import Case, Terms, decide
 from underseal_auditor.policy.signed import SignedPolicy
 from underseal_auditor.release import Hit, match_of
-from underseal_auditor.store.ledger import Answer, Ledger, Submission
+from underseal_auditor.store.ledger import Ledger, Submission
 from underseal_auditor.verify.catalogue import View
 from underseal_auditor.verify.chain import Chain, Intake, client_key, open_chain
 from underseal_auditor.verify.probe import check_recomputed
 from underseal_core.credentials import Peer
 from underseal_core.errors import (
     Busy,
+    Conflict,
     Damaged,
     InvalidInput,
     Mismatch,
@@ -44,13 +46,18 @@ from underseal_core.errors import (
     PermissionRefused,
 )
 from underseal_core.labels import OpeningKey, label_context, open_label
-from underseal_core.log_entries import REFUSED, RELEASED, Intent, Logged, policy_in_force
-from underseal_core.log_evidence import Evidence, check_intent
+from underseal_core.log_entries import policy_in_force
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.signing import Envelope, Identity
 from underseal_core.statements import Match, Release, utc_text
 
 _log: Final = structlog.get_logger("underseal.registrar")
+
+FINAL: Final = (Conflict, Damaged, InvalidInput, Mismatch, PermissionRefused)
+"""What a guardian raises when it will never open a submission."""
+PASSING: Final = (OpeningFailed, UnfitGuardian)
+"""Of these, what leaves a submission as it was: it may be tried again."""
+GUARDIAN_RULE: Final = "guardian"
 
 UNREADABLE: Final = ""
 """Label of a match whose sealed label does not open: the match itself is real."""
@@ -66,14 +73,6 @@ class Admission:
     intake: Intake
     policy: Policy
     now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What a client gets: the signed release, and the proofs that it is in the log."""
-
-    release: Envelope
-    evidence: Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +100,12 @@ class Office:
         return self.rulebook.policy
 
 
-@dataclass(frozen=True, slots=True)
-class Announced:
-    """An intent that is in the log."""
-
-    intent: Intent
-    logged: Logged
-
-
 class Registrar:
     """Answers submissions, one at a time."""
 
     def __init__(self, office: Office) -> None:
         self._office = office
+        self._books = Books(office.ledger, office.logbook, office.clock)
         self._lock = threading.Lock()
 
     def resume(self) -> None:
@@ -127,12 +119,7 @@ class Registrar:
         StorageFull
             The log cannot be written.
         """
-        office = self._office
-        office.logbook.check_extends(office.ledger.log_head())
-        with self._lock:
-            for client, request_id in office.ledger.unlogged():
-                self._settle(client, request_id)
-        self._check_own_memory(office.guardian.keys.epoch)
+        self._books.resume(self._office.guardian.keys.epoch)
         self._log_policy()
 
     def adopt(self, signed: SignedPolicy) -> None:
@@ -163,17 +150,6 @@ class Registrar:
         office.logbook.put_in_force(entry)
         office.ledger.keep_log_head(office.logbook.log.checkpoint)
 
-    def _check_own_memory(self, key_epoch: str) -> None:
-        """Hold the database against the log, which clients and watchers remember."""
-        ledger, last = self._office.ledger, self._office.logbook.last(key_epoch)
-        known = last.intent is None or ledger.knows(last.intent.client, last.intent.request_id)
-        total = 0 if last.outcome is None else last.outcome.epoch_total
-        if not known or ledger.epoch_total(key_epoch) < total:
-            raise Damaged(
-                "the registrar's data is older than its log",
-                hint="restore the newest copy; an old one would open again what was opened",
-            )
-
     def admit(self, peer: Peer, request: Envelope, result: Envelope) -> Delivery | Admission:
         """Check a submission's statements.
 
@@ -199,9 +175,9 @@ class Registrar:
             result_sha256=chain.result_sha256,
             key_epoch=office.guardian.keys.epoch,
         )
-        stored = office.ledger.answer(submission)
+        stored = self._books.stored(submission)
         if stored is not None:
-            return self._deliver(stored, submission.client, submission.request_id)
+            return stored
         self._terms(chain, submission, now)
         intake = Intake(chain, office.policy.profile)
         return Admission(submission, request, result, intake, office.policy, now)
@@ -222,26 +198,32 @@ class Registrar:
             A ciphertext was opened before.
         StorageFull, Damaged
             The log cannot be written: nothing is opened, or nothing is sent.
+        UndersealError
+            What a guardian refused it with. After Busy the same submission may be tried again.
         """
         office, submission = self._office, admission.submission
         sealed = admission.intake.complete()
         with self._lock:
             if office.policy is not admission.policy:
                 raise Busy("the policy has just changed", hint="submit again")
-            stored = office.ledger.answer(submission)
+            stored = self._books.stored(submission)
             if stored is not None:
-                return self._settled(submission.client, submission.request_id)
+                return stored
             chain = admission.intake.chain
             terms = self._terms(chain, submission, admission.now)
             view = self._view(chain)
             check_recomputed(office.evaluator, sealed)
-            dossier = Dossier(admission.request, admission.result, chain, sealed)
-            opening = office.guardian.begin(dossier)
-            office.ledger.begin(submission, sealed.openings(), office.clock())
-            announced = self._announce(submission, chain, len(sealed.openings()))
-            verdict = judge(opening, sealed, view, chain.request.targets, terms)
-            self._conclude(submission, chain, terms, verdict, announced, opening)
-            return self._settled(submission.client, submission.request_id, fresh=True)
+            office.guardian.check_ready()
+            announced = self._books.announce(
+                submission, sealed.openings(), chain, office.policy.sha256
+            )
+            with self._refused_by_guardian(announced):
+                dossier = Dossier(
+                    admission.request, admission.result, chain, sealed, announced.logged
+                )
+                opening = office.guardian.begin(dossier)
+                verdict = judge(opening, sealed, view, chain.request.targets, terms)
+            return self._conclude(chain, terms, verdict, announced, opening)
 
     def release(self, peer: Peer, request_id: str) -> Delivery:
         """Return the stored release of one of ``peer``'s requests.
@@ -254,13 +236,13 @@ class Registrar:
             It was refused, or the policy does not name this client with this key.
         """
         client_key(self._office.policy.document, peer)
-        stored = self._office.ledger.release(peer.name, request_id)
+        stored = self._books.delivered(peer.name, request_id)
         if stored is None:
             raise NotFound(
                 "no release of this request is stored",
                 hint="check the id: only your own requests' releases can be read",
             )
-        return self._deliver(stored, peer.name, request_id)
+        return stored
 
     def policy(self) -> Policy:
         """Return the policy in force."""
@@ -298,113 +280,53 @@ class Registrar:
             raise InvalidInput("the result does not hold exactly the blocks to compare with")
         return view
 
-    def _announce(self, submission: Submission, chain: Chain, ciphertexts: int) -> Announced:
-        """Log the intent; what follows may be opened once this has returned."""
-        office, request, snapshot = self._office, chain.request, chain.result.snapshot
-        intent = Intent(
-            request_id=submission.request_id,
-            request_sha256=submission.request_sha256,
-            result_sha256=submission.result_sha256,
-            client=submission.client,
-            purpose=request.purpose,
-            server=chain.result.server,
-            gallery=request.gallery,
-            snapshot_version=snapshot.version,
-            snapshot_root=snapshot.root,
-            templates=snapshot.templates,
-            ciphertexts=ciphertexts,
-            policy_sha256=office.policy.sha256,
-            key_epoch=submission.key_epoch,
-            at=utc_text(office.clock()),
-        )
-        written = office.logbook.intend(intent)
-        office.ledger.keep_log_head(written.checkpoint)
-        members = frozenset({office.identity.public_key})
-        hashes = submission.request_sha256, submission.result_sha256
-        check_intent(written.logged, office.logbook.key, members, *hashes)
-        return Announced(intent, written.logged)
+    @contextmanager
+    def _refused_by_guardian(self, announced: Announced) -> Iterator[None]:
+        """Turn a guardian's refusal into the answer; what it says depends on nothing opened."""
+        try:
+            yield
+        except PASSING:
+            raise
+        except FINAL as error:
+            _log.warning("a guardian refused", reason=error.public)
+            self._books.refuse(announced, GUARDIAN_RULE, 0)
+            raise
 
     def _conclude(
-        self,
-        submission: Submission,
-        chain: Chain,
-        terms: Terms,
-        verdict: Verdict,
-        announced: Announced,
-        opening: Opening,
-    ) -> None:
-        """Store the answer, its charge, and what the log will say about it."""
+        self, chain: Chain, terms: Terms, verdict: Verdict, announced: Announced, opening: Opening
+    ) -> Delivery:
+        """Put the answer and its charge on the books."""
         office = self._office
-        total = office.ledger.epoch_total(submission.key_epoch)
+        total = office.ledger.epoch_total(announced.submission.key_epoch)
         left = office.policy.document.release.budget - total
         if verdict.rule or verdict.charge > left:
-            rule = verdict.rule or "budget-overrun"
-            charge = min(verdict.charge, left)
-            entry = self._outcome(announced.intent, charge, total + charge)
-            evidence = Evidence(announced.logged, Logged(entry, b""))
-            office.ledger.refuse(submission, rule, charge, office.clock(), evidence)
-            _log.warning("refused", rule=rule, request=submission.request_id, charged=charge)
-            return
+            rule, charge = verdict.rule or "budget-overrun", min(verdict.charge, left)
+            raise self._refuse(announced, rule, charge)
         matches = tuple(
             match_of(hit, rank, self._label(chain, hit), terms.decimals)
             for rank, hit in enumerate(verdict.hits, start=1)
         )
-        total += verdict.charge
-        release = self._statement(chain, terms, verdict, matches, total)
-        entry = self._outcome(announced.intent, verdict.charge, total, release)
-        evidence = Evidence(announced.logged, Logged(entry, b""))
-        envelope = opening.countersign(release.sign(office.identity))
-        office.ledger.finish(submission, envelope, verdict.charge, office.clock(), evidence)
+        release = self._statement(chain, terms, verdict, matches, total + verdict.charge)
+        try:
+            envelope = opening.countersign(release.sign(office.identity))
+        except PermissionRefused as error:
+            charge = min(max(verdict.charge, REFUSAL_CHARGE), left)
+            raise self._refuse(announced, GUARDIAN_RULE, charge) from error
+        delivery = self._books.release(announced, envelope, release)
         _log.info(
             "released",
-            request=submission.request_id,
+            request=release.request_id,
             matches=len(matches),
-            charged=verdict.charge,
-            epoch_total=total,
+            charged=release.values_charged,
+            epoch_total=release.epoch_total,
         )
+        return delivery
 
-    def _outcome(
-        self, intent: Intent, charge: int, epoch_total: int, release: Release | None = None
-    ) -> bytes:
-        """Return the entry; of a refusal it says nothing but its charge."""
-        outcome = outcome_of(
-            intent,
-            outcome=REFUSED if release is None else RELEASED,
-            release_sha256="" if release is None else release.sha256(),
-            matches=0 if release is None else len(release.matches),
-            compared=0 if release is None else release.compared,
-            values_charged=charge,
-            epoch_total=epoch_total,
-            at=utc_text(self._office.clock()),
-        )
-        return self._office.logbook.signed(outcome)
-
-    def _deliver(self, stored: Answer, client: str, request_id: str) -> Delivery:
-        """Return a stored answer, after logging its outcome should that be missing."""
-        if stored.evidence.outcome.receipt:
-            return _delivery(stored, request_id)
-        with self._lock:
-            return self._settled(client, request_id)
-
-    def _settled(self, client: str, request_id: str, *, fresh: bool = False) -> Delivery:
-        return _delivery(self._settle(client, request_id, fresh=fresh), request_id)
-
-    def _settle(self, client: str, request_id: str, *, fresh: bool = False) -> Answer:
-        """Log the outcome of a stored answer, once, and keep its receipt. Needs the lock.
-
-        Unless the answer is ``fresh``, a crash may have left its entry in the log already.
-        """
-        office = self._office
-        stored = office.ledger.release(client, request_id)
-        if stored is None:
-            raise Damaged("the request is not answered")
-        evidence = stored.evidence
-        if evidence.outcome.receipt or not evidence.outcome.entry:
-            return stored
-        append = office.logbook.append if fresh else office.logbook.append_once
-        written = append(evidence.outcome.entry)
-        office.ledger.logged(client, request_id, written.logged.receipt, written.checkpoint)
-        return Answer(stored.release, stored.rule, Evidence(evidence.intent, written.logged))
+    def _refuse(self, announced: Announced, rule: str, charge: int) -> PermissionRefused:
+        request_id = announced.submission.request_id
+        _log.warning("refused", rule=rule, request=request_id, charged=charge)
+        self._books.refuse(announced, rule, charge)
+        return uniform_refusal(request_id)
 
     def _statement(
         self,
@@ -443,16 +365,3 @@ class Registrar:
         except (Damaged, UnicodeDecodeError):
             _log.warning("a sealed label does not open", template=template_id.hex())
             return UNREADABLE
-
-
-def _delivery(stored: Answer, request_id: str) -> Delivery:
-    if stored.release is None:
-        raise _uniform(request_id)
-    return Delivery(stored.release, stored.evidence)
-
-
-def _uniform(request_id: str) -> PermissionRefused:
-    return PermissionRefused(
-        "the auditors refuse this request",
-        hint=f"ask the auditors, quoting request id {request_id}",
-    )

@@ -72,7 +72,10 @@ class RegistrarSettings(BaseModel):
 
 
 class GuardianSettings(BaseModel):
-    """Where everything of a guardian is. ``data`` is its own folder: what it answered."""
+    """Where everything of a guardian is.
+
+    ``data`` is its own folder: what it answered. ``log_key``: the registrar's ``log.vkey``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -81,6 +84,7 @@ class GuardianSettings(BaseModel):
     bundle: Path
     share: Path
     policy: Path
+    log_key: Path
     data: Path
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

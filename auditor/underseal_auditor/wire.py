@@ -11,19 +11,25 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from underseal_auditor.guardian import Dossier
+from underseal_auditor.guardianship import Summons
 from underseal_auditor.keys.joint_opening import ZeroCommitment
 from underseal_auditor.keys.messages import SALT_BYTES, CeremonyFailed, Commitment, Reveal
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_auditor.mirror import Changes
 from underseal_auditor.panel import GuardianFacts
+from underseal_auditor.verify.announcement import Notice
 from underseal_auditor.verify.catalogue import MAX_BLOCK, MAX_SEALED_LABEL, CatalogueEntry
 from underseal_auditor.verify.chain import Place
 from underseal_core.bundle import MAX_MEMBERS
 from underseal_core.errors import Damaged, InvalidInput
+from underseal_core.log_entries import MAX_ENTRY, Logged
 from underseal_core.log_evidence import Evidence
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin
+from underseal_core.tlog.note import MAX_NOTE
+from underseal_core.tlog.proof import MAX_HASHES
 from underseal_proto.v1 import (
     ceremony_pb2,
     common_pb2,
@@ -78,12 +84,14 @@ def envelope_from_wire(message: common_pb2.Envelope) -> Envelope:
     return Envelope(message.payload_type, message.payload, signatures)
 
 
+def logged_to_wire(logged: Logged) -> common_pb2.LoggedEntry:
+    """Return the message for a log entry with its receipt."""
+    return common_pb2.LoggedEntry(entry=logged.entry, receipt=logged.receipt)
+
+
 def evidence_to_wire(evidence: Evidence) -> registrar_pb2.LogEvidence:
     """Return the message for a release's log entries and receipts."""
-    intent, outcome = (
-        registrar_pb2.LoggedEntry(entry=one.entry, receipt=one.receipt)
-        for one in (evidence.intent, evidence.outcome)
-    )
+    intent, outcome = logged_to_wire(evidence.intent), logged_to_wire(evidence.outcome)
     return registrar_pb2.LogEvidence(intent=intent, outcome=outcome)
 
 
@@ -288,23 +296,45 @@ def session_from_wire(session: bytes) -> bytes:
     return session
 
 
-def opening_header_from_wire(
-    message: guardian_pb2.BeginOpeningRequest,
-) -> tuple[Envelope, Envelope, tuple[int, ...]]:
-    """Return request, result and active set of an opening's first message.
+def opening_header_to_wire(
+    dossier: Dossier, active: Sequence[int], extends: Sequence[bytes]
+) -> guardian_pb2.OpeningHeader:
+    """Return an opening's first message."""
+    return guardian_pb2.OpeningHeader(
+        request=envelope_to_wire(dossier.request),
+        result=envelope_to_wire(dossier.result),
+        active=active,
+        intent=logged_to_wire(dossier.intent),
+        log_extends=extends,
+    )
+
+
+def opening_header_from_wire(message: guardian_pb2.BeginOpeningRequest) -> Summons:
+    """Return what an opening's first message asks for.
 
     Raises
     ------
     InvalidInput
-        It is not a header, or names too many guardians.
+        It is not a header, names too many guardians, or a field is too long.
     """
     if message.WhichOneof("part") != "header":
         raise InvalidInput("an opening begins with its header")
     header = message.header
     if len(header.active) > MAX_MEMBERS:
         raise InvalidInput("an opening names more guardians than there can be")
-    request, result = envelope_from_wire(header.request), envelope_from_wire(header.result)
-    return request, result, tuple(header.active)
+    if len(header.log_extends) > MAX_HASHES or any(
+        len(h) != HASH_BYTES for h in header.log_extends
+    ):
+        raise InvalidInput("an opening's proof of the log is malformed")
+    if len(header.intent.entry) > MAX_ENTRY or len(header.intent.receipt) > 2 * MAX_NOTE:
+        raise InvalidInput("an opening's intent is too long")
+    logged = Logged(header.intent.entry, header.intent.receipt)
+    return Summons(
+        envelope_from_wire(header.request),
+        envelope_from_wire(header.result),
+        tuple(header.active),
+        Notice(logged, tuple(header.log_extends)),
+    )
 
 
 def opening_sealed_from_wire(
@@ -345,7 +375,7 @@ def place_to_wire(place: Place, ciphertext: bytes) -> search_pb2.SealedCiphertex
 
 def facts_from_wire(message: guardian_pb2.GetGuardianResponse) -> GuardianFacts:
     """Return what a guardian says about itself; the caller compares it with what it expects."""
-    return GuardianFacts(message.point, message.key_epoch, message.policy_sha256)
+    return GuardianFacts(message.point, message.key_epoch, message.policy_sha256, message.log_size)
 
 
 def signature_from_wire(message: common_pb2.Signature) -> Signature:

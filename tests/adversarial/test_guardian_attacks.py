@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.auditor_guardians import Link, panel_of
-from tests.auditor_world import AGENCY, AUDITOR, Answer, Desk, World, desk, policy, unit, world
+from tests.auditor_world import AUDITOR, Answer, Desk, World, book_of, desk, policy, unit, world
 from underseal_auditor.guardian import Dossier
 from underseal_auditor.guardianship import opening_order
 from underseal_auditor.keys.joint_opening import (
@@ -24,7 +24,6 @@ from underseal_auditor.keys.joint_opening import (
     ZeroCommitment,
 )
 from underseal_auditor.panel import Panel
-from underseal_auditor.registrar import Admission
 from underseal_auditor.verify.chain import Place
 from underseal_core.errors import (
     Busy,
@@ -58,20 +57,16 @@ class Bench:
             link.down = link.point not in points
 
     def dossier(self, answer: Answer) -> Dossier:
-        admitted = self.desk.registrar.admit(AGENCY, *answer.envelopes)
-        assert isinstance(admitted, Admission)
-        for (kind, block), data in answer.sealed.items():
-            admitted.intake.take(kind, block, data)
-        intake = admitted.intake
-        return Dossier(admitted.request, admitted.result, intake.chain, intake.complete())
+        return self.desk.dossier(answer)
 
 
 @contextmanager
 def bench_of(folder: Path, threshold: int, count: int) -> Iterator[Bench]:
     of, rules = world(PROFILE, threshold, count), policy(PROFILE)
     with (
-        panel_of(folder, of, rules) as (panel, links),
-        desk(folder, of, rules, guardian=panel) as office,
+        book_of(folder) as book,
+        panel_of(folder, of, rules, book) as (panel, links),
+        desk(folder, of, rules, guardian=panel, logbook=book) as office,
     ):
         yield Bench(of, office, panel, links)
 
@@ -171,6 +166,8 @@ def test_guardian_killed_at_any_point_loses_nothing_and_answers_nothing_twice(
     if step == "answer" or step == "countersign":
         # The other guardian has answered: nobody opens this request again.
         with pytest.raises(Conflict, match="answered before"):
+            bench.desk.envelope(answer)
+        with pytest.raises(PermissionRefused, match="the auditors refuse"):
             bench.desk.envelope(answer)
         assert bench.links[1].total == (ADVANCE if step == "answer" else 0)
         assert victim.total == (0 if step == "answer" else ADVANCE)
@@ -351,9 +348,9 @@ def test_active_set_is_exactly_k_members(bench: Bench, active: tuple[int, ...]) 
 
 
 def test_guardian_answers_only_in_a_group_that_it_is_in(bench: Bench) -> None:
-    answer = missing(bench.of)
+    dossier = bench.dossier(missing(bench.of))
     with pytest.raises(InvalidInput, match="not active"):
-        bench.links[2].desk.begin(*answer.envelopes, (1, 2))
+        bench.links[2].commit(dossier, (1, 2), ())
 
 
 def test_unknown_session_and_place_are_refused(bench: Bench) -> None:
@@ -393,11 +390,12 @@ def test_refused_openings_do_not_block_later_ones(bench: Bench) -> None:
 
 
 def test_panel_needs_k_addresses_of_members(bench: Bench) -> None:
-    links = {link.point: link for link in bench.links}
+    links, rules = {link.point: link for link in bench.links}, policy(PROFILE)
     for wrong in ({1: links[1]}, {1: links[1], 4: links[2]}):
         with pytest.raises(InvalidInput, match="guardians are needed"):
-            Panel(bench.of.bundle, lambda: policy(PROFILE).sha256, wrong)
-    swapped = Panel(bench.of.bundle, lambda: policy(PROFILE).sha256, {1: links[2], 2: links[1]})
+            Panel(bench.of.bundle, lambda: rules.sha256, wrong, bench.desk.logbook.extends)
+    exchanged = {1: links[2], 2: links[1]}
+    swapped = Panel(bench.of.bundle, lambda: rules.sha256, exchanged, bench.desk.logbook.extends)
     with pytest.raises(Mismatch, match="is another one"):
         swapped.begin(bench.dossier(missing(bench.of)))
     swapped.close()

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.auditor_world import AUDITOR, Answer, Desk, at_cosine, desk, policy, world
+from underseal_auditor.books import Delivery
 from underseal_auditor.logbook import Logbook, open_logbook
 from underseal_auditor.logs.audit import EntryAudit
 from underseal_auditor.logs.mirror import LogMirror, RewrittenLog
-from underseal_auditor.registrar import Delivery
 from underseal_client.logged import InLog, believe
 from underseal_client.records import Delivered
 from underseal_client.resume import ClientState

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.auditor_guardians import panel_of
-from tests.auditor_world import Answer, World, desk, policy_text, unit, world
+from tests.auditor_world import Answer, World, book_of, desk, policy_text, unit, world
 from underseal_auditor.policy.document import Policy, parse_policy
 from underseal_core.errors import PermissionRefused
 
@@ -36,16 +36,16 @@ def test_client_that_asks_all_day_is_stopped(tmp_path: Path) -> None:
 
 
 def test_registrar_that_forgot_the_day_is_stopped_by_the_guardians(tmp_path: Path) -> None:
-    """Its database and log are new: only the guardians' own counts are left."""
+    """It checks nothing any more: only the guardians' own counts are left."""
     of = world(PROFILE, 2, 3)
     few = rules("[quotas]\nsearches_per_day = 2\n")
-    with panel_of(tmp_path, of, few) as (panel, _):
-        with desk(tmp_path, of, few, guardian=panel) as office:
-            for _ in range(2):
-                office.submit(stranger(of))
-        (tmp_path / "again").mkdir()
-        with (
-            desk(tmp_path / "again", of, few, guardian=panel) as forgetful,
-            pytest.raises(PermissionRefused, match="searches of the last 24 hours"),
-        ):
-            forgetful.submit(stranger(of))
+    with (
+        book_of(tmp_path) as book,
+        panel_of(tmp_path, of, few, book) as (panel, _),
+        desk(tmp_path, of, few, guardian=panel, logbook=book) as office,
+    ):
+        for _ in range(2):
+            office.submit(stranger(of))
+        forgetful = office.dossier(stranger(of))
+        with pytest.raises(PermissionRefused, match="searches of the last 24 hours"):
+            panel.begin(forgetful)

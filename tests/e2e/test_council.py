@@ -14,7 +14,7 @@ from tests.auditor_place import Desk, ask, issue_roles, running, write_policy
 from tests.ceremony_place import PASSPHRASE, PROGRAM, Council, council, environment, free_ports
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.ceremony import SoleCeremony
-from underseal_auditor.logbook import create_logbook
+from underseal_auditor.logbook import VKEY_NAME, create_logbook
 from underseal_core.bundle import load_bundle
 from underseal_core.errors import Busy
 from underseal_core.scheme.profiles import GUARDED
@@ -29,6 +29,7 @@ def serve_guardian(made: Council, point: int, port: int) -> subprocess.Popen[str
     arguments += ["--bundle", made.out(point) / "bundle.usb"]
     arguments += ["--share", made.out(point) / "share.sealed", "--log-level", "ERROR"]
     arguments += ["--policy", made.root / "policy.toml"]
+    arguments += ["--log-key", made.root / "log" / VKEY_NAME]
     process = subprocess.Popen(
         [PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, text=True, env=environment()
     )

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.auditor_world import (
-    AGENCY,
     AUDITOR,
     Answer,
     Desk,
     World,
+    book_of,
     desk,
     policy,
     policy_text,
@@ -33,15 +33,14 @@ from tests.auditor_world import (
 from tests.ceremony_place import free_ports
 from underseal_auditor.api.serving import RegistrarProcess
 from underseal_auditor.connection import GuardianConnection
-from underseal_auditor.guardian import Dossier
+from underseal_auditor.guardian import UnfitGuardian
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.sealed_file import Argon2Cost
-from underseal_auditor.logbook import create_logbook
+from underseal_auditor.logbook import VKEY_NAME, Logbook, create_logbook
 from underseal_auditor.panel import Panel
-from underseal_auditor.registrar import Admission
 from underseal_auditor.settings import load_settings
 from underseal_core.credentials import Credentials, Peer, Role
-from underseal_core.errors import Busy, Conflict, InvalidInput, PermissionRefused
+from underseal_core.errors import Busy, Conflict, InvalidInput
 from underseal_core.signing import Identity
 from underseal_core.statements import Release, utc_text
 from underseal_server.pki import Authority
@@ -76,6 +75,7 @@ class Guardians:
     root: Path
     of: World
     ports: list[int]
+    book: Logbook
     processes: dict[int, subprocess.Popen[str]] = field(default_factory=dict)
 
     def credentials(self, point: int) -> Credentials:
@@ -88,6 +88,7 @@ class Guardians:
         arguments += ["--bundle", self.root / "bundle.usb", "--policy", self.root / "policy.toml"]
         arguments += ["--share", self.root / f"share-{point}.sealed"]
         arguments += ["--data", self.root / f"data-{point}"]
+        arguments += ["--log-key", self.root / "log" / VKEY_NAME]
         self.processes[point] = subprocess.Popen(
             [PROGRAM, *map(str, arguments)],
             stdout=subprocess.PIPE,
@@ -122,15 +123,15 @@ class Guardians:
                 address = f"127.0.0.1:{self.ports[point - 1]}"
                 links[point] = GuardianConnection(address, self.credentials(caller), point)
                 stack.callback(links[point].close)
-            panel = Panel(self.of.bundle, lambda: policy(PROFILE).sha256, links)
+            rules = policy(PROFILE).sha256
+            panel = Panel(self.of.bundle, lambda: rules, links, self.book.extends)
             stack.callback(panel.close)
             yield panel
 
     @contextmanager
-    def office(self, folder: str, panel: Panel) -> Iterator[Desk]:
-        (self.root / folder).mkdir(exist_ok=True)
-        now = datetime.now(UTC)
-        with desk(self.root / folder, self.of, policy(PROFILE), guardian=panel, now=now) as opened:
+    def office(self, panel: Panel) -> Iterator[Desk]:
+        now, rules = datetime.now(UTC), policy(PROFILE)
+        with desk(self.root, self.of, rules, guardian=panel, now=now, logbook=self.book) as opened:
             yield opened
 
     def ask(self) -> Answer:
@@ -146,7 +147,6 @@ class Guardians:
 @contextmanager
 def guardians(root: Path, threshold: int, count: int) -> Iterator[Guardians]:
     of = world(PROFILE, threshold, count)
-    made = Guardians(root, of, free_ports(count))
     authority = Authority.create()
     of.bundle.save(root / "bundle.usb")
     write_signed_policy(root / "policy.toml", of, policy_text(PROFILE))
@@ -155,24 +155,17 @@ def guardians(root: Path, threshold: int, count: int) -> Iterator[Guardians]:
         write_credentials(authority, root / f"auditor-{point}", f"auditor-{point}", member)
         share_file.save(root / f"share-{point}.sealed", share, PASSPHRASE, CHEAP)
     write_credentials(authority, root / "auditor-0", "stranger", stranger)
-    try:
-        for point in range(1, count + 1):
-            made.start(point)
-        for point in range(1, count + 1):
-            made.ready(point)
-        yield made
-    finally:
-        for point in list(made.processes):
-            made.kill(point)
-
-
-def evidence_of(office: Desk, answer: Answer) -> Dossier:
-    admitted = office.registrar.admit(AGENCY, *answer.envelopes)
-    assert isinstance(admitted, Admission)
-    for (kind, block), data in answer.sealed.items():
-        admitted.intake.take(kind, block, data)
-    intake = admitted.intake
-    return Dossier(admitted.request, admitted.result, intake.chain, intake.complete())
+    with book_of(root) as book:
+        made = Guardians(root, of, free_ports(count), book)
+        try:
+            for point in range(1, count + 1):
+                made.start(point)
+            for point in range(1, count + 1):
+                made.ready(point)
+            yield made
+        finally:
+            for point in list(made.processes):
+                made.kill(point)
 
 
 @pytest.mark.parametrize(("threshold", "count"), [(2, 3), (3, 5)])
@@ -181,7 +174,7 @@ def test_every_group_of_guardian_processes_releases(
 ) -> None:
     with guardians(tmp_path, threshold, count) as made:
         for group in combinations(range(1, count + 1), threshold):
-            with made.panel(*group) as panel, made.office(str(group), panel) as office:
+            with made.panel(*group) as panel, made.office(panel) as office:
                 envelope = office.envelope(made.ask())
                 assert Release.open(envelope, AUDITOR.public_key).matches == ()
                 for point in group:
@@ -192,9 +185,9 @@ def test_killed_guardian_is_replaced_and_answers_nothing_twice(tmp_path: Path) -
     with (
         guardians(tmp_path, 2, 3) as made,
         made.panel(1, 2, 3) as panel,
-        made.office("registrar", panel) as office,
+        made.office(panel) as office,
     ):
-        opened = evidence_of(office, made.ask())
+        opened = office.dossier(made.ask())
         panel.begin(opened).open(opened.sealed.norm, 0.1)  # answered by 1 and 2
         made.kill(1)
         with pytest.raises(Conflict, match="answered before"):
@@ -206,8 +199,10 @@ def test_killed_guardian_is_replaced_and_answers_nothing_twice(tmp_path: Path) -
         for point in (1, 2):
             made.start(point)
             made.ready(point)
+        entry, receipt = opened.intent.entry, opened.intent.receipt
+        again = replace(opened, intent=made.book.append_once(entry, receipt).logged)
         with pytest.raises(Conflict, match="answered before"):
-            panel.begin(opened)
+            panel.begin(again)
         assert office.submit(made.ask()).matches == ()
 
 
@@ -215,8 +210,8 @@ def test_auditor_outside_the_key_epoch_gets_nothing(tmp_path: Path) -> None:
     with (
         guardians(tmp_path, 2, 3) as made,
         made.panel(1, 2, caller=0) as panel,
-        made.office("registrar", panel) as office,
-        pytest.raises(PermissionRefused, match="no member of this key epoch"),
+        made.office(panel) as office,
+        pytest.raises(UnfitGuardian, match="no member of this key epoch"),
     ):
         office.envelope(made.ask())
 
@@ -225,6 +220,7 @@ def test_stolen_share_file_is_useless(tmp_path: Path) -> None:
     """Without its passphrase it does not open; with it, it serves its own member only."""
     of = world(PROFILE, 2, 3)
     authority = Authority.create()
+    create_logbook(tmp_path / "log", "log.example/stolen")
     of.bundle.save(tmp_path / "bundle.usb")
     write_signed_policy(tmp_path / "policy.toml", of, policy_text(PROFILE))
     share_file.save(tmp_path / "share.sealed", of.shares[1], PASSPHRASE, CHEAP)
@@ -235,7 +231,7 @@ def test_stolen_share_file_is_useless(tmp_path: Path) -> None:
         arguments: list[object] = ["guardian", "serve", "--listen", "127.0.0.1:0"]
         arguments += ["--credentials", tmp_path / "thief", "--share", tmp_path / "share.sealed"]
         arguments += ["--bundle", tmp_path / "bundle.usb", "--policy", tmp_path / "policy.toml"]
-        arguments += ["--data", tmp_path / "data"]
+        arguments += ["--data", tmp_path / "data", "--log-key", tmp_path / "log" / VKEY_NAME]
         return subprocess.run(
             [PROGRAM, *map(str, arguments)],
             capture_output=True,

@@ -12,6 +12,8 @@ from underseal_auditor.api.guardian_servicer import ACCESS, SERVICE, GuardianSer
 from underseal_auditor.api.reloading import on_hangup
 from underseal_auditor.guardianship import GuardianDesk, Watch
 from underseal_auditor.keys import share_file
+from underseal_auditor.log_memory import LogMemory
+from underseal_auditor.logbook import load_vkey
 from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.signed import SignedPolicy, load_signed
 from underseal_auditor.settings import GuardianSettings
@@ -19,6 +21,7 @@ from underseal_auditor.store.database import Database
 from underseal_auditor.store.docket import Docket
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.policies import PolicyMemory
+from underseal_auditor.verify.announcement import Register
 from underseal_core.bundle import load_bundle
 from underseal_core.credentials import Credentials, Role
 from underseal_core.errors import InvalidInput, Mismatch
@@ -80,15 +83,18 @@ class GuardianProcess:
         database = Database(settings.data / DATABASE_NAME)
         self._stack.callback(database.close)
         self._rulebook = Rulebook(PolicyMemory(database), signed)
+        ledger, clock = Ledger(database), partial(datetime.now, UTC)
+        register = Register(load_vkey(settings.log_key), frozenset(bundle.members))
         watch = Watch(
             rulebook=self._rulebook,
             bundle=bundle,
             share=share,
             identity=credentials.identity,
             evaluator=evaluator,
-            ledger=Ledger(database),
+            ledger=ledger,
             docket=Docket(database),
-            clock=partial(datetime.now, UTC),
+            log=LogMemory(register, ledger, clock),
+            clock=clock,
         )
         self.point = share.point
         self.key_epoch = bundle.epoch

@@ -64,12 +64,13 @@ class GuardianServicer(guardian_pb2_grpc.GuardianServiceServicer):
     async def GetGuardian(  # noqa: N802 generated name
         self, request: guardian_pb2.GetGuardianRequest, context: Context
     ) -> guardian_pb2.GetGuardianResponse:
-        """Return point, keys and policy."""
+        """Return point, keys, policy, and how much of the log this guardian has seen."""
         self._check_caller()
         return guardian_pb2.GetGuardianResponse(
             point=self._desk.point,
             key_epoch=self._desk.bundle.epoch,
             policy_sha256=self._desk.policy_sha256,
+            log_size=self._desk.log_size,
         )
 
     async def BeginOpening(  # noqa: N802 generated name
@@ -152,8 +153,8 @@ class GuardianServicer(guardian_pb2_grpc.GuardianServiceServicer):
         first = await anext(parts, None)
         if first is None:
             raise InvalidInput("the opening is empty")
-        header = opening_header_from_wire(first)
-        beginning = await self._run(partial(self._desk.begin, *header))
+        summons = opening_header_from_wire(first)
+        beginning = await self._run(partial(self._desk.begin, summons))
         async for part in parts:
             sealed = opening_sealed_from_wire(part)
             await self._run(partial(beginning.intake.take, *sealed))

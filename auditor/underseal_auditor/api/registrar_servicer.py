@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final, TypeVar
 
-from underseal_auditor.registrar import Admission, Delivery, Registrar
+from underseal_auditor.books import Delivery
+from underseal_auditor.registrar import Admission, Registrar
 from underseal_auditor.wire import (
     envelope_to_wire,
     evidence_to_wire,

@@ -16,7 +16,7 @@ from underseal_auditor.connection import GuardianConnection, ServerCatalogue
 from underseal_auditor.guardian import Guardian, LocalGuardian
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.decryption import Opener
-from underseal_auditor.logbook import open_logbook
+from underseal_auditor.logbook import Logbook, open_logbook
 from underseal_auditor.mirror import Mirror
 from underseal_auditor.panel import Panel
 from underseal_auditor.policy.document import Policy
@@ -87,7 +87,7 @@ class RegistrarProcess:
         self._stack.callback(evaluator.close)
         office = Office(
             rulebook=self._rulebook,
-            guardian=self._guardian(settings, passphrase, bundle, credentials),
+            guardian=self._guardian(settings, passphrase, bundle, credentials, logbook),
             evaluator=evaluator,
             label_key=share_file.load_label_key(settings.label_key, passphrase, bundle.epoch),
             identity=credentials.identity,
@@ -131,6 +131,7 @@ class RegistrarProcess:
         passphrase: bytes,
         bundle: PublicBundle,
         credentials: Credentials,
+        logbook: Logbook,
     ) -> Guardian:
         if settings.share is not None:
             share = share_file.load(settings.share, passphrase, bundle.epoch)
@@ -141,7 +142,7 @@ class RegistrarProcess:
         for point, address in settings.guardians.items():
             links[point] = GuardianConnection(address, credentials, point)
             self._stack.callback(links[point].close)
-        panel = Panel(bundle, lambda: self.policy_sha256, links)
+        panel = Panel(bundle, lambda: self.policy_sha256, links, logbook.extends)
         self._stack.callback(panel.close)
         return panel
 

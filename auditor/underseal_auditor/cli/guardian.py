@@ -30,6 +30,9 @@ def serve(
     bundle: Annotated[Path | None, typer.Option(help="Public bundle.")] = None,
     share: Annotated[Path | None, typer.Option(help="Sealed key share.")] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy file.")] = None,
+    log_key: Annotated[
+        Path | None, typer.Option(help="The registrar's log.vkey: no log entry, no opening.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="The guardian's own folder.")] = None,
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None, typer.Option()
@@ -45,6 +48,7 @@ def serve(
         "bundle": bundle,
         "share": share,
         "policy": policy,
+        "log_key": log_key,
         "data": data,
         "log_level": log_level,
     }

@@ -1,13 +1,14 @@
 """Answers and the budget: one answer per request, one opening per ciphertext, ever.
 
-    begin    before anything is opened: the request and every ciphertext are taken for good
-    release  the signed release, its charge and what the log will say of it, in one transaction
-    refuse   the rule that refused and its charge, likewise
-    logged   the receipt of that entry; an answer is sent only when it has one
+    begin      before anything is opened: the request and every ciphertext are taken for good
+    intend     the intent, as the log will have it; announced: its receipt, now it may be opened
+    finish     the signed release, its charge and what the log will say of it, in one transaction
+    refuse     the rule that refused and its charge, likewise
+    logged     the receipt of that entry; an answer is sent only when it has one
 
-A crash between the first and the second leaves a request that may be begun again with the same
-submission: nothing about it has left the process. A crash between the second and the third leaves
-an answer whose entry is appended when the registrar starts again, or when it is asked for.
+What ends before ``finish`` or ``refuse`` leaves a request that may be begun again with the same
+submission and the same intent: nothing about it has left the process. A crash before ``logged``
+leaves an answer whose entry is appended when the registrar starts again, or when it is asked for.
 """
 
 from __future__ import annotations
@@ -100,11 +101,11 @@ class Ledger:
             return _total(connection, key_epoch)
 
     def refusals(self, client: str, key_epoch: str) -> int:
-        """Return how many of ``client``'s requests were refused after opening."""
+        """Return how many of ``client``'s requests were refused after opening: these cost."""
         with self._database.transaction() as connection:
             row = connection.execute(
-                "SELECT count(*) FROM answers"
-                " WHERE client = ? AND key_epoch = ? AND state = 'refused'",
+                "SELECT count(*) FROM answers WHERE client = ? AND key_epoch = ?"
+                " AND state = 'refused' AND values_charged > 0",
                 (client, key_epoch),
             ).fetchone()
         return int(row[0])
@@ -157,43 +158,58 @@ class Ledger:
                         hint="search again with a fresh probe",
                     )
 
+    def intent(self, submission: Submission) -> Logged:
+        """Return the intent of a request that was begun; what is missing of it is empty."""
+        with self._database.transaction() as connection:
+            row = _find(connection, submission.client, submission.request_id)
+        return Logged(b"", b"") if row is None else _evidence(row).intent
+
+    def intend(self, submission: Submission, entry: bytes) -> None:
+        """Store the intent that is about to be logged."""
+        self._intent(submission, Logged(entry, b""), b"")
+
+    def announced(self, submission: Submission, intent: Logged, head: bytes) -> None:
+        """Store the logged intent, and the log's head: the request may be opened now."""
+        self._intent(submission, intent, head)
+
+    def _intent(self, submission: Submission, intent: Logged, head: bytes) -> None:
+        owner = (submission.client, submission.request_id)
+        with self._database.transaction() as connection:
+            changed = connection.execute(
+                "UPDATE answers SET intent_entry = ?, intent_receipt = ?"
+                " WHERE client = ? AND request_id = ? AND state = 'opening'",
+                (intent.entry, intent.receipt, *owner),
+            ).rowcount
+            _expect_one(changed)
+            if head:
+                _keep_head(connection, head)
+
     def finish(
-        self,
-        submission: Submission,
-        release: Envelope,
-        charge: int,
-        now: datetime,
-        evidence: Evidence,
+        self, submission: Submission, release: Envelope, charge: int, now: datetime, outcome: bytes
     ) -> None:
-        """Store the release, its charge and its entries, the outcome's yet to be logged."""
+        """Store the release, its charge, and the outcome's entry, which is yet to be logged."""
         signatures = b"".join(s.public_key + s.signature for s in release.signatures)
         with self._database.transaction() as connection:
             changed = connection.execute(
                 "UPDATE answers SET state = 'released', payload_type = ?, payload = ?,"
-                " signatures = ?, values_charged = ?, answered_at = ?,"
-                " intent_entry = ?, intent_receipt = ?, outcome_entry = ?"
+                " signatures = ?, values_charged = ?, answered_at = ?, outcome_entry = ?"
                 " WHERE client = ? AND request_id = ? AND state = 'opening'",
                 (release.payload_type, release.payload, signatures, charge, utc_text(now),
-                 *_entries(evidence), submission.client, submission.request_id),
+                 outcome, submission.client, submission.request_id),
             ).rowcount  # fmt: skip
             _expect_one(changed)
             _charge(connection, submission.key_epoch, charge)
 
     def refuse(
-        self,
-        submission: Submission,
-        rule: str,
-        charge: int,
-        now: datetime,
-        evidence: Evidence,
+        self, submission: Submission, rule: str, charge: int, now: datetime, outcome: bytes
     ) -> None:
-        """Store that ``rule`` refused, its charge and its entries."""
+        """Store that ``rule`` refused, its charge, and the outcome's entry."""
         with self._database.transaction() as connection:
             changed = connection.execute(
                 "UPDATE answers SET state = 'refused', rule = ?, values_charged = ?,"
-                " answered_at = ?, intent_entry = ?, intent_receipt = ?, outcome_entry = ?"
+                " answered_at = ?, outcome_entry = ?"
                 " WHERE client = ? AND request_id = ? AND state = 'opening'",
-                (rule, charge, utc_text(now), *_entries(evidence),
+                (rule, charge, utc_text(now), outcome,
                  submission.client, submission.request_id),
             ).rowcount  # fmt: skip
             _expect_one(changed)
@@ -244,10 +260,7 @@ def _find(connection: sqlite3.Connection, client: str, request_id: str) -> sqlit
 def _answer(row: sqlite3.Row) -> Answer | None:
     if row["state"] == "opening":
         return None
-    evidence = Evidence(
-        Logged(row["intent_entry"], row["intent_receipt"]),
-        Logged(row["outcome_entry"], row["outcome_receipt"]),
-    )
+    evidence = _evidence(row)
     if row["state"] == "refused":
         return Answer(None, row["rule"], evidence)
     data: bytes = row["signatures"]
@@ -256,8 +269,11 @@ def _answer(row: sqlite3.Row) -> Answer | None:
     return Answer(Envelope(row["payload_type"], row["payload"], signatures), "", evidence)
 
 
-def _entries(evidence: Evidence) -> tuple[bytes, bytes, bytes]:
-    return evidence.intent.entry, evidence.intent.receipt, evidence.outcome.entry
+def _evidence(row: sqlite3.Row) -> Evidence:
+    return Evidence(
+        Logged(row["intent_entry"], row["intent_receipt"]),
+        Logged(row["outcome_entry"], row["outcome_receipt"]),
+    )
 
 
 def _total(connection: sqlite3.Connection, key_epoch: str) -> int:

@@ -47,6 +47,11 @@ class Chain:
         """Hex hash that names the result."""
         return self.result.sha256()
 
+    @property
+    def openings(self) -> int:
+        """How many ciphertexts are opened: norm, projection and every result block."""
+        return 2 + len(self.result.blocks)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

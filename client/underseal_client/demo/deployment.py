@@ -233,7 +233,7 @@ class Deployment:
 
     def _guardian_options(self, seat: Seat) -> list[object]:
         """Return what a guardian gets from others."""
-        return ["--policy", self.policy]
+        return ["--policy", self.policy, "--log-key", self.log_key]
 
     def kill_guardian(self, point: int) -> None:
         """End a guardian's process at once, as a crash would."""

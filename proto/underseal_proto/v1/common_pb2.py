@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1funderseal_proto/v1/common.proto\x12\x0cunderseal.v1\"^\n\x08\x45nvelope\x12\x14\n\x0cpayload_type\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12+\n\nsignatures\x18\x03 \x03(\x0b\x32\x17.underseal.v1.Signature\"2\n\tSignature\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"T\n\x03Pin\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x17\n\x0fmodel_dimension\x18\x02 \x01(\r\x12\x0f\n\x07profile\x18\x03 \x01(\t\x12\x11\n\tkey_epoch\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1funderseal_proto/v1/common.proto\x12\x0cunderseal.v1\"^\n\x08\x45nvelope\x12\x14\n\x0cpayload_type\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12+\n\nsignatures\x18\x03 \x03(\x0b\x32\x17.underseal.v1.Signature\"2\n\tSignature\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"T\n\x03Pin\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x17\n\x0fmodel_dimension\x18\x02 \x01(\r\x12\x0f\n\x07profile\x18\x03 \x01(\t\x12\x11\n\tkey_epoch\x18\x04 \x01(\t\"-\n\x0bLoggedEntry\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,4 +37,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNATURE']._serialized_end=195
   _globals['_PIN']._serialized_start=197
   _globals['_PIN']._serialized_end=281
+  _globals['_LOGGEDENTRY']._serialized_start=283
+  _globals['_LOGGEDENTRY']._serialized_end=328
 # @@protoc_insertion_point(module_scope)

@@ -104,3 +104,29 @@ class Pin(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Pin: _TypeAlias = Pin  # noqa: Y015
+
+@_typing.final
+class LoggedEntry(_message.Message):
+    """An entry of the transparency log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    entry: _builtins.bytes
+    """The entry's bytes: canonical JSON, signed."""
+    receipt: _builtins.bytes
+    """Its offline receipt, c2sp.org/tlog-proof."""
+    def __init__(
+        self,
+        *,
+        entry: _builtins.bytes = ...,
+        receipt: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoggedEntry: _TypeAlias = LoggedEntry  # noqa: Y015

@@ -42,21 +42,25 @@ class GetGuardianResponse(_message.Message):
     POINT_FIELD_NUMBER: _builtins.int
     KEY_EPOCH_FIELD_NUMBER: _builtins.int
     POLICY_SHA256_FIELD_NUMBER: _builtins.int
+    LOG_SIZE_FIELD_NUMBER: _builtins.int
     point: _builtins.int
     """Shamir point, from 1."""
     key_epoch: _builtins.str
     policy_sha256: _builtins.str
     """Hex SHA-256 of the policy in force at this guardian."""
+    log_size: _builtins.int
+    """Entries of the registrar's log as this guardian last saw it, 0 if never."""
     def __init__(
         self,
         *,
         point: _builtins.int = ...,
         key_epoch: _builtins.str = ...,
         policy_sha256: _builtins.str = ...,
+        log_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_epoch", b"key_epoch", "point", b"point", "policy_sha256", b"policy_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_epoch", b"key_epoch", "log_size", b"log_size", "point", b"point", "policy_sha256", b"policy_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -95,6 +99,8 @@ class OpeningHeader(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     ACTIVE_FIELD_NUMBER: _builtins.int
+    INTENT_FIELD_NUMBER: _builtins.int
+    LOG_EXTENDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request(self) -> _common_pb2.Envelope: ...
     @_builtins.property
@@ -103,16 +109,26 @@ class OpeningHeader(_message.Message):
     def active(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Points of the guardians that open, ascending."""
 
+    @_builtins.property
+    def intent(self) -> _common_pb2.LoggedEntry:
+        """The logged intent to open this."""
+
+    @_builtins.property
+    def log_extends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Consistency proof from the guardian's log_size to the checkpoint of the intent's receipt."""
+
     def __init__(
         self,
         *,
         request: _common_pb2.Envelope | None = ...,
         result: _common_pb2.Envelope | None = ...,
         active: _abc.Iterable[_builtins.int] | None = ...,
+        intent: _common_pb2.LoggedEntry | None = ...,
+        log_extends: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent", "request", b"request", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "request", b"request", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "intent", b"intent", "log_extends", b"log_extends", "request", b"request", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -105,14 +105,14 @@ class LogEvidence(_message.Message):
     INTENT_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def intent(self) -> Global___LoggedEntry: ...
+    def intent(self) -> _common_pb2.LoggedEntry: ...
     @_builtins.property
-    def outcome(self) -> Global___LoggedEntry: ...
+    def outcome(self) -> _common_pb2.LoggedEntry: ...
     def __init__(
         self,
         *,
-        intent: Global___LoggedEntry | None = ...,
-        outcome: Global___LoggedEntry | None = ...,
+        intent: _common_pb2.LoggedEntry | None = ...,
+        outcome: _common_pb2.LoggedEntry | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent", "outcome", b"outcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -121,30 +121,6 @@ class LogEvidence(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogEvidence: _TypeAlias = LogEvidence  # noqa: Y015
-
-@_typing.final
-class LoggedEntry(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ENTRY_FIELD_NUMBER: _builtins.int
-    RECEIPT_FIELD_NUMBER: _builtins.int
-    entry: _builtins.bytes
-    """The entry's bytes: canonical JSON, signed."""
-    receipt: _builtins.bytes
-    """Its offline receipt, c2sp.org/tlog-proof."""
-    def __init__(
-        self,
-        *,
-        entry: _builtins.bytes = ...,
-        receipt: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "receipt", b"receipt"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LoggedEntry: _TypeAlias = LoggedEntry  # noqa: Y015
 
 @_typing.final
 class GetReleaseRequest(_message.Message):
