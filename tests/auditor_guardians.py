@@ -19,6 +19,7 @@ from underseal_auditor.policy.document import Policy
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.docket import Docket
 from underseal_auditor.store.ledger import Ledger
+from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.verify.announcement import Notice, Register
 from underseal_auditor.verify.chain import PROBE_BLOCK, Place
 from underseal_core.errors import Busy
@@ -66,6 +67,7 @@ class Link:
                 evaluator=self.of.operator.evaluator,
                 ledger=ledger,
                 docket=Docket(self.database),
+                tallies=Tallies(self.database),
                 log=LogMemory(register, ledger, lambda: self.now),
                 clock=lambda: self.now,
             )

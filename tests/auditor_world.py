@@ -34,9 +34,11 @@ from underseal_auditor.registrar import Admission, Office, Registrar
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.policies import PolicyMemory
+from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.verify.announcement import intent_of
 from underseal_auditor.verify.catalogue import CatalogueEntry
 from underseal_auditor.verify.chain import Intake, open_chain
+from underseal_auditor.verify.sketch import Sketcher
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Peer, Role
 from underseal_core.labels import OpeningKey, label_context, seal_label
@@ -471,6 +473,8 @@ def desk(
             label_key=of.keys.label_key,
             identity=AUDITOR,
             ledger=ledger,
+            sketcher=Sketcher(of.keys.label_key),
+            tallies=Tallies(database),
             logbook=book,
             mirror=mirror,
             feeds={"server": operator or of.operator},

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from underseal_auditor.logbook import Logbook, outcome_of
-from underseal_auditor.store.ledger import Answer, Ledger, Submission
+from underseal_auditor.store.ledger import Answer, Ledger
+from underseal_auditor.store.submission import Cost, Submission, cost_of
 from underseal_auditor.verify.announcement import intent_of
 from underseal_auditor.verify.chain import Chain
 from underseal_core.errors import Damaged, PermissionRefused
@@ -140,17 +141,19 @@ class Books:
 
     def release(self, announced: Announced, envelope: Envelope, release: Release) -> Delivery:
         """Store a signed release with its charge, log it, and return it with its receipts."""
-        submission, charge = announced.submission, release.values_charged
-        entry = self._outcome(announced.intent, charge, release.epoch_total, release)
-        self._ledger.finish(submission, envelope, charge, self._clock(), entry)
+        submission = announced.submission
+        total = release.epoch_total
+        entry = self._outcome(announced.intent, release.values_charged, total, release)
+        cost = cost_of(release, announced.intent.gallery)
+        self._ledger.finish(submission, envelope, cost, self._clock(), entry)
         return self._delivery(submission.client, submission.request_id, fresh=True)
 
-    def refuse(self, announced: Announced, rule: str, charge: int) -> None:
-        """Store that ``rule`` refused, with what it charges, and log the refusal."""
+    def refuse(self, announced: Announced, rule: str, cost: Cost) -> None:
+        """Store that ``rule`` refused, with what it costs, and log the refusal."""
         submission = announced.submission
-        total = self._ledger.epoch_total(submission.key_epoch) + charge
-        entry = self._outcome(announced.intent, charge, total)
-        self._ledger.refuse(submission, rule, charge, self._clock(), entry)
+        total = self._ledger.epoch_total(submission.key_epoch) + cost.charge
+        entry = self._outcome(announced.intent, cost.charge, total)
+        self._ledger.refuse(submission, rule, cost, self._clock(), entry)
         self._settle(submission.client, submission.request_id, fresh=True)
 
     def _outcome(

@@ -32,10 +32,13 @@ from underseal_auditor.keys.joint_opening import (
 from underseal_auditor.keys.share import Share
 from underseal_auditor.log_memory import LogMemory
 from underseal_auditor.policy.document import Policy
+from underseal_auditor.policy.quotas import Use
 from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import Case, KeyFacts, Terms, decide
 from underseal_auditor.store.docket import Docket
-from underseal_auditor.store.ledger import Ledger, Submission
+from underseal_auditor.store.ledger import Ledger
+from underseal_auditor.store.quotas import Tallies
+from underseal_auditor.store.submission import Submission, cost_of
 from underseal_auditor.verify.announcement import Notice
 from underseal_auditor.verify.chain import Chain, Intake, Place, Sealed, open_chain
 from underseal_auditor.verify.probe import check_recomputed
@@ -86,6 +89,7 @@ class Watch:
     evaluator: Evaluator
     ledger: Ledger
     docket: Docket
+    tallies: Tallies
     log: LogMemory
     clock: Callable[[], datetime]
 
@@ -276,7 +280,8 @@ class GuardianDesk:
                 raise InvalidInput("nothing of this opening was answered")
             release = _parse_release(envelope)
             _check_release(release, found, watch)
-            watch.docket.settle(found.submission, envelope, release.values_charged, watch.clock())
+            cost = cost_of(release, found.chain.request.gallery)
+            watch.docket.settle(found.submission, envelope, cost, watch.clock())
             del self._sessions[session]
         signed = watch.identity.sign(Release.payload_type, envelope.payload)
         return signed.signatures[0]
@@ -365,13 +370,25 @@ def _check_release(release: Release, session: Session, watch: Watch) -> None:
         request.case_reference,
         str(terms.threshold),
     )
+    weight = release.searches_charged
     largest = terms.max_positives + terms.max_near
     allowed = (
         stated == own
-        and len(release.matches) <= min(terms.top_k, release.values_charged)
-        and release.values_charged <= largest
-        and all(bool(match.score) == bool(terms.decimals) for match in release.matches)
+        and weight in (1, terms.quotas.near_duplicate_weight)
+        and len(release.matches) * weight <= release.values_charged
+        and len(release.matches) <= terms.top_k
+        and release.values_charged <= largest * weight
+        and (bool(terms.decimals) or not any(match.score for match in release.matches))
     )
-    if not allowed:
+    if not allowed or not _within_quotas(release, session, watch):
         _log.warning("release not countersigned", request=request.request_id)
         raise PermissionRefused("this guardian does not countersign the release")
+
+
+def _within_quotas(release: Release, session: Session, watch: Watch) -> bool:
+    """Tell whether what this guardian countersigned about each subject stays within the quotas."""
+    gallery = session.chain.request.gallery
+    added = cost_of(release, gallery).uses
+    before = watch.tallies.uses(release.key_epoch, gallery, added)
+    quotas = session.terms.quotas
+    return all(before.get(s, Use()).plus(use).within(quotas) for s, use in added.items())

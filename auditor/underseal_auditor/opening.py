@@ -6,7 +6,7 @@ overwritten before this module returns; what is left are the hits and a count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from underseal_auditor.verify.numbers import (
     check_projection,
     check_scores,
 )
+from underseal_auditor.verify.sketch import Sketcher
 from underseal_core.statements import Targets
 
 REFUSAL_CHARGE = 1
@@ -34,15 +35,24 @@ class Verdict:
 
     ``rule``: the broken rule, empty if none. ``hits`` are empty when one is broken.
     ``charge``: values made visible. ``compared``: templates that the request asked about.
+    ``sketch`` of all opened scores, see :mod:`underseal_auditor.verify.sketch`.
     """
 
     rule: str
     hits: tuple[Hit, ...]
     charge: int
     compared: int
+    sketch: bytes = b""
 
 
-def judge(opening: Opening, sealed: Sealed, view: View, targets: Targets, terms: Terms) -> Verdict:
+def judge(
+    opening: Opening,
+    sealed: Sealed,
+    view: View,
+    targets: Targets,
+    terms: Terms,
+    sketcher: Sketcher,
+) -> Verdict:
     """Open the checks, then the scores, and apply the terms.
 
     Parameters
@@ -57,8 +67,10 @@ def judge(opening: Opening, sealed: Sealed, view: View, targets: Targets, terms:
     live = np.concatenate([one.live for one in opened]) if opened else np.empty(0)
     mask = np.concatenate([one.compared for one in opened]) if opened else np.empty(0, np.bool_)
     compared = live[mask]
+    ids = [entry.template_id for one in opened for entry in one.block.entries]
     try:
-        return _apply(opened, live, compared, terms)
+        sketch = sketcher.sketch(ids, live)
+        return replace(_apply(opened, live, compared, terms), sketch=sketch)
     finally:
         for array in (live, compared):
             array.fill(0.0)

@@ -27,14 +27,18 @@ from underseal_auditor.logbook import Logbook
 from underseal_auditor.mirror import CatalogueFeed, Mirror
 from underseal_auditor.opening import REFUSAL_CHARGE, Verdict, judge
 from underseal_auditor.policy.document import Policy
+from underseal_auditor.policy.quotas import allot
 from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import Case, Terms, decide
 from underseal_auditor.policy.signed import SignedPolicy
-from underseal_auditor.release import Hit, match_of
-from underseal_auditor.store.ledger import Ledger, Submission
+from underseal_auditor.release import Hit, match_of, scored_first
+from underseal_auditor.store.ledger import Ledger
+from underseal_auditor.store.quotas import Tallies
+from underseal_auditor.store.submission import Cost, Submission
 from underseal_auditor.verify.catalogue import View
 from underseal_auditor.verify.chain import Chain, Intake, client_key, open_chain
 from underseal_auditor.verify.probe import check_recomputed
+from underseal_auditor.verify.sketch import Sketcher, is_near
 from underseal_core.credentials import Peer
 from underseal_core.errors import (
     Busy,
@@ -92,6 +96,8 @@ class Office:
     logbook: Logbook
     mirror: Mirror
     feeds: Mapping[str, CatalogueFeed]
+    sketcher: Sketcher
+    tallies: Tallies
     clock: Callable[[], datetime]
 
     @property
@@ -222,7 +228,9 @@ class Registrar:
                     admission.request, admission.result, chain, sealed, announced.logged
                 )
                 opening = office.guardian.begin(dossier)
-                verdict = judge(opening, sealed, view, chain.request.targets, terms)
+                verdict = judge(
+                    opening, sealed, view, chain.request.targets, terms, office.sketcher
+                )
             return self._conclude(chain, terms, verdict, announced, opening)
 
     def release(self, peer: Peer, request_id: str) -> Delivery:
@@ -289,7 +297,7 @@ class Registrar:
             raise
         except FINAL as error:
             _log.warning("a guardian refused", reason=error.public)
-            self._books.refuse(announced, GUARDIAN_RULE, 0)
+            self._books.refuse(announced, GUARDIAN_RULE, Cost(0))
             raise
 
     def _conclude(
@@ -299,19 +307,23 @@ class Registrar:
         office = self._office
         total = office.ledger.epoch_total(announced.submission.key_epoch)
         left = office.policy.document.release.budget - total
-        if verdict.rule or verdict.charge > left:
-            rule, charge = verdict.rule or "budget-overrun", min(verdict.charge, left)
-            raise self._refuse(announced, rule, charge)
+        weight = self._weight(announced.submission, chain, terms, verdict)
+        charge = weight * verdict.charge
+        cost = Cost(min(max(charge, REFUSAL_CHARGE), left), weight)
+        if verdict.rule or charge > left:
+            raise self._refuse(announced, verdict.rule or "budget-overrun", cost)
+        shown = self._allotted(announced.submission, chain, terms, verdict, weight)
+        if shown is None:
+            raise self._refuse(announced, "subject-quota", cost)
         matches = tuple(
-            match_of(hit, rank, self._label(chain, hit), terms.decimals)
-            for rank, hit in enumerate(verdict.hits, start=1)
+            match_of(hit, rank, self._label(chain, hit), terms.decimals if show else 0)
+            for rank, (hit, show) in enumerate(shown, start=1)
         )
-        release = self._statement(chain, terms, verdict, matches, total + verdict.charge)
+        release = self._statement(chain, terms, verdict, matches, weight, total + charge)
         try:
             envelope = opening.countersign(release.sign(office.identity))
         except PermissionRefused as error:
-            charge = min(max(verdict.charge, REFUSAL_CHARGE), left)
-            raise self._refuse(announced, GUARDIAN_RULE, charge) from error
+            raise self._refuse(announced, GUARDIAN_RULE, cost) from error
         delivery = self._books.release(announced, envelope, release)
         _log.info(
             "released",
@@ -322,10 +334,31 @@ class Registrar:
         )
         return delivery
 
-    def _refuse(self, announced: Announced, rule: str, charge: int) -> PermissionRefused:
+    def _weight(self, submission: Submission, chain: Chain, terms: Terms, verdict: Verdict) -> int:
+        """Return how often this counts: more than once if the client asked nearly the same."""
+        office, gallery = self._office, chain.request.gallery
+        earlier = office.tallies.compare(submission, gallery, verdict.sketch)
+        return terms.quotas.near_duplicate_weight if is_near(verdict.sketch, earlier) else 1
+
+    def _allotted(
+        self, submission: Submission, chain: Chain, terms: Terms, verdict: Verdict, weight: int
+    ) -> list[tuple[Hit, bool]] | None:
+        """Return the hits in the order of release with whether they show their score."""
+        subjects = [hit.entry.subject_id for hit in verdict.hits]
+        gallery = chain.request.gallery
+        before = self._office.tallies.uses(submission.key_epoch, gallery, subjects)
+        numeric = bool(terms.decimals)
+        allotted = allot(subjects, before, terms.quotas, weight=weight, numeric=numeric)
+        if allotted is None:
+            return None
+        if not numeric:
+            return [(hit, False) for hit in verdict.hits]
+        return scored_first(verdict.hits, allotted.scored)
+
+    def _refuse(self, announced: Announced, rule: str, cost: Cost) -> PermissionRefused:
         request_id = announced.submission.request_id
-        _log.warning("refused", rule=rule, request=request_id, charged=charge)
-        self._books.refuse(announced, rule, charge)
+        _log.warning("refused", rule=rule, request=request_id, charged=cost.charge)
+        self._books.refuse(announced, rule, cost)
         return uniform_refusal(request_id)
 
     def _statement(
@@ -334,6 +367,7 @@ class Registrar:
         terms: Terms,
         verdict: Verdict,
         matches: tuple[Match, ...],
+        weight: int,
         epoch_total: int,
     ) -> Release:
         office, request = self._office, chain.request
@@ -350,7 +384,8 @@ class Registrar:
             compared=verdict.compared,
             threshold=str(terms.threshold),
             noise_std=f"{terms.noise_std:.3g}",
-            values_charged=verdict.charge,
+            values_charged=weight * verdict.charge,
+            searches_charged=weight,
             epoch_total=epoch_total,
             released_at=utc_text(office.clock()),
         )

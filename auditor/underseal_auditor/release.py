@@ -66,8 +66,18 @@ def hits(opened: Sequence[OpenedBlock], terms: Terms) -> list[Hit]:
     return found[: terms.top_k]
 
 
+def scored_first(found: Sequence[Hit], scored: Sequence[bool]) -> list[tuple[Hit, bool]]:
+    """Return hits with whether they show their score; those that do not come last, by template id.
+
+    A rank between two scores would say what the score would have said.
+    """
+    pairs = list(zip(found, scored, strict=True))
+    silent = sorted((hit for hit, show in pairs if not show), key=lambda h: h.entry.template_id)
+    return [pair for pair in pairs if pair[1]] + [(hit, False) for hit in silent]
+
+
 def match_of(hit: Hit, rank: int, label: str, decimals: int) -> Match:
-    """Return the statement's form of a hit."""
+    """Return the statement's form of a hit; ``decimals`` 0 leaves its score out."""
     return Match(
         template_id=hit.entry.template_id.hex(),
         subject_id=hit.entry.subject_id.hex(),

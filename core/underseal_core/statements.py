@@ -217,7 +217,11 @@ class Match(Part):
 
 
 class Release(Statement):
-    """Signed by the auditors. "No match" is a release too."""
+    """Signed by the auditors. "No match" is a release too.
+
+    ``searches_charged``: what this counts as among the client's searches of the day; more than one
+    for a near duplicate of an earlier probe.
+    """
 
     payload_type: ClassVar[str] = "application/vnd.underseal.release.v1+json"
 
@@ -234,5 +238,6 @@ class Release(Statement):
     threshold: Text
     noise_std: Text
     values_charged: Count
+    searches_charged: Annotated[int, Field(ge=1, le=1000)] = 1
     epoch_total: Count
     released_at: Time

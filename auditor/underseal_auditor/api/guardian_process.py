@@ -21,6 +21,7 @@ from underseal_auditor.store.database import Database
 from underseal_auditor.store.docket import Docket
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.policies import PolicyMemory
+from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.verify.announcement import Register
 from underseal_core.bundle import load_bundle
 from underseal_core.credentials import Credentials, Role
@@ -93,6 +94,7 @@ class GuardianProcess:
             evaluator=evaluator,
             ledger=ledger,
             docket=Docket(database),
+            tallies=Tallies(database),
             log=LogMemory(register, ledger, clock),
             clock=clock,
         )

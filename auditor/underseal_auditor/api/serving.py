@@ -28,6 +28,8 @@ from underseal_auditor.settings import RegistrarSettings
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.policies import PolicyMemory
+from underseal_auditor.store.quotas import Tallies
+from underseal_auditor.verify.sketch import Sketcher
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.credentials import Credentials, Role
 from underseal_core.errors import InvalidInput, Mismatch
@@ -85,15 +87,18 @@ class RegistrarProcess:
         threads = os.cpu_count() or 1
         evaluator = Evaluator(bundle.profile, bundle.dimension, bundle.keys, threads)
         self._stack.callback(evaluator.close)
+        label_key = share_file.load_label_key(settings.label_key, passphrase, bundle.epoch)
         office = Office(
             rulebook=self._rulebook,
             guardian=self._guardian(settings, passphrase, bundle, credentials, logbook),
             evaluator=evaluator,
-            label_key=share_file.load_label_key(settings.label_key, passphrase, bundle.epoch),
+            label_key=label_key,
+            sketcher=Sketcher(label_key),
             identity=credentials.identity,
             ledger=Ledger(database),
             logbook=logbook,
             mirror=Mirror(database),
+            tallies=Tallies(database),
             feeds=feeds,
             clock=partial(datetime.now, UTC),
         )

@@ -24,7 +24,8 @@ from underseal_auditor.policy.signed import (
 )
 from underseal_auditor.policy.starter import Starter, starter_policy
 from underseal_auditor.store.database import Database
-from underseal_auditor.store.ledger import Ledger, Submission
+from underseal_auditor.store.ledger import Ledger
+from underseal_auditor.store.submission import Submission
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.credentials import Credentials
 from underseal_core.errors import InvalidInput, Mismatch, NotFound

@@ -33,7 +33,7 @@ from decimal import Decimal
 from typing import Final
 
 from underseal_auditor.policy.document import Policy
-from underseal_auditor.policy.sections import MAX_TOP_K
+from underseal_auditor.policy.sections import MAX_TOP_K, QuotaSection
 from underseal_core.errors import InvalidInput, Mismatch, PermissionRefused, UndersealError
 from underseal_core.scheme.profiles import padded_dimension
 from underseal_core.statements import SearchRequest, utc_moment
@@ -100,6 +100,7 @@ class Terms:
     noise_std: float
     band: float
     strict: bool
+    quotas: QuotaSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,7 @@ def _terms(policy: Policy, case: Case) -> Terms:
         noise_std=policy.limits.noise_std,
         band=policy.limits.band,
         strict=policy.limits.strict,
+        quotas=policy.document.quotas,
     )
 
 

@@ -110,9 +110,18 @@ class GallerySection(Section):
 
 
 class QuotaSection(Section):
-    """How much one client may ask: ``searches_per_day`` in any 24 hours."""
+    """How much may be asked, and how much may be said about one subject.
+
+    ``searches_per_day``: of one client, in any 24 hours. ``scores_per_subject`` and
+    ``hits_per_subject``: matches released with their score, and matches at all, of one gallery
+    subject in a key epoch, over all clients. ``near_duplicate_weight``: how often a search counts
+    in all of these, and in what it charges, when the client asked nearly the same before.
+    """
 
     searches_per_day: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    scores_per_subject: Annotated[int, Field(ge=0, le=1000)] = 8
+    hits_per_subject: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    near_duplicate_weight: Annotated[int, Field(ge=1, le=100)] = 4
 
 
 class FreezeSection(Section):

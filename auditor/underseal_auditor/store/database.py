@@ -78,6 +78,24 @@ STEPS: Final = (
     CREATE INDEX answers_by_time ON answers (client, began_at);
     """,
     """
+    CREATE TABLE subjects (
+        key_epoch TEXT NOT NULL,
+        gallery TEXT NOT NULL,
+        subject_id BLOB NOT NULL,
+        scores INTEGER NOT NULL,
+        hits INTEGER NOT NULL,
+        PRIMARY KEY (key_epoch, gallery, subject_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE sketches (
+        client TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        key_epoch TEXT NOT NULL,
+        gallery TEXT NOT NULL,
+        sketch BLOB NOT NULL,
+        PRIMARY KEY (client, request_id)
+    ) STRICT, WITHOUT ROWID;
+    """,
+    """
     CREATE TABLE policy_in_force (
         id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
         serial INTEGER NOT NULL,

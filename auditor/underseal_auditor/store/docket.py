@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from underseal_auditor.store.database import Database
-from underseal_auditor.store.ledger import Submission
+from underseal_auditor.store.quotas import add_uses
+from underseal_auditor.store.submission import Cost, Submission
 from underseal_core.errors import Conflict
 from underseal_core.signing import Envelope
 from underseal_core.statements import utc_text
@@ -73,8 +74,8 @@ class Docket:
                     raise Conflict("a ciphertext of this result was answered before", hint=_HINT)
             _add(connection, submission.key_epoch, charge)
 
-    def settle(self, submission: Submission, release: Envelope, charge: int, now: datetime) -> None:
-        """Store the release and replace the charge in advance by the one it states.
+    def settle(self, submission: Submission, release: Envelope, cost: Cost, now: datetime) -> None:
+        """Store the release and replace the charge in advance by the cost that it states.
 
         Raises
         ------
@@ -92,10 +93,13 @@ class Docket:
                 raise Conflict("the request is not being answered")
             connection.execute(
                 "UPDATE answers SET state = 'released', payload_type = ?, payload = ?,"
-                " values_charged = ?, answered_at = ? WHERE client = ? AND request_id = ?",
-                (release.payload_type, release.payload, charge, utc_text(now), *owner),
-            )
-            _add(connection, submission.key_epoch, charge - int(row[0]))
+                " values_charged = ?, weight = ?, answered_at = ?"
+                " WHERE client = ? AND request_id = ?",
+                (release.payload_type, release.payload, cost.charge, cost.weight, utc_text(now),
+                 *owner),
+            )  # fmt: skip
+            _add(connection, submission.key_epoch, cost.charge - int(row[0]))
+            add_uses(connection, submission.key_epoch, cost.gallery, cost.uses)
 
 
 def _check_request(connection: sqlite3.Connection, submission: Submission) -> None:

@@ -21,6 +21,8 @@ from typing import Final
 
 from underseal_auditor.policy.rules import Record
 from underseal_auditor.store.database import Database
+from underseal_auditor.store.quotas import add_uses
+from underseal_auditor.store.submission import Cost, Submission
 from underseal_core.errors import Conflict, Damaged
 from underseal_core.log_entries import Logged
 from underseal_core.log_evidence import Evidence
@@ -31,17 +33,6 @@ _DAY: Final = timedelta(hours=24)
 _KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
 _ENTRY_BYTES: Final = _KEY_BYTES + _SIGNATURE_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """What is answered once: client, request id, and the hex hashes of both statements."""
-
-    client: str
-    request_id: str
-    request_sha256: str
-    result_sha256: str
-    key_epoch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,35 +176,36 @@ class Ledger:
                 _keep_head(connection, head)
 
     def finish(
-        self, submission: Submission, release: Envelope, charge: int, now: datetime, outcome: bytes
+        self, submission: Submission, release: Envelope, cost: Cost, now: datetime, outcome: bytes
     ) -> None:
-        """Store the release, its charge, and the outcome's entry, which is yet to be logged."""
+        """Store the release, its cost, and the outcome's entry, which is yet to be logged."""
         signatures = b"".join(s.public_key + s.signature for s in release.signatures)
         with self._database.transaction() as connection:
             changed = connection.execute(
                 "UPDATE answers SET state = 'released', payload_type = ?, payload = ?,"
-                " signatures = ?, values_charged = ?, answered_at = ?, outcome_entry = ?"
-                " WHERE client = ? AND request_id = ? AND state = 'opening'",
-                (release.payload_type, release.payload, signatures, charge, utc_text(now),
-                 outcome, submission.client, submission.request_id),
+                " signatures = ?, values_charged = ?, weight = ?, answered_at = ?,"
+                " outcome_entry = ? WHERE client = ? AND request_id = ? AND state = 'opening'",
+                (release.payload_type, release.payload, signatures, cost.charge, cost.weight,
+                 utc_text(now), outcome, submission.client, submission.request_id),
             ).rowcount  # fmt: skip
             _expect_one(changed)
-            _charge(connection, submission.key_epoch, charge)
+            _charge(connection, submission.key_epoch, cost.charge)
+            add_uses(connection, submission.key_epoch, cost.gallery, cost.uses)
 
     def refuse(
-        self, submission: Submission, rule: str, charge: int, now: datetime, outcome: bytes
+        self, submission: Submission, rule: str, cost: Cost, now: datetime, outcome: bytes
     ) -> None:
-        """Store that ``rule`` refused, its charge, and the outcome's entry."""
+        """Store that ``rule`` refused, its cost, and the outcome's entry."""
         with self._database.transaction() as connection:
             changed = connection.execute(
                 "UPDATE answers SET state = 'refused', rule = ?, values_charged = ?,"
-                " answered_at = ?, outcome_entry = ?"
+                " weight = ?, answered_at = ?, outcome_entry = ?"
                 " WHERE client = ? AND request_id = ? AND state = 'opening'",
-                (rule, charge, utc_text(now), outcome,
+                (rule, cost.charge, cost.weight, utc_text(now), outcome,
                  submission.client, submission.request_id),
             ).rowcount  # fmt: skip
             _expect_one(changed)
-            _charge(connection, submission.key_epoch, charge)
+            _charge(connection, submission.key_epoch, cost.charge)
 
     def logged(self, client: str, request_id: str, receipt: bytes, head: bytes) -> None:
         """Store the receipt of an answer's outcome, and the log's head: it may be sent now."""
