@@ -85,6 +85,6 @@ class Credentials:
             )
         except OSError as error:
             raise InvalidInput(
-                f"cannot read the credentials in {folder}",
+                f"cannot read {Path(str(error.filename)).name} of the credentials",
                 hint="the folder must hold ca.crt, tls.crt, tls.key and identity.pem",
             ) from error

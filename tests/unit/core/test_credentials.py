@@ -34,9 +34,12 @@ def test_other_names_are_refused(uri: str) -> None:
 
 
 def test_missing_files_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("an authority")
     with pytest.raises(InvalidInput) as caught:
         Credentials.load(tmp_path)
     assert "identity.pem" in caught.value.hint
+    assert "tls.crt" in caught.value.public
+    assert str(tmp_path) not in caught.value.public
 
 
 def test_repr_shows_no_private_key(tmp_path: Path) -> None:
