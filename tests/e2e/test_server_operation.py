@@ -26,7 +26,7 @@ from underseal_core.gallery.unit import Shape
 from underseal_core.outcome import run
 from underseal_core.scheme.ciphertext import Kind, wire_size
 from underseal_proto.v1 import gallery_pb2, search_pb2, search_pb2_grpc
-from underseal_server.cli import app
+from underseal_server.cli.app import app
 from underseal_server.wire import envelope_to_wire
 
 LAB = Lab()

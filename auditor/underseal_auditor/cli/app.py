@@ -1,4 +1,4 @@
-"""The ``underseal-auditor`` command."""
+"""The ``underseal-auditor`` command's tree."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from underseal_auditor.cli.mirror import app as mirror_app
 from underseal_auditor.cli.policy import app as policy_app
 from underseal_auditor.cli.registrar import app as registrar_app
 from underseal_auditor.cli.witness import app as witness_app
-from underseal_core.outcome import run
 
 app = typer.Typer(
     name="underseal-auditor",
@@ -30,8 +29,3 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(mirror_app, name="mirror")
 app.add_typer(log_app, name="log")
 app.add_typer(witness_app, name="witness")
-
-
-def main() -> None:
-    """Run the command; the process ends with the exit code of the error's class."""
-    run(app)

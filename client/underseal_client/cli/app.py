@@ -84,9 +84,11 @@ def options(
     context.obj = load
 
 
-def main() -> None:
+def run() -> None:
     """Run the command; exit with a code that names the class of error."""
     try:
         app()
+    except ModuleNotFoundError:
+        raise  # the extra is named, see command_of
     except Exception as error:  # noqa: BLE001 - the last resort: one line, no traceback
         sys.exit(int(show_error(error)))

@@ -231,7 +231,9 @@ def postponed_signals() -> Iterator[None]:
 
 def _failed(what: str, said: str) -> ProgramFailed:
     """Return the error for a program that said ``said`` on stderr."""
-    if "ModuleNotFoundError" in said:
-        last = said.strip().splitlines()[-1]
-        return ProgramFailed(f"{what}: {last}", hint=_INSTALL)
+    lines = said.strip().splitlines()
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
+    if errors:
+        return ProgramFailed(f"{what}: {errors[-1]}", hint=hints[-1] if hints else "")
     return ProgramFailed(f"{what}: {said.strip()[-_EXCERPT:]}")

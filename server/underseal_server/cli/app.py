@@ -1,10 +1,9 @@
-"""The ``underseal-server`` command."""
+"""The ``underseal-server`` command's tree."""
 
 from __future__ import annotations
 
 import typer
 
-from underseal_core.outcome import run
 from underseal_server.cli import bundle, check, init, serve
 
 app = typer.Typer(
@@ -18,8 +17,3 @@ app.command("init")(init.init)
 app.command("serve")(serve.serve)
 app.command("check")(check.check)
 app.add_typer(bundle.app, name="bundle")
-
-
-def main() -> None:
-    """Run the command."""
-    run(app)
