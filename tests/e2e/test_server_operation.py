@@ -105,6 +105,22 @@ def program(*arguments: object, code: int) -> str:
     return done.stdout + done.stderr
 
 
+def test_a_taken_port_is_said_once(root: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = program(
+            *("serve", "--listen", address, "--data", root / "data"),
+            *("--credentials", root / "credentials/server", "--log-level", "ERROR"),
+            code=3,
+        )
+    assert said.splitlines() == [
+        f"error: cannot listen on {address}",
+        "hint: write host:port of this machine; is the port free?",
+    ]
+
+
 def test_a_full_disk_refuses_the_unit_and_changes_nothing(root: Path) -> None:
     """No file may grow beyond a limit that a unit of columns exceeds and a row does not."""
     profile = LAB.bundle.profile

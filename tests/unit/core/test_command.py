@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -42,6 +43,16 @@ def test_command_names_the_extra_that_is_not_installed(role: str, module: str) -
 def test_module_of_ours_that_is_missing_is_no_matter_of_extras() -> None:
     with pytest.raises(ModuleNotFoundError), command_of("server"):
         raise ModuleNotFoundError("none", name="underseal_server.nothing")
+
+
+def test_commands_silence_grpc_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRPC_VERBOSITY", "INFO")  # so that what follows is undone
+    monkeypatch.delenv("GRPC_VERBOSITY")
+    with command_of("server"):
+        assert os.environ["GRPC_VERBOSITY"] == "NONE"
+    monkeypatch.setenv("GRPC_VERBOSITY", "DEBUG")
+    with command_of("server"):
+        assert os.environ["GRPC_VERBOSITY"] == "DEBUG"
 
 
 def test_every_name_of_the_client_package_is_there() -> None:
