@@ -7,10 +7,12 @@ overwritten before this module returns; what is left are the hits and a count.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import hypot
 
 import numpy as np
 
 from underseal_auditor.guardian import Opening
+from underseal_auditor.policy.budget import SCORE_DEVIATION
 from underseal_auditor.policy.rules import Terms
 from underseal_auditor.release import Hit, OpenedBlock, Real, hits
 from underseal_auditor.verify.catalogue import View
@@ -18,12 +20,15 @@ from underseal_auditor.verify.chain import Sealed
 from underseal_auditor.verify.numbers import (
     Bounds,
     charged,
+    check_canaries,
     check_norm,
     check_projection,
     check_scores,
 )
 from underseal_auditor.verify.sketch import Sketcher
-from underseal_core.statements import Targets
+from underseal_core.gallery.unit import usable_slots
+from underseal_core.scheme.profiles import padded_dimension
+from underseal_core.statements import SearchRequest
 
 REFUSAL_CHARGE = 1
 """A refusal is one bit about what was opened."""
@@ -49,7 +54,7 @@ def judge(
     opening: Opening,
     sealed: Sealed,
     view: View,
-    targets: Targets,
+    request: SearchRequest,
     terms: Terms,
     sketcher: Sketcher,
 ) -> Verdict:
@@ -58,19 +63,19 @@ def judge(
     Parameters
     ----------
     sealed
-        Its results are exactly the blocks that ``view`` expects for ``targets``.
+        Its results are exactly the blocks that ``view`` expects for the request's targets.
     """
     rule = _check_probe(opening, sealed, terms)
     if rule:
         return Verdict(rule, (), REFUSAL_CHARGE, 0)
-    opened = _open_results(opening, sealed, view, targets, terms)
+    opened, canaries = _open_results(opening, sealed, view, request, terms)
     live = np.concatenate([one.live for one in opened]) if opened else np.empty(0)
     mask = np.concatenate([one.compared for one in opened]) if opened else np.empty(0, np.bool_)
     compared = live[mask]
     ids = [entry.template_id for one in opened for entry in one.block.entries]
     try:
         sketch = sketcher.sketch(ids, live)
-        return replace(_apply(opened, live, compared, terms), sketch=sketch)
+        return replace(_apply(opened, live, compared, terms, canaries), sketch=sketch)
     finally:
         for array in (live, compared):
             array.fill(0.0)
@@ -88,19 +93,26 @@ def _check_probe(opening: Opening, sealed: Sealed, terms: Terms) -> str:
 
 
 def _open_results(
-    opening: Opening, sealed: Sealed, view: View, targets: Targets, terms: Terms
-) -> list[OpenedBlock]:
-    opened = []
+    opening: Opening, sealed: Sealed, view: View, request: SearchRequest, terms: Terms
+) -> tuple[list[OpenedBlock], str]:
+    """Open every block; the second is the rule that its empty slots break, if any."""
+    opened, rule = [], ""
+    profile = sealed.probe.profile
+    usable = usable_slots(profile.degree, padded_dimension(request.pin.model_dimension))
+    deviation = hypot(terms.noise_std, SCORE_DEVIATION[profile.name])
     for number, ciphertext in sealed.results.items():
         block = view.blocks[number]
         coefficients = opening.open(ciphertext, terms.noise_std)
+        rule = rule or check_canaries(coefficients[usable:], deviation) or ""
         live: Real = coefficients[block.slots]  # a copy: dead and empty slots go no further
         coefficients.fill(0.0)
-        opened.append(OpenedBlock(block, live, block.compared(targets)))
-    return opened
+        opened.append(OpenedBlock(block, live, block.compared(request.targets)))
+    return opened, rule
 
 
-def _apply(opened: list[OpenedBlock], live: Real, compared: Real, terms: Terms) -> Verdict:
+def _apply(
+    opened: list[OpenedBlock], live: Real, compared: Real, terms: Terms, canaries: str
+) -> Verdict:
     bounds = Bounds(
         threshold=float(terms.threshold),
         band=terms.band,
@@ -108,7 +120,7 @@ def _apply(opened: list[OpenedBlock], live: Real, compared: Real, terms: Terms) 
         max_near=terms.max_near,
         max_spread=terms.max_spread,
     )
-    rule = check_scores(live, compared, bounds)
+    rule = check_scores(live, compared, bounds) or canaries
     if rule:
         return Verdict(rule, (), REFUSAL_CHARGE, compared.size)
     charge = charged(compared, bounds.threshold, bounds.band)

@@ -228,9 +228,7 @@ class Registrar:
                     admission.request, admission.result, chain, sealed, announced.logged
                 )
                 opening = office.guardian.begin(dossier)
-                verdict = judge(
-                    opening, sealed, view, chain.request.targets, terms, office.sketcher
-                )
+                verdict = judge(opening, sealed, view, chain.request, terms, office.sketcher)
             return self._conclude(chain, terms, verdict, announced, opening)
 
     def release(self, peer: Peer, request_id: str) -> Delivery:

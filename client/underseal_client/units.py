@@ -1,7 +1,7 @@
 """Templates to units: ids, sealed labels, and the choice between rows and columns.
 
-A row carries up to N/d templates in one ciphertext, which the server has to expand; columns carry
-up to N templates in d ciphertexts, which it only has to add. Both ways a full block costs d
+A row carries up to N/d - 1 templates in one ciphertext, which the server has to expand; columns
+carry a whole block in d ciphertexts, which it only has to add. Both ways a full block costs d
 ciphertexts, so columns pay off as soon as their fixed d ciphertexts cost less than expanding the
 rows would: ``columns_from`` templates.
 """
@@ -19,6 +19,7 @@ from underseal_client import wire
 from underseal_client.records import NewTemplate, Shape
 from underseal_client.subjects import checked_name
 from underseal_core.errors import InvalidInput
+from underseal_core.gallery.unit import usable_slots
 from underseal_core.labels import label_context, seal_label
 
 if TYPE_CHECKING:
@@ -127,9 +128,10 @@ def chunks(
     columns_from
         Smallest unit that goes as columns.
     """
+    usable = usable_slots(degree, dimension)
     while total > 0:
         shape = Shape.COLUMNS if total >= columns_from else Shape.ROW
-        size = min(total, degree if shape is Shape.COLUMNS else degree // dimension)
+        size = min(total, usable if shape is Shape.COLUMNS else usable // dimension)
         yield shape, size
         total -= size
 

@@ -18,6 +18,7 @@ from underseal_core.errors import Damaged, InvalidInput, UndersealError
 from underseal_core.gallery.block import Block
 from underseal_core.gallery.block_file import BlockHeader, map_tiles, read_header, tiles_sha256
 from underseal_core.gallery.slots import SlotMap
+from underseal_core.gallery.unit import usable_slots
 from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.evaluation import tiles_shape
 from underseal_server.engine.keys import KeyEpochs
@@ -150,7 +151,8 @@ class Checker:
 
 
 def _slot_problems(gallery: Gallery, live: Sequence[StoredUnit]) -> Iterator[str]:
-    slots = SlotMap(gallery.profile.degree)
+    degree = gallery.profile.degree
+    slots = SlotMap(degree, usable_slots(degree, gallery.dimension))
     for unit in live:
         try:
             slots.take(unit.placement)

@@ -86,7 +86,10 @@ def test_norm_that_wraps_around_the_modulus(tmp_path: Path) -> None:
 # --- results that are not scores -----------------------------------------------------------
 
 
-@pytest.mark.parametrize(("height", "rule"), [(0.7, "positives"), (0.4, "spread"), (1.5, "range")])
+@pytest.mark.parametrize(
+    ("height", "rule"),
+    [(0.7, "positives"), (0.4, "spread"), (1.5, "range"), (0.02, "canary"), (0.003, "canaries")],
+)
 def test_key_as_result(office: Desk, height: float, rule: str) -> None:
     of = world()
     answer = plain().changed(Kind.RESULT, 0, key_as_result(of, height))

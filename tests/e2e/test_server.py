@@ -30,7 +30,7 @@ from tests.server_harness import (
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Credentials
 from underseal_core.errors import Busy, InvalidInput, NotFound, PermissionRefused
-from underseal_core.gallery.unit import Shape
+from underseal_core.gallery.unit import Shape, usable_slots
 from underseal_core.scheme.ciphertext import Kind, parse_ciphertext
 from underseal_core.snapshot import LiveEntry, snapshot_root
 from underseal_core.statements import SearchResult
@@ -197,7 +197,7 @@ def test_a_version_that_no_database_holds_is_refused(people: dict[str, Caller]) 
 def test_verify_scores_only_blocks_with_targets(people: dict[str, Caller]) -> None:
     agency = people["agency"]
     agency.create()
-    vectors = unit_vectors(LAB.bundle.profile.degree + 2)
+    vectors = unit_vectors(usable_slots(LAB.bundle.profile.degree, LAB.bundle.dimension) + 2)
     full, _ = agency.enrol(vectors[:-2], Shape.COLUMNS)
     late, receipt = agency.enrol(vectors[-2:])
     assert receipt.block == 1

@@ -302,8 +302,8 @@ def test_a_stream_out_of_order_is_refused(world: World, name: str) -> None:
 @pytest.mark.parametrize(
     ("unit", "text"),
     [
-        ({"announced": 0}, "1 to 512 templates"),
-        ({"announced": 513}, "1 to 512 templates"),
+        ({"announced": 0}, "1 to 504 templates"),
+        ({"announced": 505}, "1 to 504 templates"),
         ({"announced": 2}, "templates are due"),
         ({"token": b"short"}, "token has 16 bytes"),
         ({"templates": [replace(labelled(1)[0], template_id=b"x")]}, "template id has 16 bytes"),

@@ -7,6 +7,7 @@ nothing. The caller shows none of it: every refusal here looks the same from out
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,11 @@ CHECK_LIMIT: Final = 0.01
 SCORE_LIMIT: Final = 1.05
 MEAN_LIMIT: Final = 0.3
 """Faces resemble each other: on real portraits a probe's mean score is between 0.04 and 0.18."""
+
+CANARY_LIMIT: Final = 8.0
+"""Largest value in an empty slot, in standard deviations: 1e-15 of Gaussian values exceed it."""
+_ONE_IN_A_BILLION: Final = 6.0
+"""That quantile of the standard normal distribution."""
 
 MIN_FOR_SPREAD: Final = 64
 """Fewer scores than this say too little about their mean and spread."""
@@ -54,6 +60,31 @@ def check_norm(coefficients: Real) -> str | None:
 def check_projection(coefficients: Real) -> str | None:
     """Return the broken rule for an opened PROJECTION, shape ``(N,)``: one template only."""
     return "projection" if _largest(coefficients[1:]) >= CHECK_LIMIT else None
+
+
+def check_canaries(values: Real, deviation: float) -> str | None:
+    """Return the broken rule for the opened canaries of one block: they hold noise only.
+
+    A multiple ``K s`` of the key, hidden in a template, shows in all coefficients alike.
+
+    Parameters
+    ----------
+    values
+        What is in the slots that no template may take.
+    deviation
+        Standard deviation of noise and error together.
+
+    Notes
+    -----
+    ``sum (v / deviation)^2`` of ``n`` values has a chi-square distribution; by Wilson and
+    Hilferty (PNAS 17, 1931) its quantile is about ``n (1 - 2/(9n) + z sqrt(2/(9n)))^3``, here
+    with ``z = 6``: honest canaries fail once in 10^9 blocks.
+    """
+    if _largest(values) >= CANARY_LIMIT * deviation:
+        return "canary"
+    spread = 2.0 / (9.0 * values.size)
+    limit = (1.0 - spread + _ONE_IN_A_BILLION * sqrt(spread)) ** 3
+    return "canaries" if float(np.mean(values**2)) > limit * deviation**2 else None
 
 
 def check_scores(live: Real, compared: Real, bounds: Bounds) -> str | None:

@@ -24,16 +24,18 @@ class SlotMap:
     ----------
     degree
         Slots of a block.
+    usable
+        How many of them, from the first on, may be taken.
     """
 
-    def __init__(self, degree: int) -> None:
-        self._degree: Final = degree
+    def __init__(self, degree: int, usable: int) -> None:
+        self._empty: Final = np.arange(degree) >= usable
         self._taken: dict[int, Mask] = {}
 
     def find(self, step: int, count: int) -> Placement:
         """Return the first place for ``count`` templates; takes nothing.
 
-        Needs ``1 <= count <= degree / step``.
+        Needs ``1 <= count <= usable / step``.
         """
         for block in sorted(self._taken):
             first = _first_free(self._taken[block], step, count)
@@ -48,12 +50,12 @@ class SlotMap:
         Raises
         ------
         Damaged
-            One of them is taken, or outside the block: the catalogue contradicts itself.
+            One of them is taken, or must stay empty: the catalogue contradicts itself.
         """
         slots = placement.slots()
-        mask = self._taken.setdefault(placement.block, np.zeros(self._degree, dtype=np.bool_))
-        if slots[0] < 0 or slots[-1] >= self._degree or bool(mask[_slice(slots)].any()):
-            raise Damaged("the catalogue places two units in one slot")
+        mask = self._taken.setdefault(placement.block, self._empty.copy())
+        if slots[0] < 0 or slots[-1] >= len(mask) or bool(mask[_slice(slots)].any()):
+            raise Damaged("the catalogue places two units in one slot, or one in none")
         mask[_slice(slots)] = True
 
     def free(self, placement: Placement) -> None:

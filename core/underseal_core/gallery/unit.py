@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from underseal_core.scheme.profiles import Profile
+
+CANARIES: Final = 64
+"""At least this many slots at the end of every block stay empty."""
+
+
+def usable_slots(degree: int, dimension: int) -> int:
+    """Slots of a block that templates may take: the last ones stay empty, as canaries.
+
+    Whoever hides a multiple of the secret key in a template does not know the key, so it shows in
+    coefficients that must be zero. ``dimension`` of them, at least: then the last ``dimension``
+    coefficients of every row are empty, and so is the last slot that any row could reach.
+    """
+    return degree - max(CANARIES, dimension)
 
 
 class Shape(StrEnum):
@@ -24,7 +38,7 @@ class Shape(StrEnum):
 
     def capacity(self, profile: Profile, dimension: int) -> int:
         """Most templates that one unit holds."""
-        return profile.degree // self.step(dimension)
+        return usable_slots(profile.degree, dimension) // self.step(dimension)
 
 
 @dataclass(frozen=True, slots=True)

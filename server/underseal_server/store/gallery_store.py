@@ -17,7 +17,7 @@ from underseal_core.errors import Damaged, StorageFull
 from underseal_core.gallery.block import Block
 from underseal_core.gallery.disk import disk_errors, make_folder
 from underseal_core.gallery.slots import SlotMap
-from underseal_core.gallery.unit import Shape
+from underseal_core.gallery.unit import Shape, usable_slots
 from underseal_core.gallery.unit_files import StagedUnit, UnitFiles
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
@@ -83,7 +83,8 @@ class GalleryStore:
         with disk_errors():
             make_folder(folders.blocks)
         self.files = UnitFiles(folders.units, gallery.profile, gallery.dimension)
-        self._slots = SlotMap(gallery.profile.degree)
+        degree = gallery.profile.degree
+        self._slots = SlotMap(degree, usable_slots(degree, gallery.dimension))
         self._open()
 
     def _open(self) -> None:

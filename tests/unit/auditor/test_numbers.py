@@ -14,6 +14,7 @@ from underseal_auditor.verify.numbers import (
     Bounds,
     Real,
     charged,
+    check_canaries,
     check_norm,
     check_projection,
     check_scores,
@@ -103,3 +104,24 @@ def test_real_faces_are_plausible(portrait_set: PortraitSet) -> None:
     for index in range(len(scores)):
         others = np.delete(scores[index], index)
         assert check_scores(others, others, bounds) is None
+
+
+def test_canaries_hold_noise_only() -> None:
+    rng = np.random.default_rng(5)
+    for size in (64, 128, 1024):
+        for _ in range(200):
+            assert check_canaries(rng.normal(0.0, 0.001, size), 0.001) is None
+    one = np.zeros(64)
+    one[3] = -0.0081
+    assert check_canaries(one, 0.001) == "canary"
+    one[3] = 0.0079
+    assert check_canaries(one, 0.001) is None
+
+
+@pytest.mark.parametrize(("size", "amplitude"), [(64, 1.8), (128, 1.4), (1024, 0.8)])
+def test_a_multiple_of_the_key_shows_in_the_canaries(size: int, amplitude: float) -> None:
+    """Ternary, as the key is, and no single value far out: the mean square tells."""
+    rng = np.random.default_rng(6)
+    hidden = amplitude * rng.integers(-1, 2, (100, size))
+    rules = [check_canaries(v + rng.normal(0.0, 1.0, size), 1.0) for v in hidden]
+    assert rules.count("canaries") > 50

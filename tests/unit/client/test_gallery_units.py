@@ -29,22 +29,23 @@ VECTOR = np.eye(128)[0]
 )
 def test_chunks_cover_everything_and_fit(total: int, dimension: int, columns_from: int) -> None:
     degree = 8192
+    usable = degree - max(64, dimension)
     units = list(chunks(total, degree, dimension, columns_from))
     assert sum(size for _, size in units) == total
     left = total
     for shape, size in units:
-        assert 1 <= size <= (degree if shape is Shape.COLUMNS else degree // dimension)
+        assert 1 <= size <= (usable if shape is Shape.COLUMNS else usable // dimension)
         assert (shape is Shape.COLUMNS) == (left >= columns_from)
         left -= size
 
 
 def test_few_go_in_rows_and_many_in_columns() -> None:
     assert list(chunks(1, 8192, 128, 1024)) == [(Shape.ROW, 1)]
-    assert list(chunks(130, 8192, 128, 1024)) == [(Shape.ROW, 64)] * 2 + [(Shape.ROW, 2)]
+    assert list(chunks(130, 8192, 128, 1024)) == [(Shape.ROW, 63)] * 2 + [(Shape.ROW, 4)]
     assert list(chunks(20_000, 8192, 128, 1024)) == [
-        (Shape.COLUMNS, 8192),
-        (Shape.COLUMNS, 8192),
-        (Shape.COLUMNS, 3616),
+        (Shape.COLUMNS, 8064),
+        (Shape.COLUMNS, 8064),
+        (Shape.COLUMNS, 3872),
     ]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.server_fixtures import Lab, Vectors, labelled, unit_vectors
 from underseal_core.errors import Conflict, Damaged, InvalidInput, MalformedCiphertext, NotFound
-from underseal_core.gallery.unit import Shape
+from underseal_core.gallery.unit import Shape, usable_slots
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.store.gallery_store import GalleryStore
@@ -196,11 +196,13 @@ def test_a_subject_has_a_limit(store: Store, evaluator: Evaluator) -> None:
 
 def test_a_full_block_is_followed_by_another(store: Store, evaluator: Evaluator) -> None:
     gallery = opened(store, evaluator)
-    vectors = unit_vectors(LAB.bundle.profile.degree)
+    vectors = unit_vectors(usable_slots(LAB.bundle.profile.degree, LAB.bundle.dimension))
     full, _ = enrol(gallery, Shape.COLUMNS, vectors)
     more, _ = enrol(gallery, Shape.ROW, vectors[:1])
     assert (full.placement.block, more.placement.block) == (0, 1)
-    assert np.abs(scores(gallery, evaluator, vectors[7]) - vectors @ vectors[7]).max() < 2**-9
+    wanted = np.zeros(LAB.bundle.profile.degree)
+    wanted[: len(vectors)] = vectors @ vectors[7]
+    assert np.abs(scores(gallery, evaluator, vectors[7]) - wanted).max() < 2**-9
     assert abs(scores(gallery, evaluator, vectors[0], block=1)[0] - 1) < 2**-9
 
 
