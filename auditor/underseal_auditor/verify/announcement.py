@@ -111,5 +111,5 @@ def check_extends(notice: Notice, log: VerifierKey, remembered: bytes) -> bytes:
         except Damaged as error:
             raise Damaged(
                 f"the log that is shown is another one: {error.public}", hint=_HINT
-            ) from (error)
+            ) from error
     return shown.raw
