@@ -123,10 +123,10 @@ class CeremonyFile:
         try:
             fields = json.loads(data)
             file = cls(
-                profile=profile_named(_typed(fields["profile"], str)),
-                dimension=_typed(fields["dimension"], int),
-                threshold=_typed(fields["threshold"], int),
-                members=tuple(_member(entry) for entry in _typed(fields["members"], list)),
+                profile=profile_named(typed(fields["profile"], str)),
+                dimension=typed(fields["dimension"], int),
+                threshold=typed(fields["threshold"], int),
+                members=tuple(member_from(entry) for entry in typed(fields["members"], list)),
                 label_key=SealingKey(bytes.fromhex(fields["label_key"])),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -136,14 +136,16 @@ class CeremonyFile:
         return file
 
 
-def _member(entry: dict[str, str]) -> MemberKeys:
+def member_from(entry: dict[str, str]) -> MemberKeys:
+    """Return a member's keys from an entry of the file; ValueError and the like if it is none."""
     signing = bytes.fromhex(entry["signing"])
     if len(signing) != SIGNING_KEY_BYTES:
         raise ValueError
     return MemberKeys(signing, SealingKey(bytes.fromhex(entry["sealing"])))
 
 
-def _typed(value: object, kind: type[T]) -> T:
+def typed(value: object, kind: type[T]) -> T:
+    """Return a value of exactly this type; TypeError otherwise."""
     if type(value) is not kind:
         raise TypeError
     return value
