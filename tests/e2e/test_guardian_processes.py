@@ -14,9 +14,8 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.auditor_credentials import write_credentials
 from tests.auditor_world import (
     AUDITOR,
     Answer,
@@ -39,7 +38,7 @@ from underseal_auditor.keys.sealed_file import Argon2Cost
 from underseal_auditor.logbook import VKEY_NAME, Logbook, create_logbook
 from underseal_auditor.panel import Panel
 from underseal_auditor.settings import load_settings
-from underseal_core.credentials import Credentials, Peer, Role
+from underseal_core.credentials import Credentials
 from underseal_core.errors import Busy, Conflict, InvalidInput
 from underseal_core.signing import Identity
 from underseal_core.statements import Release, utc_text
@@ -49,23 +48,6 @@ PROGRAM = Path(sys.executable).with_name("underseal-auditor")
 PROFILE = "swift"
 PASSPHRASE = b"one for each guardian"
 CHEAP = Argon2Cost(memory_kib=64, passes=1)
-
-
-def write_credentials(authority: Authority, folder: Path, name: str, identity: Identity) -> None:
-    """Credentials of an auditor whose identity took part in the ceremony."""
-    folder.mkdir(parents=True)
-    key = ec.generate_private_key(ec.SECP256R1())
-    peer = Peer(Role.AUDITOR, name, identity.public_key)
-    identity.save(folder / "identity.pem")
-    (folder / "tls.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    (folder / "tls.crt").write_bytes(authority.certify(peer, key.public_key()))
-    (folder / "ca.crt").write_bytes(authority.pem())
 
 
 @dataclass

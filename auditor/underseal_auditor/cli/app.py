@@ -11,6 +11,7 @@ from underseal_auditor.cli.log import app as log_app
 from underseal_auditor.cli.mirror import app as mirror_app
 from underseal_auditor.cli.policy import app as policy_app
 from underseal_auditor.cli.registrar import app as registrar_app
+from underseal_auditor.cli.shares import app as shares_app
 from underseal_auditor.cli.witness import app as witness_app
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(ceremony_app, name="ceremony")
 app.add_typer(epoch_app, name="epoch")
+app.add_typer(shares_app, name="shares")
 app.add_typer(guardian_app, name="guardian")
 app.add_typer(registrar_app, name="registrar")
 app.add_typer(policy_app, name="policy")
