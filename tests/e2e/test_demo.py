@@ -206,17 +206,23 @@ def test_demo_of_impossible_numbers_says_so(tmp_path: Path) -> None:
         assert not (tmp_path / "kept").exists()
 
 
-def test_demo_that_is_stopped_ends_every_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("guardians", "running"),
+    [(1, "auditor.log"), (3, "guardian-3-ceremony.log")],  # written once all processes run
+)
+def test_demo_that_is_stopped_ends_every_process(
+    guardians: int, running: str, tmp_path: Path
+) -> None:
     folder = tmp_path / "kept"
     demo = subprocess.Popen(
-        [find_program("underseal"), "demo", "--keep", str(folder)],
+        [find_program("underseal"), "demo", "--keep", folder, "--guardians", str(guardians)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=tmp_path,
     )
     try:
         deadline = time.monotonic() + LIMIT_SECONDS
-        while not (folder / "auditor.log").exists():  # server and registrar are started by then
+        while not (folder / running).exists():
             assert time.monotonic() < deadline
             with suppress(subprocess.TimeoutExpired):
                 pytest.fail(f"the demo ended with {demo.wait(0.05)}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.status import Status
 
-    from underseal_client.demo.oversight import Attempt, Step
+    from underseal_client.demo.story import Attempt, Step
 
 INDENT: Final = 3
 WORDS_PER_LINE: Final = 6
