@@ -1,0 +1,30 @@
+"""The tutorial's and the how-to's commands, as written, in an empty folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.e2e.documents import run_document
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def test_tutorial(tmp_path: Path) -> None:
+    said = run_document(DOCS / "tutorial.md", tmp_path)
+    assert re.search(r"^1 +Person A +0\.6\d +person_a_1.jpg +2026-17$", said, re.MULTILINE)
+    assert said.count("no match\n") == 2
+    assert "removed 1 template" in said
+
+
+def test_guardians_by_hand(tmp_path: Path) -> None:
+    said = run_document(DOCS / "howto" / "guardians.md", tmp_path)
+    words = re.findall(r"^fingerprint +(\S+(?: \S+){15})(?: {3}|$)", said, re.MULTILINE)
+    planned, *joined = words
+    assert len(joined) == 3 and len(set(joined)) == 1
+    assert said.count(f"ceremony {planned}: compare") == 3
+    matches = re.findall(r"^1 +Person A +0\.6\d +person_a_1.jpg +2026-17$", said, re.MULTILINE)
+    assert len(matches) == 2  # before, and after a guardian came back
+    assert said.count("no match\n") == 1
+    assert "too few guardians can be reached: 1 of the 2 that are needed" in said
+    assert re.search(r"^verified$", said, re.MULTILINE)
