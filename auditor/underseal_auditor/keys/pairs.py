@@ -22,7 +22,6 @@ import numpy as np
 
 from underseal_auditor.keys.sampling import PublicStream, uniform
 from underseal_core.errors import InvalidInput
-from underseal_core.ring import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,16 +100,28 @@ class PairSecrets:
         tag
             What is opened, below 256: a ciphertext's kind.
         """
-        degree = residues.shape[-1]
         opening = _opening(active, tag, residues)
-        result = np.zeros((len(primes), degree), dtype=np.uint32)
+        return self.mask_values(active, opening, primes, residues.shape[-1])
+
+    def mask_values(
+        self, active: Sequence[int], opening: bytes, primes: tuple[int, ...], count: int
+    ) -> Residues:
+        """Return this member's mask for ``count`` values, ``(len(primes), count)``.
+
+        Parameters
+        ----------
+        opening
+            32 bytes that name what is opened; never the same for two openings.
+        """
+        modulus = np.array(primes, dtype=np.uint32)[:, None]
+        result = np.zeros((len(primes), count), dtype=np.uint32)
         for other in sorted(active):
             if other == self.point:
                 continue
             seed = hashlib.sha256(_MASK_DOMAIN + self._with(other) + opening).digest()
-            shared = uniform(PublicStream(seed, "underseal/v1/pair-mask"), primes, degree)
-            combine = kernel.add if self.point < other else kernel.subtract
-            result = combine(result, shared, primes)
+            shared = uniform(PublicStream(seed, "underseal/v1/pair-mask"), primes, count)
+            result += shared if self.point < other else modulus - shared
+            result %= modulus  # a sum of two stays below 2^30
             shared.fill(0)
         return result
 

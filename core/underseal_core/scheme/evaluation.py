@@ -266,6 +266,10 @@ class Evaluator:
             Ciphertext(profile, Kind.PROJECTION, projection),
         )
 
+    def lower(self, rows: Residues) -> Residues:
+        """Rescale ciphertexts, ``(count, 2, fresh_level, degree)``, to gallery level."""
+        return rescale(rows, self.profile.gallery_level, self.profile, self._workers)
+
     def add(self, tiles: Residues, columns: Residues, offset: int) -> None:
         """Add templates to a block, in place: ``tiles += X^offset * columns``.
 
