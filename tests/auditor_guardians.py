@@ -95,7 +95,7 @@ class Link:
     ) -> tuple[bytes, ZeroCommitment]:
         self._called("commit")
         notice = Notice(dossier.intent, extends)
-        summons = Summons(dossier.request, dossier.result, active, notice)
+        summons = Summons(dossier.request, dossier.result, active, notice, dossier.approvals)
         beginning = self.desk.begin(summons)
         probe = Place(Kind.PROBE_ROW, PROBE_BLOCK)
         beginning.intake.take(probe.kind, probe.block, dossier.sealed.probe.to_bytes())

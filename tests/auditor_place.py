@@ -191,7 +191,7 @@ def deployed(root: Path) -> Iterator[Place]:
 def issue_roles(authority: Authority, folder: Path) -> None:
     """Credentials of everyone but the auditors."""
     roles = {"server": Role.SERVER, "agency": Role.CLIENT, "other": Role.CLIENT}
-    roles["operator"] = Role.OPERATOR
+    roles |= {"operator": Role.OPERATOR, "alice": Role.APPROVER}
     for name, role in roles.items():
         issue(authority, folder / name, role, name)
 

@@ -33,9 +33,10 @@ from underseal_auditor.policy.signed import countersign, save_signatures, signed
 from underseal_auditor.registrar import Admission, Office, Registrar
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.ledger import Ledger
+from underseal_auditor.store.pending import PendingStore
 from underseal_auditor.store.policies import PolicyMemory
 from underseal_auditor.store.quotas import Tallies
-from underseal_auditor.verify.announcement import intent_of
+from underseal_auditor.verify.announcement import Authority, intent_of
 from underseal_auditor.verify.catalogue import CatalogueEntry
 from underseal_auditor.verify.chain import Intake, open_chain
 from underseal_auditor.verify.sketch import Sketcher
@@ -416,7 +417,13 @@ class Desk:
             return admitted
         return self.registrar.answer(fill(admitted, answer))
 
-    def dossier(self, answer: Answer, peer: Peer = AGENCY, **changes: object) -> Dossier:
+    def dossier(
+        self,
+        answer: Answer,
+        peer: Peer = AGENCY,
+        approvals: tuple[Envelope, ...] = (),
+        **changes: object,
+    ) -> Dossier:
         """What guardians are shown, past the registrar's own checks; its intent is logged.
 
         ``changes``: what the intent says instead of the truth.
@@ -426,10 +433,10 @@ class Desk:
         for (kind, block), data in answer.sealed.items():
             intake.take(kind, block, data)
         epoch = answer.request.pin.key_epoch
-        true = intent_of(chain, self.rules.sha256, epoch, utc_text(NOW))
+        true = intent_of(chain, Authority(self.rules.sha256, epoch), utc_text(NOW))
         intent = true.model_copy(update=changes)
         logged = self.logbook.append(self.logbook.signed(intent)).logged
-        return Dossier(*answer.envelopes, chain, intake.complete(), logged)
+        return Dossier(*answer.envelopes, chain, intake.complete(), logged, approvals)
 
 
 def fill(admission: Admission, answer: Answer) -> Admission:
@@ -475,6 +482,7 @@ def desk(
             ledger=ledger,
             sketcher=Sketcher(of.keys.label_key),
             tallies=Tallies(database),
+            pending=PendingStore(database),
             logbook=book,
             mirror=mirror,
             feeds={"server": operator or of.operator},

@@ -20,7 +20,7 @@ from datetime import datetime
 from underseal_auditor.logbook import Logbook, outcome_of
 from underseal_auditor.store.ledger import Answer, Ledger
 from underseal_auditor.store.submission import Cost, Submission, cost_of
-from underseal_auditor.verify.announcement import intent_of
+from underseal_auditor.verify.announcement import Authority, intent_of
 from underseal_auditor.verify.chain import Chain
 from underseal_core.errors import Damaged, PermissionRefused
 from underseal_core.log_entries import REFUSED, RELEASED, Intent, Logged, open_entry_as
@@ -105,7 +105,7 @@ class Books:
         return self._delivery(client, request_id)
 
     def announce(
-        self, submission: Submission, openings: Sequence[bytes], chain: Chain, policy_sha256: str
+        self, submission: Submission, openings: Sequence[bytes], chain: Chain, authority: Authority
     ) -> Announced:
         """Take a request and its ciphertexts for good, and log the intent to open them.
 
@@ -127,7 +127,7 @@ class Books:
         at = utc_text(self._clock())
         if kept.entry:
             at = open_entry_as(Intent, kept.entry).at
-        intent = intent_of(chain, policy_sha256, submission.key_epoch, at)
+        intent = intent_of(chain, authority, at)
         entry = logbook.signed(intent)
         if entry != kept.entry:
             ledger.intend(submission, entry)

@@ -17,6 +17,7 @@ from underseal_auditor.keys.messages import Reveal
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_auditor.mirror import Changes
 from underseal_auditor.panel import GuardianFacts
+from underseal_auditor.petition import Petition
 from underseal_auditor.verify.chain import PROBE_BLOCK, Place
 from underseal_auditor.wire import (
     PieceReader,
@@ -26,6 +27,7 @@ from underseal_auditor.wire import (
     facts_from_wire,
     kind_to_wire,
     opening_header_to_wire,
+    petition_from_wire,
     pin_from_wire,
     place_to_wire,
     reveal_from_wire,
@@ -43,6 +45,8 @@ from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin
 from underseal_core.tlog.proof import MAX_HASHES
 from underseal_proto.v1 import (
+    approval_pb2,
+    approval_pb2_grpc,
     ceremony_pb2,
     ceremony_pb2_grpc,
     gallery_pb2,
@@ -259,6 +263,31 @@ class RegistrarLog:
         request = log_pb2.GetEntriesRequest(bundle=bundle, size=size)
         with _translated("registrar"):
             return self._stub.GetEntries(request, timeout=CALL_SECONDS).entries
+
+
+class RegistrarApprovals:
+    """A registrar's requests that wait for persons. Raises what its status stands for."""
+
+    def __init__(self, address: str, credentials: Credentials) -> None:
+        self._channel = open_channel(address, credentials)
+        self._stub = approval_pb2_grpc.ApprovalServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def petitions(self) -> list[Petition]:
+        """Return what waits, oldest first."""
+        with _translated("registrar"):
+            answer = self._stub.ListPending(approval_pb2.ListPendingRequest(), timeout=CALL_SECONDS)
+        return [petition_from_wire(message) for message in answer.pending]
+
+    def decide(self, approval: Envelope) -> Petition:
+        """Hand in a decision, and return how the request stands with it."""
+        request = approval_pb2.DecideRequest(approval=envelope_to_wire(approval))
+        with _translated("registrar"):
+            answer = self._stub.Decide(request, timeout=CALL_SECONDS)
+        return petition_from_wire(answer.pending)
 
 
 @contextmanager

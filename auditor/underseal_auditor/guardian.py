@@ -23,7 +23,8 @@ from underseal_core.signing import Envelope
 class Dossier:
     """What a guardian checks for itself.
 
-    Both statements as signed, every ciphertext, and the ``intent`` as logged.
+    Both statements as signed, every ciphertext, the ``intent`` as logged, and the ``approvals`` of
+    persons, if there are any.
     """
 
     request: Envelope
@@ -31,6 +32,7 @@ class Dossier:
     chain: Chain
     sealed: Sealed
     intent: Logged
+    approvals: tuple[Envelope, ...] = ()
 
 
 class UnfitGuardian(Mismatch):

@@ -31,6 +31,7 @@ from underseal_auditor.keys.joint_opening import (
 )
 from underseal_auditor.keys.share import Share
 from underseal_auditor.log_memory import LogMemory
+from underseal_auditor.policy.approvals import approving
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.quotas import Use
 from underseal_auditor.policy.rulebook import Rulebook
@@ -39,7 +40,7 @@ from underseal_auditor.store.docket import Docket
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.store.submission import Submission, cost_of
-from underseal_auditor.verify.announcement import Notice
+from underseal_auditor.verify.announcement import Authority, Notice
 from underseal_auditor.verify.chain import Chain, Intake, Place, Sealed, open_chain
 from underseal_auditor.verify.probe import check_recomputed
 from underseal_core.bundle import PublicBundle
@@ -101,12 +102,16 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Summons:
-    """What a registrar asks a guardian to open, with whom, and that it has announced it."""
+    """What a registrar asks a guardian to open, with whom, and that it has announced it.
+
+    ``approvals``: what persons signed, if the policy asks for any.
+    """
 
     request: Envelope
     result: Envelope
     active: tuple[int, ...]
     notice: Notice
+    approvals: tuple[Envelope, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,7 @@ class Beginning:
     """A submission that may send its ciphertexts to this guardian, under this policy."""
 
     policy: Policy
+    approvers: tuple[str, ...]
     intake: Intake
     active: tuple[int, ...]
     terms: Terms
@@ -124,6 +130,7 @@ class Session:
     """One opening under way, to its end under the policy that it began with."""
 
     policy: Policy
+    approvers: tuple[str, ...]
     submission: Submission
     chain: Chain
     terms: Terms
@@ -183,9 +190,12 @@ class GuardianDesk:
             raise InvalidInput("the result has more blocks than guardians open at a time")
         if self.point not in Occasion(watch.bundle, opening_subject(chain), active).active:
             raise InvalidInput(f"member {self.point} is not active in this opening")
-        terms = self._terms(policy, chain, now)
-        watch.log.accept(summons.notice, chain, policy.sha256, watch.bundle.epoch)
-        return Beginning(policy, Intake(chain, policy.profile), active, terms)
+        approvers = approving(policy.document, chain, summons.approvals, now)
+        terms = self._terms(policy, chain, approvers, now)
+        authority = Authority(policy.sha256, watch.bundle.epoch, approvers)
+        watch.log.accept(summons.notice, chain, authority)
+        intake = Intake(chain, policy.profile)
+        return Beginning(policy, approvers, intake, active, terms)
 
     def commit(self, beginning: Beginning) -> tuple[bytes, ZeroCommitment]:
         """Return the session's id and this guardian's commitment, given all ciphertexts.
@@ -206,6 +216,7 @@ class GuardianDesk:
         now = watch.clock()
         session = Session(
             beginning.policy,
+            beginning.approvers,
             self._submission(chain),
             chain,
             beginning.terms,
@@ -256,7 +267,7 @@ class GuardianDesk:
                 raise InvalidInput("the opening has no such ciphertext")
             if not found.taken:
                 now = watch.clock()
-                self._terms(found.policy, found.chain, now)
+                self._terms(found.policy, found.chain, found.approvers, now)
                 advance = found.terms.max_positives + found.terms.max_near
                 watch.docket.take(found.submission, found.sealed.openings(), advance, now)
                 found.taken = True
@@ -301,7 +312,9 @@ class GuardianDesk:
             key_epoch=self._watch.bundle.epoch,
         )
 
-    def _terms(self, policy: Policy, chain: Chain, now: datetime) -> Terms:
+    def _terms(
+        self, policy: Policy, chain: Chain, approvers: tuple[str, ...], now: datetime
+    ) -> Terms:
         watch, bundle = self._watch, self._watch.bundle
         case = Case(
             request=chain.request,
@@ -310,6 +323,7 @@ class GuardianDesk:
             record=watch.ledger.record(self._submission(chain), now),
             now=now,
             server=chain.result.server,
+            approvers=approvers,
         )
         decision = decide(policy, case)
         if decision.terms is None:
@@ -358,6 +372,7 @@ def _check_release(release: Release, session: Session, watch: Watch) -> None:
         release.purpose,
         release.case_reference,
         release.threshold,
+        release.approvers,
     )
     own = (
         request.request_id,
@@ -369,6 +384,7 @@ def _check_release(release: Release, session: Session, watch: Watch) -> None:
         request.purpose,
         request.case_reference,
         str(terms.threshold),
+        session.approvers,
     )
     weight = release.searches_charged
     largest = terms.max_positives + terms.max_near

@@ -10,7 +10,13 @@ from typing import Final
 import structlog
 
 from underseal_auditor.store.ledger import Ledger
-from underseal_auditor.verify.announcement import Notice, Register, check_announced, check_extends
+from underseal_auditor.verify.announcement import (
+    Authority,
+    Notice,
+    Register,
+    check_announced,
+    check_extends,
+)
 from underseal_auditor.verify.chain import Chain
 from underseal_core.errors import Damaged, Mismatch, PermissionRefused
 from underseal_core.tlog.checkpoint import open_checkpoint
@@ -55,7 +61,7 @@ class LogMemory:
         head = self._ledger.log_head()
         return open_checkpoint(head, self._register.log).checkpoint.size if head else 0
 
-    def accept(self, notice: Notice, chain: Chain, policy_sha256: str, key_epoch: str) -> None:
+    def accept(self, notice: Notice, chain: Chain, authority: Authority) -> None:
         """Check that an opening was announced, and remember the log as of then, durably.
 
         Raises
@@ -64,7 +70,7 @@ class LogMemory:
             See :func:`check_announced` and :func:`check_extends`; nothing is remembered.
         """
         register = self._register
-        check_announced(notice.logged, register, chain, policy_sha256, key_epoch, self._clock())
+        check_announced(notice.logged, register, chain, authority, self._clock())
         with self._lock:
             remembered = self._ledger.log_head()
             try:

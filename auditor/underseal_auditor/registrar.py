@@ -26,6 +26,7 @@ from underseal_auditor.keys.joint_opening import OpeningFailed
 from underseal_auditor.logbook import Logbook
 from underseal_auditor.mirror import CatalogueFeed, Mirror
 from underseal_auditor.opening import REFUSAL_CHARGE, Verdict, judge
+from underseal_auditor.policy.approvals import approving
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.quotas import allot
 from underseal_auditor.policy.rulebook import Rulebook
@@ -33,12 +34,15 @@ from underseal_auditor.policy.rules import Case, Terms, decide
 from underseal_auditor.policy.signed import SignedPolicy
 from underseal_auditor.release import Hit, match_of, scored_first
 from underseal_auditor.store.ledger import Ledger
+from underseal_auditor.store.pending import PendingStore
 from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.store.submission import Cost, Submission
+from underseal_auditor.verify.announcement import Authority
 from underseal_auditor.verify.catalogue import View
 from underseal_auditor.verify.chain import Chain, Intake, client_key, open_chain
 from underseal_auditor.verify.probe import check_recomputed
 from underseal_auditor.verify.sketch import Sketcher, is_near
+from underseal_auditor.waiting_room import WaitingRoom
 from underseal_core.credentials import Peer
 from underseal_core.errors import (
     Busy,
@@ -50,7 +54,7 @@ from underseal_core.errors import (
     PermissionRefused,
 )
 from underseal_core.labels import OpeningKey, label_context, open_label
-from underseal_core.log_entries import policy_in_force
+from underseal_core.log_entries import Intent, policy_in_force
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.signing import Envelope, Identity
 from underseal_core.statements import Match, Release, utc_text
@@ -98,6 +102,7 @@ class Office:
     feeds: Mapping[str, CatalogueFeed]
     sketcher: Sketcher
     tallies: Tallies
+    pending: PendingStore
     clock: Callable[[], datetime]
 
     @property
@@ -112,6 +117,7 @@ class Registrar:
     def __init__(self, office: Office) -> None:
         self._office = office
         self._books = Books(office.ledger, office.logbook, office.clock)
+        self.waiting = WaitingRoom(office.pending, office.rulebook, office.clock)
         self._lock = threading.Lock()
 
     def resume(self) -> None:
@@ -204,6 +210,8 @@ class Registrar:
             A ciphertext was opened before.
         StorageFull, Damaged
             The log cannot be written: nothing is opened, or nothing is sent.
+        Waiting
+            Persons have to approve it first: it is kept until they have.
         UndersealError
             What a guardian refused it with. After Busy the same submission may be tried again.
         """
@@ -219,36 +227,51 @@ class Registrar:
             terms = self._terms(chain, submission, admission.now)
             view = self._view(chain)
             check_recomputed(office.evaluator, sealed)
+            both = (admission.request, admission.result)
+            envelopes = self.waiting.approvals(submission, chain, both, sealed)
             office.guardian.check_ready()
-            announced = self._books.announce(
-                submission, sealed.openings(), chain, office.policy.sha256
-            )
+            approvers = approving(office.policy.document, chain, envelopes, office.clock())
+            authority = Authority(office.policy.sha256, submission.key_epoch, approvers)
+            announced = self._books.announce(submission, sealed.openings(), chain, authority)
             with self._refused_by_guardian(announced):
                 dossier = Dossier(
-                    admission.request, admission.result, chain, sealed, announced.logged
+                    admission.request, admission.result, chain, sealed, announced.logged, envelopes
                 )
                 opening = office.guardian.begin(dossier)
                 verdict = judge(opening, sealed, view, chain.request, terms, office.sketcher)
-            return self._conclude(chain, terms, verdict, announced, opening)
+            try:
+                return self._conclude(chain, terms, verdict, announced, opening)
+            finally:
+                self.waiting.forget(submission)
 
     def release(self, peer: Peer, request_id: str) -> Delivery:
-        """Return the stored release of one of ``peer``'s requests.
+        """Return the stored release of one of ``peer``'s requests; open it now if it waited.
 
         Raises
         ------
         NotFound
-            Never answered.
+            Never answered, and it does not wait.
+        Waiting
+            It still does.
         PermissionRefused
             It was refused, or the policy does not name this client with this key.
         """
         client_key(self._office.policy.document, peer)
         stored = self._books.delivered(peer.name, request_id)
-        if stored is None:
+        if stored is not None:
+            return stored
+        pending = self.waiting.find(peer.name, request_id)
+        if pending is None:
             raise NotFound(
                 "no release of this request is stored",
                 hint="check the id: only your own requests' releases can be read",
             )
-        return stored
+        admitted = self.admit(peer, pending.request, pending.result)
+        if isinstance(admitted, Delivery):
+            return admitted
+        for place, data in self._office.pending.sealed(peer.name, request_id).items():
+            admitted.intake.take(place.kind, place.block, data)
+        return self.answer(admitted)
 
     def policy(self) -> Policy:
         """Return the policy in force."""
@@ -317,7 +340,9 @@ class Registrar:
             match_of(hit, rank, self._label(chain, hit), terms.decimals if show else 0)
             for rank, (hit, show) in enumerate(shown, start=1)
         )
-        release = self._statement(chain, terms, verdict, matches, weight, total + charge)
+        release = self._statement(
+            chain, terms, verdict, matches, announced.intent, weight, total + charge
+        )
         try:
             envelope = opening.countersign(release.sign(office.identity))
         except PermissionRefused as error:
@@ -365,6 +390,7 @@ class Registrar:
         terms: Terms,
         verdict: Verdict,
         matches: tuple[Match, ...],
+        intent: Intent,
         weight: int,
         epoch_total: int,
     ) -> Release:
@@ -382,6 +408,7 @@ class Registrar:
             compared=verdict.compared,
             threshold=str(terms.threshold),
             noise_std=f"{terms.noise_std:.3g}",
+            approvers=intent.approvers,
             values_charged=weight * verdict.charge,
             searches_charged=weight,
             epoch_total=epoch_total,

@@ -29,6 +29,7 @@ class Role(StrEnum):
     SERVER = "server"
     AUDITOR = "auditor"
     OPERATOR = "operator"
+    APPROVER = "approver"
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,10 @@ class Busy(UndersealError):
         self.retry_after_ms = retry_after_ms
 
 
+class Waiting(UndersealError):
+    """A person has to decide first: ask again later, with what the hint says."""
+
+
 class StorageFull(UndersealError):
     """No room to store; nothing was changed. Call the operator."""
 

@@ -49,7 +49,10 @@ REFUSED: Final = "refused"
 
 
 class Intent(Statement):
-    """The registrar is about to open ``ciphertexts`` ciphertexts for this request."""
+    """The registrar is about to open ``ciphertexts`` ciphertexts for this request.
+
+    ``approvers``: the persons who approved that, if the policy asks for any.
+    """
 
     payload_type: ClassVar[str] = "application/vnd.underseal.log-intent.v1+json"
 
@@ -64,6 +67,7 @@ class Intent(Statement):
     snapshot_root: Sha256
     templates: Count
     ciphertexts: Count
+    approvers: tuple[Name, ...] = ()
     policy_sha256: Sha256
     key_epoch: Sha256
     at: Time

@@ -122,7 +122,13 @@ def check_evidence(
 
 
 def _check_same(intent: Intent, outcome: Outcome, release: Release, sha256: str) -> None:
-    announced = (intent.request_id, intent.client, intent.purpose, intent.key_epoch)
+    announced: tuple[object, ...] = (
+        intent.request_id,
+        intent.client,
+        intent.purpose,
+        intent.key_epoch,
+        intent.approvers,
+    )
     wanted = (release.request_id, release.client, release.purpose, release.key_epoch)
     recorded = (
         outcome.intent_sha256,
@@ -146,5 +152,7 @@ def _check_same(intent: Intent, outcome: Outcome, release: Release, sha256: str)
     )
     names = (outcome.request_id, outcome.client, outcome.purpose, outcome.key_epoch)
     policies = {intent.policy_sha256, outcome.policy_sha256, release.policy_sha256}
-    if (announced, names, recorded) != (wanted, wanted, true) or len(policies) != 1:
+    if (announced, names, recorded) != ((*wanted, release.approvers), wanted, true) or len(
+        policies
+    ) != 1:
         raise Damaged("the log says something else than the release", hint=_HINT)

@@ -17,6 +17,7 @@ from underseal_core.errors import (
     PermissionRefused,
     StorageFull,
     UndersealError,
+    Waiting,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ _CODES: Final = {
     Mismatch: ExitCode.NOT_FITTING,
     PermissionRefused: ExitCode.REFUSED,
     Busy: ExitCode.BUSY,
+    Waiting: ExitCode.BUSY,
     StorageFull: ExitCode.DAMAGED,
     Damaged: ExitCode.DAMAGED,
 }

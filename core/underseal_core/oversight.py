@@ -1,12 +1,15 @@
-"""What auditors sign about a policy: nobody alone puts one in force."""
+"""What people sign about policies and requests.
+
+Nobody alone puts a policy in force, and a request may need persons who looked at it.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from underseal_core.statements import Sha256, Statement, Text
+from underseal_core.statements import Name, Sha256, Statement, Text, Time
 
 Serial = Annotated[int, Field(ge=1, le=2**53 - 1)]
 """Rises with every change of a policy, so that an older one cannot come back."""
@@ -21,3 +24,21 @@ class PolicyApproval(Statement):
     policy_name: Text
     serial: Serial
     key_epoch: Sha256
+
+
+class Approval(Statement):
+    """Signed by an approver: a person who looked at one request, and answers for the decision.
+
+    It is for this request and this result of it only. ``reason`` is a code such as ``checked``.
+    """
+
+    payload_type: ClassVar[str] = "application/vnd.underseal.approval.v1+json"
+    max_bytes: ClassVar[int] = 8 << 10
+
+    request_sha256: Sha256
+    result_sha256: Sha256
+    approver: Name
+    decision: Literal["approve", "refuse"]
+    reason: Name
+    at: Time
+    expires_at: Time

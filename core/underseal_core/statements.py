@@ -219,8 +219,8 @@ class Match(Part):
 class Release(Statement):
     """Signed by the auditors. "No match" is a release too.
 
-    ``searches_charged``: what this counts as among the client's searches of the day; more than one
-    for a near duplicate of an earlier probe.
+    ``approvers``: the persons who approved the request. ``searches_charged``: what this counts as
+    among the client's searches of the day; more than one for a near duplicate of an earlier probe.
     """
 
     payload_type: ClassVar[str] = "application/vnd.underseal.release.v1+json"
@@ -237,6 +237,7 @@ class Release(Statement):
     compared: Count
     threshold: Text
     noise_std: Text
+    approvers: tuple[Name, ...] = ()
     values_charged: Count
     searches_charged: Annotated[int, Field(ge=1, le=1000)] = 1
     epoch_total: Count

@@ -9,6 +9,7 @@ from underseal_core.rpc.access import EVERYONE, STANDARD_METHODS, AccessTable
 
 SERVICE: Final = "underseal.v1.RegistrarService"
 LOG_SERVICE: Final = "underseal.v1.LogService"
+APPROVAL_SERVICE: Final = "underseal.v1.ApprovalService"
 
 ACCESS: Final[AccessTable] = {
     f"/{SERVICE}/Submit": frozenset({Role.CLIENT}),
@@ -18,5 +19,7 @@ ACCESS: Final[AccessTable] = {
     f"/{LOG_SERVICE}/GetConsistency": EVERYONE,
     f"/{LOG_SERVICE}/GetTile": EVERYONE,
     f"/{LOG_SERVICE}/GetEntries": EVERYONE,
+    f"/{APPROVAL_SERVICE}/ListPending": frozenset({Role.APPROVER}),
+    f"/{APPROVAL_SERVICE}/Decide": frozenset({Role.APPROVER}),
     **STANDARD_METHODS,
 }

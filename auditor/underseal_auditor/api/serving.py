@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-from underseal_auditor.api.access import ACCESS, LOG_SERVICE, SERVICE
+from underseal_auditor.api.access import ACCESS, APPROVAL_SERVICE, LOG_SERVICE, SERVICE
+from underseal_auditor.api.approval_servicer import ApprovalServicer
 from underseal_auditor.api.log_servicer import LogServicer
 from underseal_auditor.api.registrar_servicer import RegistrarServicer
 from underseal_auditor.api.reloading import on_hangup
@@ -27,6 +28,7 @@ from underseal_auditor.registrar import Office, Registrar
 from underseal_auditor.settings import RegistrarSettings
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.ledger import Ledger
+from underseal_auditor.store.pending import PendingStore
 from underseal_auditor.store.policies import PolicyMemory
 from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.verify.sketch import Sketcher
@@ -38,7 +40,7 @@ from underseal_core.rpc.guard import Guard
 from underseal_core.rpc.listener import Listener
 from underseal_core.rpc.tls import own_peer
 from underseal_core.scheme.evaluation import Evaluator
-from underseal_proto.v1 import log_pb2_grpc, registrar_pb2_grpc
+from underseal_proto.v1 import approval_pb2_grpc, log_pb2_grpc, registrar_pb2_grpc
 
 DATABASE_NAME: Final = "registrar.sqlite"
 
@@ -99,6 +101,7 @@ class RegistrarProcess:
             logbook=logbook,
             mirror=Mirror(database),
             tallies=Tallies(database),
+            pending=PendingStore(database),
             feeds=feeds,
             clock=partial(datetime.now, UTC),
         )
@@ -162,9 +165,18 @@ class RegistrarProcess:
         register = [
             partial(registrar_pb2_grpc.add_RegistrarServiceServicer_to_server, self._servicer),
             partial(log_pb2_grpc.add_LogServiceServicer_to_server, self._log_servicer),
+            partial(
+                approval_pb2_grpc.add_ApprovalServiceServicer_to_server,
+                ApprovalServicer(self._registrar.waiting),
+            ),
         ]
+        services = [SERVICE, LOG_SERVICE, APPROVAL_SERVICE]
         self._listener = Listener(
-            self._address, self._credentials, Guard(ACCESS), [SERVICE, LOG_SERVICE], register
+            self._address,
+            self._credentials,
+            Guard(ACCESS),
+            services,
+            register,
         )
         port = await self._listener.start()
         return f"{self._address.rpartition(':')[0]}:{port}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from underseal_auditor.cli.approvals import app as approvals_app
 from underseal_auditor.cli.ceremony import app as ceremony_app
 from underseal_auditor.cli.epoch import app as epoch_app
 from underseal_auditor.cli.guardian import app as guardian_app
@@ -28,6 +29,7 @@ app.add_typer(shares_app, name="shares")
 app.add_typer(guardian_app, name="guardian")
 app.add_typer(registrar_app, name="registrar")
 app.add_typer(policy_app, name="policy")
+app.add_typer(approvals_app, name="approvals")
 app.add_typer(mirror_app, name="mirror")
 app.add_typer(log_app, name="log")
 app.add_typer(witness_app, name="witness")

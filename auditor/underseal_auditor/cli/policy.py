@@ -7,7 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 from pydantic import ValidationError
@@ -80,6 +80,7 @@ def explain(
         typer.Option(help="A stopped registrar's or guardian's folder: what it counts."),
     ] = None,
     server: Annotated[str, typer.Option(help="Name of the server that answered.")] = "",
+    approver: Annotated[list[str] | None, typer.Option(help="Who approved, repeatable.")] = None,
     at: Annotated[str, typer.Option(help="UTC time, 2026-01-31T12:00:00Z; now if empty.")] = "",
     *,
     as_json: JsonOption = False,
@@ -95,7 +96,8 @@ def explain(
     record = (
         Record(epoch_total) if data is None else _record(data, statement, facts_of_keys, moment)
     )
-    case = Case(statement, facts_of_keys, templates, record, moment, server)
+    approvers = tuple(sorted(set(approver or [])))
+    case = Case(statement, facts_of_keys, templates, record, moment, server, approvers)
     decision = decide(load_policy(policy), case)
     show(_facts(decision), _lines(decision), as_json=as_json)
     if decision.refusal is not None:
@@ -138,11 +140,16 @@ def sign(
 @app.command()
 def new(
     bundle: Annotated[Path, typer.Option(help="The keys that the policy is for.")],
-    certificate: Annotated[list[Path], typer.Option(help="tls.crt of a client or server.")],
+    certificate: Annotated[
+        list[Path], typer.Option(help="tls.crt of a client, server or approver.")
+    ],
     purpose: Annotated[str, typer.Option(help="The purpose that every client gets.")],
     gallery: Annotated[list[str], typer.Option(help="Gallery of the purpose, repeatable.")],
     model: Annotated[list[str], typer.Option(help="MODEL=THRESHOLD, repeatable.")],
     name: Annotated[str, typer.Option(help="Of the policy.")] = "first policy",
+    approvals: Annotated[
+        Literal["none", "one", "two"], typer.Option(help="Persons who must approve a request.")
+    ] = "none",
     decimals: Annotated[int | None, typer.Option(help="0 releases yes or no.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write; stdout if left out.")] = None,
 ) -> None:
@@ -151,7 +158,8 @@ def new(
     chosen = decimals if decimals is not None else (2 if profile.name == "guarded" else 0)
     participants = [peer_of_certificate(_read(path)) for path in certificate]
     models = dict(_threshold(text) for text in model)
-    text = starter_policy(Starter(name, profile, chosen, purpose, gallery, models, participants))
+    starter = Starter(name, profile, chosen, purpose, gallery, models, participants, approvals)
+    text = starter_policy(starter)
     parse_policy(text.encode())
     if out is None:
         sys.stdout.write(text)

@@ -15,10 +15,11 @@ from math import sqrt
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from underseal_auditor.policy.budget import BudgetRule, budget_rule
 from underseal_auditor.policy.sections import (
+    ApproverSection,
     ClientSection,
     FreezeSection,
     GallerySection,
@@ -51,6 +52,7 @@ class PolicyDocument(Section):
     purposes: dict[Name, PurposeSection]
     galleries: dict[Name, GallerySection]
     models: dict[Text, ModelSection]
+    approvers: dict[Name, ApproverSection] = Field(default_factory=dict)
     quotas: QuotaSection = QuotaSection()
     freeze: FreezeSection = FreezeSection()
 
@@ -61,11 +63,18 @@ class PolicyDocument(Section):
             if unknown:
                 raise ValueError(f"client {name} has the unknown purpose {min(unknown)}")
         keys = [c.key for c in self.clients.values()] + [s.key for s in self.servers.values()]
+        keys += [a.key for a in self.approvers.values()]
         if len(set(keys)) != len(keys):
             raise ValueError("two participants have the same key")
         self._check_enrollers()
         self._check_named()
+        self._check_approvers()
         return self
+
+    def _check_approvers(self) -> None:
+        for name, purpose in self.purposes.items():
+            if purpose.approvals_needed > len(self.approvers):
+                raise ValueError(f"purpose {name} needs more approvers than there are")
 
     def _check_named(self) -> None:
         """A limit on something that is nowhere else in the file is a misspelt one."""

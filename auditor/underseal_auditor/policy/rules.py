@@ -18,6 +18,7 @@ The rules, in the order in which they are asked; the first that refuses decides:
     searches-per-day     the client has asked less than it may in 24 hours
     budget               the key epoch has values left
     refusals             the client was not refused too often after opening, in this key epoch
+    approvals            enough persons have approved it
 
 All refusals here are in clear text: they follow from the policy, which every participant may
 read, from the request itself, and from how often its client asked. What follows from *opened*
@@ -33,8 +34,8 @@ from decimal import Decimal
 from typing import Final
 
 from underseal_auditor.policy.document import Policy
-from underseal_auditor.policy.sections import MAX_TOP_K, QuotaSection
-from underseal_core.errors import InvalidInput, Mismatch, PermissionRefused, UndersealError
+from underseal_auditor.policy.sections import MAX_TOP_K, PurposeSection, QuotaSection
+from underseal_core.errors import InvalidInput, Mismatch, PermissionRefused, UndersealError, Waiting
 from underseal_core.scheme.profiles import padded_dimension
 from underseal_core.statements import SearchRequest, utc_moment
 
@@ -71,7 +72,7 @@ class Case:
     """What the rules look at.
 
     ``templates`` is the number of live templates of the gallery, ``server`` who answered (empty
-    when nobody has yet).
+    when nobody has yet), ``approvers`` who approved (None: they are asked later).
     """
 
     request: SearchRequest
@@ -80,6 +81,7 @@ class Case:
     record: Record
     now: datetime
     server: str = ""
+    approvers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Terms:
     band: float
     strict: bool
     quotas: QuotaSection
+    approvals: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,7 @@ def _terms(policy: Policy, case: Case) -> Terms:
         band=policy.limits.band,
         strict=policy.limits.strict,
         quotas=policy.document.quotas,
+        approvals=policy.document.purposes[case.request.purpose].approvals_needed,
     )
 
 
@@ -234,9 +238,28 @@ def _lifetime(policy: Policy, case: Case) -> UndersealError | None:
 
 
 def _expiry(policy: Policy, case: Case) -> UndersealError | None:
-    if case.now <= utc_moment(case.request.expires_at) + CLOCK_SKEW:
+    if case.now <= deadline(policy.document.purposes[case.request.purpose], case.request):
         return None
     return InvalidInput("the request has expired", hint="search again")
+
+
+def deadline(purpose: PurposeSection, request: SearchRequest) -> datetime:
+    """Return until when a request may be opened; persons get more time than programs."""
+    last = utc_moment(request.expires_at)
+    if purpose.approvals_needed:
+        last = max(last, utc_moment(request.issued_at) + timedelta(hours=purpose.approval_hours))
+    return last + CLOCK_SKEW
+
+
+def _approvals(policy: Policy, case: Case) -> UndersealError | None:
+    needed = policy.document.purposes[case.request.purpose].approvals_needed
+    if case.approvers is None or len(case.approvers) >= needed:
+        return None
+    left = needed - len(case.approvers)
+    return Waiting(
+        f"the request waits for the approval of {left} {'person' if left == 1 else 'persons'}",
+        hint=f"ask again later: underseal release show {case.request.request_id}",
+    )
 
 
 def _searches_per_day(policy: Policy, case: Case) -> UndersealError | None:
@@ -281,4 +304,5 @@ RULES: Final[tuple[tuple[str, Check], ...]] = (
     ("searches-per-day", _searches_per_day),
     ("budget", _budget),
     ("refusals", _refusals),
+    ("approvals", _approvals),
 )

@@ -39,11 +39,26 @@ class ServerSection(Section):
     key: Key
 
 
+class ApproverSection(Section):
+    """One person who may approve requests: the Ed25519 key (hex)."""
+
+    key: Key
+
+
 class PurposeSection(Section):
-    """One purpose: the galleries it may search, and which approvals it needs."""
+    """One purpose: the galleries it may search, and how many persons must approve each request.
+
+    A request that needs approval may wait for ``approval_hours`` from when it was signed.
+    """
 
     galleries: Names
-    approvals: Literal["none"]
+    approvals: Literal["none", "one", "two"]
+    approval_hours: Annotated[int, Field(ge=1, le=168)] = 24
+
+    @property
+    def approvals_needed(self) -> int:
+        """Number of different persons."""
+        return ("none", "one", "two").index(self.approvals)
 
 
 class SizeStep(Section):

@@ -29,6 +29,7 @@ class Starter:
     galleries: Sequence[str]
     models: dict[str, Decimal]
     participants: Sequence[Peer]
+    approvals: str = "none"
 
 
 def starter_policy(starter: Starter) -> str:
@@ -59,7 +60,7 @@ def starter_policy(starter: Starter) -> str:
         "",
         f"[purposes.{_text(starter.purpose)}]",
         f"galleries = [{_list(starter.galleries)}]",
-        'approvals = "none"',
+        f"approvals = {_text(starter.approvals)}",
     ]
     clients = [peer.name for peer in starter.participants if peer.role is Role.CLIENT]
     for gallery in starter.galleries:
@@ -75,11 +76,13 @@ def _participant(peer: Peer, purpose: str) -> list[str]:
     key = f"key = {_text(peer.key.hex())}"
     if peer.role is Role.CLIENT:
         return ["", f"[clients.{_text(peer.name)}]", key, f"purposes = [{_text(purpose)}]"]
+    if peer.role is Role.APPROVER:
+        return ["", f"[approvers.{_text(peer.name)}]", key]
     if peer.role is Role.SERVER:
         return ["", f"[servers.{_text(peer.name)}]", key]
     raise InvalidInput(
-        f"{peer.name} has role {peer.role}, a policy names clients and servers",
-        hint="pass the tls.crt of clients and servers",
+        f"{peer.name} has role {peer.role}, a policy names clients, servers and approvers",
+        hint="pass the tls.crt of clients, servers and approvers",
     )
 
 

@@ -96,6 +96,35 @@ STEPS: Final = (
     ) STRICT, WITHOUT ROWID;
     """,
     """
+    CREATE TABLE pending (
+        client TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        request_sha256 TEXT NOT NULL,
+        result_sha256 TEXT NOT NULL,
+        request BLOB NOT NULL,
+        result BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        submitted_at TEXT NOT NULL,
+        expires_at TEXT NOT NULL,
+        PRIMARY KEY (client, request_id)
+    ) STRICT;
+    CREATE TABLE pending_sealed (
+        client TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        block INTEGER NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (client, request_id, kind, block)
+    ) STRICT;
+    CREATE TABLE approvals (
+        client TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        approver TEXT NOT NULL,
+        entry BLOB NOT NULL,
+        PRIMARY KEY (client, request_id, approver)
+    ) STRICT;
+    """,
+    """
     CREATE TABLE policy_in_force (
         id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
         serial INTEGER NOT NULL,

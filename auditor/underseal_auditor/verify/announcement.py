@@ -44,7 +44,16 @@ class Register:
     members: frozenset[bytes]
 
 
-def intent_of(chain: Chain, policy_sha256: str, key_epoch: str, at: str) -> Intent:
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """By what right something is opened: policy, keys, and the persons who approved it."""
+
+    policy_sha256: str
+    key_epoch: str
+    approvers: tuple[str, ...] = ()
+
+
+def intent_of(chain: Chain, authority: Authority, at: str) -> Intent:
     """Return the only intent that announces the opening of this result for this request."""
     request, snapshot = chain.request, chain.result.snapshot
     return Intent(
@@ -59,8 +68,9 @@ def intent_of(chain: Chain, policy_sha256: str, key_epoch: str, at: str) -> Inte
         snapshot_root=snapshot.root,
         templates=snapshot.templates,
         ciphertexts=chain.openings,
-        policy_sha256=policy_sha256,
-        key_epoch=key_epoch,
+        approvers=authority.approvers,
+        policy_sha256=authority.policy_sha256,
+        key_epoch=authority.key_epoch,
         at=at,
     )
 
@@ -69,8 +79,7 @@ def check_announced(
     logged: Logged,
     register: Register,
     chain: Chain,
-    policy_sha256: str,
-    key_epoch: str,
+    authority: Authority,
     now: datetime,
 ) -> None:
     """Check that this opening, under this policy and these keys, is in the log.
@@ -84,7 +93,7 @@ def check_announced(
     """
     hashes = chain.request_sha256, chain.result_sha256
     intent = check_intent(logged, register.log, register.members, *hashes)
-    if intent != intent_of(chain, policy_sha256, key_epoch, intent.at):
+    if intent != intent_of(chain, authority, intent.at):
         raise Damaged("the logged intent says something else than the submission", hint=_HINT)
     if utc_moment(intent.at) > now + CLOCK_SKEW:
         raise Damaged("the logged intent is from the future", hint="check the clocks")

@@ -136,6 +136,16 @@ class Sealed:
     projection: Ciphertext
     results: Mapping[int, Ciphertext]
 
+    def everything(self) -> dict[Place, Ciphertext]:
+        """Return all ciphertexts by their places, the probe first."""
+        results = {Place(Kind.RESULT, block): c for block, c in self.results.items()}
+        return {
+            Place(Kind.PROBE_ROW, PROBE_BLOCK): self.probe,
+            Place(Kind.NORM, 0): self.norm,
+            Place(Kind.PROJECTION, 0): self.projection,
+            **results,
+        }
+
     def openings(self) -> tuple[bytes, ...]:
         """Return the SHA-256 of every second component: what is opened at most once, ever.
 

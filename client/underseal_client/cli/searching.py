@@ -174,6 +174,8 @@ def show_release(release: Release, found: Sequence[Found]) -> None:
         say("no match")
     compared = counted(release.compared, "template")
     say(f"compared with {compared}, threshold {float(release.threshold):g}")
+    if release.approvers:
+        say(f"approved by {', '.join(release.approvers)}")
     say(f"request {release.request_id}, released {release.released_at}")
 
 

@@ -26,6 +26,7 @@ from underseal_core.errors import (
     PermissionRefused,
     StorageFull,
     UndersealError,
+    Waiting,
 )
 
 ERROR_KEY: Final = "underseal-error"
@@ -43,6 +44,7 @@ CODES: Final[Mapping[type[UndersealError], grpc.StatusCode]] = {
     Mismatch: grpc.StatusCode.FAILED_PRECONDITION,
     PermissionRefused: grpc.StatusCode.PERMISSION_DENIED,
     Busy: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Waiting: grpc.StatusCode.ABORTED,
     StorageFull: grpc.StatusCode.UNAVAILABLE,
     Damaged: grpc.StatusCode.DATA_LOSS,
 }

@@ -101,6 +101,7 @@ class OpeningHeader(_message.Message):
     ACTIVE_FIELD_NUMBER: _builtins.int
     INTENT_FIELD_NUMBER: _builtins.int
     LOG_EXTENDS_FIELD_NUMBER: _builtins.int
+    APPROVALS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request(self) -> _common_pb2.Envelope: ...
     @_builtins.property
@@ -117,6 +118,10 @@ class OpeningHeader(_message.Message):
     def log_extends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Consistency proof from the guardian's log_size to the checkpoint of the intent's receipt."""
 
+    @_builtins.property
+    def approvals(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Envelope]:
+        """Statements approval, of the persons that the policy asks for."""
+
     def __init__(
         self,
         *,
@@ -125,10 +130,11 @@ class OpeningHeader(_message.Message):
         active: _abc.Iterable[_builtins.int] | None = ...,
         intent: _common_pb2.LoggedEntry | None = ...,
         log_extends: _abc.Iterable[_builtins.bytes] | None = ...,
+        approvals: _abc.Iterable[_common_pb2.Envelope] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent", "request", b"request", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "intent", b"intent", "log_extends", b"log_extends", "request", b"request", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "approvals", b"approvals", "intent", b"intent", "log_extends", b"log_extends", "request", b"request", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -18,6 +19,7 @@ _FOLDERS: Final = {
     Role.CLIENT: "clients",
     Role.AUDITOR: "auditors",
     Role.OPERATOR: "operators",
+    Role.APPROVER: "approvers",
 }
 
 
@@ -26,6 +28,7 @@ def init(
     client: Annotated[list[str] | None, typer.Option(help="Name of a client.")] = None,
     auditor: Annotated[list[str] | None, typer.Option(help="Name of an auditor.")] = None,
     operator: Annotated[list[str] | None, typer.Option(help="Name of an operator.")] = None,
+    approver: Annotated[list[str] | None, typer.Option(help="Name of an approver.")] = None,
     host: Annotated[
         list[str] | None,
         typer.Option(help="Name or address that server and auditors listen on; loopback always."),
@@ -38,7 +41,8 @@ def init(
     Run again with other names, it adds participants.
     For production use an authority of your own: see the server's reference.
     """
-    wanted = _wanted(client or [], auditor or [], operator or [])
+    names = {Role.CLIENT: client, Role.AUDITOR: auditor, Role.OPERATOR: operator}
+    wanted = _wanted({**names, Role.APPROVER: approver})
     hosts = (*LOOPBACK, *(host or []))
     new = not (folder / "ca" / "ca.crt").exists()
     taken = [path for _, path in wanted if (folder / path).exists()]
@@ -71,13 +75,10 @@ def _make_authority(folder: Path) -> None:
         ) from error
 
 
-def _wanted(
-    clients: list[str], auditors: list[str], operators: list[str]
-) -> list[tuple[tuple[Role, str], Path]]:
-    named = {Role.CLIENT: clients, Role.AUDITOR: auditors, Role.OPERATOR: operators}
+def _wanted(named: Mapping[Role, list[str] | None]) -> list[tuple[tuple[Role, str], Path]]:
     wanted: list[tuple[tuple[Role, str], Path]] = []
     for role, names in named.items():
-        for name in dict.fromkeys(names):
+        for name in dict.fromkeys(names or []):
             if not _NAME.fullmatch(name):
                 raise InvalidInput(
                     f"{name!r} is not a valid name",

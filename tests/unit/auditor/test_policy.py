@@ -16,7 +16,7 @@ from underseal_auditor.policy.document import default_max_spread, load_policy, p
 from underseal_auditor.policy.rules import RULES, Case, KeyFacts, Record, decide, rules_asked
 from underseal_auditor.policy.starter import Starter, starter_policy
 from underseal_core.credentials import Peer, Role
-from underseal_core.errors import InvalidInput, Mismatch, PermissionRefused
+from underseal_core.errors import InvalidInput, Mismatch, PermissionRefused, Waiting
 from underseal_core.scheme.profiles import COMPACT, GUARDED, PROFILES, SWIFT
 from underseal_core.statements import Pin, SearchRequest, Wanted, utc_text
 
@@ -46,9 +46,10 @@ def case(
     templates: int = 100,
     record: Record | None = None,
     server: str = "server",
+    approvers: tuple[str, ...] | None = None,
     **changes: object,
 ) -> Case:
-    return Case(request(**changes), KEYS, templates, record or Record(), now, server)
+    return Case(request(**changes), KEYS, templates, record or Record(), now, server, approvers)
 
 
 def pin(**changes: object) -> Pin:
@@ -75,7 +76,13 @@ def limited(limits: str) -> str:
         ("budget = 1000", "budget = 0", "release.budget"),
         ('profile = "guarded"', 'profile = "tiny"', "unknown profile"),
         ('profile = "guarded"', 'profile = "compact"', "no room for scores"),
-        ('approvals = "none"', 'approvals = "two"', "approvals"),
+        ('approvals = "none"', 'approvals = "three"', "approvals"),
+        ('approvals = "none"', 'approvals = "one"', "more approvers than there are"),
+        (
+            "[servers.server]",
+            f"[approvers.alice]\nkey = '{CLIENT.public_key.hex()}'\n[servers.server]",
+            "same key",
+        ),
         ("threshold = 0.6", "threshold = 0.05", "threshold"),
         ("threshold = 0.6", "threshold = 1", "threshold"),
         ("threshold = 0.6", "threshold = 0.60001", "threshold"),
@@ -263,7 +270,18 @@ REFUSED = {
     "searches-per-day": (case(record=Record(searches=100)), PermissionRefused),
     "budget": (case(record=Record(epoch_total=1000)), PermissionRefused),
     "refusals": (case(record=Record(refusals=64)), PermissionRefused),
+    "approvals": (case(approvers=("alice",)), Waiting),
 }
+TWO = parse_policy(
+    policy_text()
+    .replace('approvals = "none"', 'approvals = "two"')
+    .replace(
+        "[servers.server]",
+        "".join(f"[approvers.{n}]\nkey = '{n[0] * 64}'\n" for n in ("alice", "bob"))
+        + "[servers.server]",
+    )
+    .encode()
+)
 FROZEN = parse_policy(
     f"{policy_text()}[freeze]\nclients = ['bureau']\nservers = ['server']\n".encode()
 )
@@ -276,7 +294,8 @@ def test_every_rule_has_a_case() -> None:
 @pytest.mark.parametrize("rule", REFUSED)
 def test_rule_refuses(rule: str) -> None:
     asked, error = REFUSED[rule]
-    decision = decide(FROZEN if rule.endswith("-frozen") else policy(), asked)
+    rules = TWO if rule == "approvals" else policy()
+    decision = decide(FROZEN if rule.endswith("-frozen") else rules, asked)
     assert decision.rule == rule
     assert type(decision.refusal) is error
     assert decision.terms is None
