@@ -24,6 +24,7 @@ from underseal_auditor.policy.document import Policy, load_policy
 from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.signed import (
     SignedPolicy,
+    approval_of,
     approving,
     countersign,
     load_signed,
@@ -63,6 +64,19 @@ def test_policy_changed_after_it_was_signed(tmp_path: Path) -> None:
     path.write_text(policy_text(PROFILE, top_k=9))
     with pytest.raises(PermissionRefused, match="another policy"):
         load_signed(path, Roster.first(three().bundle))
+
+
+def test_budget_that_is_safe_with_the_keys_of_fewer_members_only() -> None:
+    """Three members' keys have more error: fewer values may become visible."""
+    of = world("guarded", 2, 3)
+    roster, rules = Roster.first(of.bundle), policy(budget=30_000)
+    with pytest.raises(InvalidInput, match="at most 25356 values are safe"):
+        countersign(rules, roster, of.members[0], None)
+    approval = approval_of(rules, roster)
+    first, second = (approval.sign(member) for member in of.members[:2])
+    envelope = Envelope(first.payload_type, first.payload, first.signatures + second.signatures)
+    with pytest.raises(InvalidInput, match="at most 25356 values are safe"):
+        signed(rules, envelope, roster)
 
 
 def test_policy_signed_by_fewer_than_k() -> None:

@@ -47,6 +47,7 @@ def check(file: Path, bundle: BundleOption = None, *, as_json: JsonOption = Fals
     """Tell whether a policy file is sound, and what it amounts to."""
     policy = load_policy(file)
     signatures = None if bundle is None else _signatures(file, policy, bundle)
+    members = 1 if bundle is None else len(load_bundle(bundle).members)
     release = policy.document.release
     facts: dict[str, object] = {
         "policy_sha256": policy.sha256,
@@ -60,7 +61,7 @@ def check(file: Path, bundle: BundleOption = None, *, as_json: JsonOption = Fals
         "models": {m: str(s.threshold) for m, s in sorted(policy.document.models.items())},
         "decimals": release.decimals,
         "budget": release.budget,
-        "budget_limit": policy.limits.max_values,
+        "budget_limit": policy.limits_for(members).max_values,
         "noise_std": policy.limits.noise_std,
         "band": policy.limits.band,
     }
@@ -154,11 +155,14 @@ def new(
     out: Annotated[Path | None, typer.Option(help="File to write; stdout if left out.")] = None,
 ) -> None:
     """Write a policy file to start from."""
-    profile = load_bundle(bundle).profile
+    keys = load_bundle(bundle)
+    profile, members = keys.profile, len(keys.members)
     chosen = decimals if decimals is not None else (2 if profile.name == "guarded" else 0)
     participants = [peer_of_certificate(_read(path)) for path in certificate]
     models = dict(_threshold(text) for text in model)
-    starter = Starter(name, profile, chosen, purpose, gallery, models, participants, approvals)
+    starter = Starter(
+        name, profile, members, chosen, purpose, gallery, models, participants, approvals
+    )
     text = starter_policy(starter)
     parse_policy(text.encode())
     if out is None:
@@ -175,6 +179,7 @@ def _signatures(file: Path, policy: Policy, path: Path) -> str:
     """Return how many members signed, of how many that it takes."""
     bundle = load_bundle(path)
     _check_profile(policy, bundle)
+    policy.check_members(len(bundle.members))
     roster, envelope = load_rosters(bundle, path, None)[-1], load_signatures(file)
     payload = approval_of(policy, roster).payload()
     same = envelope is not None and envelope.payload == payload

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import sqrt
 from typing import Final
 
 from underseal_auditor.keys.flooding import (
@@ -30,7 +31,8 @@ SCORE_DEVIATION: Final[Mapping[str, float]] = {
     "swift": 2.0**-14.6,
 }
 """Measured standard deviation of a score's error in a block filled by one-template rows, which is
-the noisiest; the same at d = 128 and d = 512."""
+the noisiest; the same at d = 128 and d = 512. With the keys of one member, see
+:func:`score_deviation`."""
 
 LEAK_LIMIT: Final = 64.0
 """Bits about the errors that ``compact`` (256-bit parameters) may lose in a key epoch."""
@@ -58,8 +60,22 @@ class BudgetRule:
         return BAND * self.noise_std
 
 
-def budget_rule(profile: Profile, decimals: int, *, strict: bool) -> BudgetRule:
+def score_deviation(profile: Profile, members: int) -> float:
+    """Return the standard deviation of a score's error with the keys of a ceremony.
+
+    Secret and error of the joint keys are sums over ``members``, so their deviations, and with
+    them every part of a score's error, grow with the root of the number of members.
+    """
+    return SCORE_DEVIATION[profile.name] * sqrt(members)
+
+
+def budget_rule(profile: Profile, decimals: int, *, strict: bool, members: int) -> BudgetRule:
     """Return the rule for a profile and the decimals that a policy releases (0: yes or no).
+
+    Parameters
+    ----------
+    members
+        How many took part in the ceremony of the keys.
 
     Raises
     ------
@@ -71,7 +87,7 @@ def budget_rule(profile: Profile, decimals: int, *, strict: bool) -> BudgetRule:
         if decimals:
             raise InvalidInput("strict mode releases yes or no", hint="set release.decimals = 0")
         return BudgetRule(False, True, sigma, STRICT_VALUES[profile.name])
-    bound = error_bound(SCORE_DEVIATION[profile.name])
+    bound = error_bound(score_deviation(profile, members))
     if profile.name == "guarded":
         values = int(2.0 ** log2_values(sigma, bound, DEFAULT_STATISTICAL_BITS))
         return BudgetRule(True, False, sigma, values)

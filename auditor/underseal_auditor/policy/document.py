@@ -114,7 +114,7 @@ class Policy:
     """A policy file that was read and found sound.
 
     ``source`` holds its exact bytes and ``sha256`` their hex digest: releases name the policy by
-    it. ``limits`` is what profile and decimals allow at most.
+    it. ``limits`` is what profile and decimals allow at most, with the keys of one auditor.
     """
 
     document: PolicyDocument
@@ -127,6 +127,21 @@ class Policy:
         """Return the bound on the standard deviation of the scores below the threshold."""
         stated = self.document.models[model_id].max_spread
         return default_max_spread(model_dimension) if stated is None else float(stated)
+
+    def limits_for(self, members: int) -> BudgetRule:
+        """Return ``limits`` for keys that ``members`` made together: more make more error."""
+        return _limits(self.document.release, self.profile, members)
+
+    def check_members(self, members: int) -> None:
+        """Check the budget for keys that ``members`` made together.
+
+        Raises
+        ------
+        InvalidInput
+            It is more than is safe with them.
+        """
+        limits = self.limits_for(members)
+        _check_budget(self.document.release, self.profile, limits, members)
 
 
 def default_max_spread(model_dimension: int) -> float:
@@ -156,7 +171,7 @@ def parse_policy(source: bytes) -> Policy:
         raise InvalidInput(f"the policy is not TOML: {error}") from error
     document = _validated(data)
     profile = profile_named(document.profile)
-    limits = budget_rule(profile, document.release.decimals, strict=document.release.strict)
+    limits = _limits(document.release, profile, members=1)
     _check_release(document.release, profile, limits)
     return Policy(document, source, hashlib.sha256(source).hexdigest(), profile, limits)
 
@@ -191,13 +206,23 @@ def _check_release(release: ReleaseSection, profile: Profile, limits: BudgetRule
             f"profile {profile.name} has no room for scores",
             hint="set release.decimals = 0 (yes or no), or hold a ceremony for guarded",
         )
-    if release.budget > limits.max_values:
-        raise InvalidInput(
-            f"release.budget is {release.budget}, at most {limits.max_values} values are safe "
-            f"with profile {profile.name} and {release.decimals} decimals"
-        )
+    _check_budget(release, profile, limits, members=1)
     if limits.strict and release.top_k < release.max_positives:
         raise InvalidInput(
             "in strict mode release.top_k must not be less than release.max_positives",
             hint="a cut by score would say more than yes or no",
+        )
+
+
+def _limits(release: ReleaseSection, profile: Profile, members: int) -> BudgetRule:
+    return budget_rule(profile, release.decimals, strict=release.strict, members=members)
+
+
+def _check_budget(
+    release: ReleaseSection, profile: Profile, limits: BudgetRule, members: int
+) -> None:
+    if release.budget > limits.max_values:
+        raise InvalidInput(
+            f"release.budget is {release.budget}, at most {limits.max_values} values are safe "
+            f"with profile {profile.name}, {release.decimals} decimals and {members} auditors"
         )

@@ -64,7 +64,10 @@ def signed(policy: Policy, envelope: Envelope, roster: Roster) -> SignedPolicy:
     ------
     PermissionRefused
         Fewer than k members of this key epoch signed exactly this policy.
+    InvalidInput
+        Its budget is more than is safe with keys of so many members.
     """
+    policy.check_members(len(roster.members))
     approval = approval_of(policy, roster)
     same = (envelope.payload_type, envelope.payload) == (approval.payload_type, approval.payload())
     if not same:
@@ -88,7 +91,10 @@ def countersign(
     ------
     PermissionRefused
         The identity is no member's.
+    InvalidInput
+        The policy's budget is more than is safe with keys of so many members.
     """
+    policy.check_members(len(roster.members))
     if identity.public_key not in roster.members:
         raise PermissionRefused(
             "this identity took no part in the ceremony of the bundle",
@@ -144,7 +150,7 @@ def load_signed(path: Path, roster: Roster) -> SignedPolicy:
     Raises
     ------
     InvalidInput
-        See :func:`load_policy`.
+        See :func:`load_policy` and :func:`signed`.
     PermissionRefused
         See :func:`signed`.
     """

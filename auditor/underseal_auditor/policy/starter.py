@@ -20,10 +20,14 @@ DEFAULT_TOP_K: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """What a first policy says. ``models`` maps model ids to thresholds."""
+    """What a first policy says. ``models`` maps model ids to thresholds.
+
+    ``members``: how many took part in the ceremony.
+    """
 
     name: str
     profile: Profile
+    members: int
     decimals: int
     purpose: str
     galleries: Sequence[str]
@@ -44,7 +48,7 @@ def starter_policy(starter: Starter) -> str:
         A certificate of a role that no policy names.
     """
     strict = starter.profile.name == "swift"
-    limits = budget_rule(starter.profile, starter.decimals, strict=strict)
+    limits = budget_rule(starter.profile, starter.decimals, strict=strict, members=starter.members)
     lines = [
         "version = 1",
         f"name = {_text(starter.name)}",

@@ -178,7 +178,7 @@ def test_strict_policy_does_not_cut_by_score() -> None:
 
 
 def test_guarded_budget_is_the_formula() -> None:
-    rule = budget_rule(GUARDED, 2, strict=False)
+    rule = budget_rule(GUARDED, 2, strict=False, members=1)
     bound = 2**3.5 * SCORE_DEVIATION["guarded"]
     expected = 2 * (log2(rule.noise_std) - log2(bound)) - 40 - log2(12)
     assert log2(rule.max_values) == pytest.approx(expected, abs=1e-4)
@@ -187,8 +187,16 @@ def test_guarded_budget_is_the_formula() -> None:
     assert rule.band == 16 * rule.noise_std
 
 
+def test_budget_shrinks_with_the_members_of_the_ceremony() -> None:
+    """Their errors add up; a bit of a strict policy stays a bit."""
+    one, five = (budget_rule(GUARDED, 2, strict=False, members=n) for n in (1, 5))
+    assert five.max_values == pytest.approx(one.max_values / 5, abs=1)
+    assert five.noise_std == one.noise_std
+    assert budget_rule(COMPACT, 0, strict=True, members=5).max_values == 128
+
+
 def test_more_decimals_mean_less_noise_and_fewer_values() -> None:
-    two, three = (budget_rule(GUARDED, decimals, strict=False) for decimals in (2, 3))
+    two, three = (budget_rule(GUARDED, decimals, strict=False, members=1) for decimals in (2, 3))
     assert three.noise_std < two.noise_std
     assert three.max_values < two.max_values
     assert 6 * two.noise_std <= 0.0052
@@ -196,7 +204,7 @@ def test_more_decimals_mean_less_noise_and_fewer_values() -> None:
 
 
 def test_compact_budget_keeps_to_the_leak_limit() -> None:
-    rule = budget_rule(COMPACT, 0, strict=False)
+    rule = budget_rule(COMPACT, 0, strict=False, members=1)
     bound = error_bound(SCORE_DEVIATION["compact"])
     assert not rule.numeric
     assert leaked_bits(rule.max_values, rule.noise_std, bound) <= LEAK_LIMIT
@@ -204,12 +212,12 @@ def test_compact_budget_keeps_to_the_leak_limit() -> None:
 
 
 def test_strict_mode_counts_bits() -> None:
-    assert budget_rule(COMPACT, 0, strict=True).max_values == 128
-    assert budget_rule(SWIFT, 0, strict=True).max_values == 16
+    assert budget_rule(COMPACT, 0, strict=True, members=1).max_values == 128
+    assert budget_rule(SWIFT, 0, strict=True, members=1).max_values == 16
     with pytest.raises(InvalidInput, match="yes or no"):
-        budget_rule(GUARDED, 2, strict=True)
+        budget_rule(GUARDED, 2, strict=True, members=1)
     with pytest.raises(InvalidInput, match="trials"):
-        budget_rule(SWIFT, 0, strict=False)
+        budget_rule(SWIFT, 0, strict=False, members=1)
 
 
 @pytest.mark.parametrize("profile", ["compact", "swift"])
@@ -326,6 +334,7 @@ def test_starter_policy_is_sound(profile: str) -> None:
         Starter(
             name='the "first" one',
             profile=PROFILES[profile],
+            members=3,
             decimals=2 if profile == "guarded" else 0,
             purpose="missing-person",
             galleries=["missing"],
@@ -336,6 +345,7 @@ def test_starter_policy_is_sound(profile: str) -> None:
             ],
         )
     )
+    parse_policy(text.encode()).check_members(3)
     found = parse_policy(text.encode()).document
     assert found.name == 'the "first" one'
     assert found.clients["agency.north"].key == CLIENT.public_key.hex()
@@ -345,7 +355,7 @@ def test_starter_policy_is_sound(profile: str) -> None:
 
 def test_starter_policy_names_no_auditor() -> None:
     auditor = Peer(Role.AUDITOR, "auditor", CLIENT.public_key)
-    starter = Starter("x", GUARDED, 2, "p", ["g"], {"m": Decimal("0.5")}, [auditor])
+    starter = Starter("x", GUARDED, 1, 2, "p", ["g"], {"m": Decimal("0.5")}, [auditor])
     with pytest.raises(InvalidInput, match="role auditor"):
         starter_policy(starter)
 

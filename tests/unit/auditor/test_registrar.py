@@ -132,7 +132,7 @@ def test_noise_is_in_every_score(tmp_path: Path) -> None:
     answer = of.ask(of.people[3])
     data = answer.sealed[Kind.RESULT, 0]
     ciphertext = parse_ciphertext(data, of.bundle.profile, Kind.RESULT)
-    sigma = budget_rule(GUARDED, 2, strict=False).noise_std
+    sigma = budget_rule(GUARDED, 2, strict=False, members=1).noise_std
     empty_slots = guardian.open(ciphertext, sigma)[FIRST_BLOCK:]
     assert empty_slots.std() == pytest.approx(sigma, rel=0.05)
 

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.oracles.seal_evaluation import F64, U32, SealParty, party, unit_vectors
+from tests.oracles.blocks import block_of_rows, bulk_block
+from tests.oracles.seal_evaluation import F64, SealParty, party, unit_vectors
 from underseal_core.ring import kernel
 from underseal_core.scheme.encryption import Encryptor
 from underseal_core.scheme.evaluation import Evaluator, tiles_shape
@@ -52,7 +53,10 @@ def test_error_of_scores(
         block = bulk_block(evaluator, encryptor, templates)
         found = seal.open(evaluator.score(probe, block).residues, profile.result_scale)
         check(found - templates @ vector, bulk)
-        block, owner = block_of_single_rows(evaluator, encryptor, templates[:ROWS], rng)
+        owner = rng.permutation(profile.degree) % ROWS
+        singles = [template[None] for template in templates[:ROWS]]
+        slots = [np.flatnonzero(owner == index) for index in range(ROWS)]
+        block = block_of_rows(evaluator, encryptor, singles, slots)
         found = seal.open(evaluator.score(probe, block).residues, profile.result_scale)
         check(found - (templates[:ROWS] @ vector)[owner], rows)
 
@@ -63,36 +67,8 @@ def check(error: F64, wanted: float) -> None:
     assert np.abs(error).max() < LARGEST * 2.0 ** (wanted + TOLERANCE)
 
 
-def bulk_block(evaluator: Evaluator, encryptor: Encryptor, templates: F64) -> U32:
-    block = np.zeros(tiles_shape(evaluator.profile, DIMENSION), dtype=np.uint32)
-    for index, column in enumerate(encryptor.encrypt_columns(templates)):
-        evaluator.add_column(block, index, column.residues, 0)
-    return block
-
-
-def block_of_single_rows(
-    evaluator: Evaluator, encryptor: Encryptor, templates: F64, rng: np.random.Generator
-) -> tuple[U32, np.ndarray]:
-    """Fill a block by rows of one template each, and tell which template is in which slot.
-
-    Each row is placed at many random slots at once: the product with a polynomial of ones at
-    these slots is, bit for bit, the sum of the single placements.
-    """
-    profile = evaluator.profile
-    primes = profile.data_primes[: profile.gallery_level]
-    owner = rng.permutation(profile.degree) % len(templates)
-    block = np.zeros(tiles_shape(profile, DIMENSION), dtype=np.uint32)
-    for index, template in enumerate(templates):
-        columns = evaluator.expand(encryptor.encrypt_row(template[None]))
-        ones = np.repeat((owner == index)[None].astype(np.uint32), len(primes), axis=0)
-        places = np.broadcast_to(kernel.ntt_forward(ones, primes), columns.shape)
-        placed = kernel.multiply(columns, np.ascontiguousarray(places), primes)
-        evaluator.add(block, placed, 0)
-    return block, owner
-
-
 def test_sum_of_placements_is_a_product() -> None:
-    """What block_of_single_rows relies on."""
+    """What block_of_rows relies on."""
     seal: SealParty = party(SWIFT, DIMENSION)
     encryptor = seal.encryptor()
     rng = np.random.default_rng(3)
