@@ -1,8 +1,9 @@
 """Runs the commands of a document, as written, in an empty folder.
 
 Blocks are fenced with ``sh`` and say in the same line what becomes of them: ``background NAME``
-starts a service and waits until it is ready, ``stop NAME`` ends it, ``together`` blocks that follow
-each other run at once, ``fails CODE`` must end so; ``repository`` and ``folder`` are for people.
+starts a service and waits until it is ready, ``stop NAME`` ends it, ``restart NAME`` starts it
+again with the same commands; ``together`` blocks that follow each other run at once; ``fails CODE``
+must end so; ``repository`` and ``folder`` are for people.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sysconfig
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from tests.face_fixtures import FACES
 
@@ -40,8 +42,11 @@ class Shell:
     folder: Path
     exports: str = ""
     services: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+    started: dict[str, str] = field(default_factory=dict)
 
-    def start(self, commands: str, output: int | None = subprocess.PIPE) -> subprocess.Popen[str]:
+    def start(
+        self, commands: str, errors: int | IO[str] = subprocess.PIPE
+    ) -> subprocess.Popen[str]:
         scripts = sysconfig.get_path("scripts")
         return subprocess.Popen(
             ["bash", "-e", "-c", self.exports + commands],
@@ -53,7 +58,7 @@ class Shell:
                 "COLUMNS": "120",
             },
             stdout=subprocess.PIPE,
-            stderr=output,
+            stderr=errors,
             text=True,
             start_new_session=True,
         )
@@ -79,14 +84,22 @@ class Shell:
 
     def serve(self, name: str, commands: str) -> None:
         assert name not in self.services, name
-        self.services[name] = process = self.start(commands, subprocess.DEVNULL)
+        self.started[name] = commands
+        errors = self.folder / f"{name}.stderr"
+        with errors.open("a") as file:
+            self.services[name] = process = self.start(commands, file)
         assert process.stdout is not None
-        assert READY.match(process.stdout.readline()), commands
+        assert READY.match(process.stdout.readline()), commands + errors.read_text()
 
     def stop(self, name: str) -> None:
         process = self.services.pop(name)
         os.killpg(process.pid, signal.SIGTERM)
         process.communicate(timeout=30)
+
+    def restart(self, name: str) -> None:
+        if name in self.services:
+            self.stop(name)
+        self.serve(name, self.started[name])
 
     def stop_all(self) -> None:
         for name in list(self.services):
@@ -114,6 +127,8 @@ def run_document(path: Path, folder: Path) -> str:
                     shell.serve(name, commands)
                 case "stop":
                     shell.stop(name)
+                case "restart":
+                    shell.restart(name)
                 case "fails":
                     said.append(shell.run(commands, int(name)))
                 case _:
