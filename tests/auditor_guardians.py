@@ -57,11 +57,12 @@ class Link:
         """(Re)start: everything that is not in the database is forgotten."""
         self.database = Database(self.folder / f"guardian-{self.point}.sqlite")
         ledger = Ledger(self.database)
-        register = Register(self.log_key, frozenset(self.of.bundle.members))
+        register = Register(self.log_key, frozenset(self.of.roster.members))
         self.desk = GuardianDesk(
             Watch(
                 rulebook=in_force(self.rules, self.of, self.database),
                 bundle=self.of.bundle,
+                roster=self.of.roster,
                 share=self.of.shares[self.point - 1],
                 identity=self.of.members[self.point - 1],
                 evaluator=self.of.operator.evaluator,
@@ -87,15 +88,26 @@ class Link:
         self._called("facts")
         guardian = self.desk
         return GuardianFacts(
-            guardian.point, guardian.bundle.epoch, guardian.policy_sha256, guardian.log_size
+            guardian.point,
+            guardian.bundle.epoch,
+            guardian.policy_sha256,
+            guardian.log_size,
+            guardian.roster.generation.sha256,
         )
 
     def commit(
-        self, dossier: Dossier, active: tuple[int, ...], extends: tuple[bytes, ...]
+        self,
+        dossier: Dossier,
+        active: tuple[int, ...],
+        extends: tuple[bytes, ...],
+        generation: str = "",
     ) -> tuple[bytes, ZeroCommitment]:
         self._called("commit")
         notice = Notice(dossier.intent, extends)
-        summons = Summons(dossier.request, dossier.result, active, notice, dossier.approvals)
+        stated = self.stated(generation)
+        summons = Summons(
+            dossier.request, dossier.result, active, notice, stated, dossier.approvals
+        )
         beginning = self.desk.begin(summons)
         probe = Place(Kind.PROBE_ROW, PROBE_BLOCK)
         beginning.intake.take(probe.kind, probe.block, dossier.sealed.probe.to_bytes())
@@ -121,6 +133,9 @@ class Link:
         self._called("countersign")
         return self.desk.countersign(session, release)
 
+    def stated(self, generation: str) -> str:
+        return generation or self.of.roster.generation.sha256
+
     def _called(self, name: str) -> None:
         if name == self.dies_before:
             self.stop()
@@ -140,6 +155,6 @@ def panel_of(
         for link in links:
             stack.callback(link.stop)
         by_point = dict(zip(points, links, strict=True))
-        panel = Panel(of.bundle, lambda: rules.sha256, by_point, logbook.extends)
+        panel = Panel(of.bundle, of.roster, lambda: rules.sha256, by_point, logbook.extends)
         stack.callback(panel.close)
         yield panel, links

@@ -229,6 +229,11 @@ class World:
     labels: tuple[str, ...]
     shares: tuple[Share, ...]
     members: tuple[Identity, ...]
+    today: Roster | None = None
+
+    @property
+    def roster(self) -> Roster:
+        return self.today or Roster.first(self.bundle)
 
     @property
     def bundle(self) -> PublicBundle:
@@ -325,7 +330,7 @@ def policy(profile: str = "guarded", serial: int = 1, **release: object) -> Poli
 
 def policy_signatures(rules: Policy, of: World) -> Envelope:
     """What k members of the world sign for a policy."""
-    voters, envelope = Roster.first(of.bundle), None
+    voters, envelope = of.roster, None
     for member in of.members[: voters.threshold]:
         envelope = countersign(rules, voters, member, envelope)
     assert envelope is not None
@@ -340,7 +345,7 @@ def write_signed_policy(path: Path, of: World, text: str) -> None:
 
 def in_force(rules: Policy, of: World, database: Database) -> Rulebook:
     """The policy as k members of the world signed it, remembered in a database."""
-    approved = signed(rules, policy_signatures(rules, of), Roster.first(of.bundle))
+    approved = signed(rules, policy_signatures(rules, of), of.roster)
     return Rulebook(PolicyMemory(database), approved)
 
 

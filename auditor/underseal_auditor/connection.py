@@ -180,10 +180,15 @@ class GuardianConnection:
         return facts_from_wire(answer)
 
     def commit(
-        self, dossier: Dossier, active: tuple[int, ...], extends: tuple[bytes, ...]
+        self,
+        dossier: Dossier,
+        active: tuple[int, ...],
+        extends: tuple[bytes, ...],
+        generation: str,
     ) -> tuple[bytes, ZeroCommitment]:
         """See :class:`GuardianLink`."""
-        parts = _opening_parts(dossier, opening_header_to_wire(dossier, active, extends))
+        header = opening_header_to_wire(dossier, active, extends, generation)
+        parts = _opening_parts(dossier, header)
         with _translated(self._name):
             answer = self._stub.BeginOpening(parts, timeout=FEED_SECONDS)
         return session_from_wire(answer.session), zeros_from_wire(answer.commitment)

@@ -45,7 +45,14 @@ from underseal_auditor.verify.chain import Chain, Intake, Place, Sealed, open_ch
 from underseal_auditor.verify.probe import check_recomputed
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Peer, Role
-from underseal_core.errors import Damaged, InvalidInput, NotFound, PermissionRefused
+from underseal_core.errors import (
+    Damaged,
+    InvalidInput,
+    Mismatch,
+    NotFound,
+    PermissionRefused,
+)
+from underseal_core.roster import Roster
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.signing import Envelope, Identity, Signature
@@ -79,12 +86,14 @@ def opening_order(sealed: Sealed) -> dict[Place, Ciphertext]:
 class Watch:
     """What a guardian works with.
 
+    ``roster``: who holds the shares of the bundle's key; the share is of its generation.
     ``evaluator``: of the public bundle, to check what servers computed. ``log``: what it has seen
     of the registrar's log. ``clock`` returns aware times.
     """
 
     rulebook: Rulebook
     bundle: PublicBundle
+    roster: Roster
     share: Share
     identity: Identity
     evaluator: Evaluator
@@ -105,12 +114,14 @@ class Summons:
     """What a registrar asks a guardian to open, with whom, and that it has announced it.
 
     ``approvals``: what persons signed, if the policy asks for any.
+    ``generation``: which sharing of the key opens, by its hash; see :class:`Generation`.
     """
 
     request: Envelope
     result: Envelope
     active: tuple[int, ...]
     notice: Notice
+    generation: str
     approvals: tuple[Envelope, ...] = ()
 
 
@@ -155,6 +166,11 @@ class GuardianDesk:
         return self._watch.bundle
 
     @property
+    def roster(self) -> Roster:
+        """Who holds the key's shares, of the generation that this guardian's is of."""
+        return self._watch.roster
+
+    @property
     def point(self) -> int:
         """This guardian's point."""
         return self._watch.share.point
@@ -175,7 +191,7 @@ class GuardianDesk:
         Raises
         ------
         PermissionRefused, InvalidInput, Mismatch
-            See ``open_chain`` and ``decide``.
+            See ``open_chain`` and ``decide``; shares of another generation are to open.
         Conflict
             The request was answered before.
         Damaged, PermissionRefused
@@ -183,12 +199,14 @@ class GuardianDesk:
         """
         watch, policy = self._watch, self._watch.policy
         active, now = summons.active, watch.clock()
+        self._check_generation(summons.generation)
         client = _client(policy, summons.request)
         chain = open_chain(policy.document, client, summons.request, summons.result, now)
         watch.docket.check_new(self._submission(chain))
         if chain.openings > MAX_CIPHERTEXTS:
             raise InvalidInput("the result has more blocks than guardians open at a time")
-        if self.point not in Occasion(watch.bundle, opening_subject(chain), active).active:
+        occasion = Occasion(watch.bundle, watch.roster, opening_subject(chain), active)
+        if self.point not in occasion.active:
             raise InvalidInput(f"member {self.point} is not active in this opening")
         approvers = approving(policy.document, chain, summons.approvals, now)
         terms = self._terms(policy, chain, approvers, now)
@@ -210,7 +228,8 @@ class GuardianDesk:
         watch, chain = self._watch, beginning.intake.chain
         sealed = beginning.intake.complete()
         check_recomputed(watch.evaluator, sealed)
-        occasion = Occasion(watch.bundle, opening_subject(chain), beginning.active)
+        subject = opening_subject(chain)
+        occasion = Occasion(watch.bundle, watch.roster, subject, beginning.active)
         order = opening_order(sealed)
         opening = MemberOpening(watch.share, watch.identity, occasion, tuple(order.values()))
         now = watch.clock()
@@ -296,6 +315,14 @@ class GuardianDesk:
             del self._sessions[session]
         signed = watch.identity.sign(Release.payload_type, envelope.payload)
         return signed.signatures[0]
+
+    def _check_generation(self, generation: str) -> None:
+        own = self._watch.roster.generation
+        if generation != own.sha256:
+            raise Mismatch(
+                f"this guardian's share is of generation {own.number}, not of the one to open",
+                hint="start registrar and guardians with the same successions",
+            )
 
     def _session(self, name: bytes) -> Session:
         found = self._sessions.get(name)

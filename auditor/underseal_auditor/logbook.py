@@ -10,7 +10,7 @@ The folder that ``underseal-auditor log create`` makes:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -145,6 +145,23 @@ class Logbook:
         last = self.last(policy.key_epoch).policy
         if last is None or last.model_copy(update={"at": policy.at}) != policy:
             self.append(self.signed(policy))
+
+    def put_successions(self, entries: Sequence[bytes]) -> None:
+        """Log successions that the log does not hold yet, in order; they are verified already.
+
+        Raises
+        ------
+        StorageFull, Damaged
+            The log cannot be written.
+        """
+        missing = list(entries)
+        for entry in self._backwards():
+            if not missing:
+                break
+            if entry in missing:
+                missing.remove(entry)
+        for entry in missing:
+            self.append(entry)
 
     def last(self, key_epoch: str) -> Last:
         """Return the last statement of each kind, searching from the log's end.

@@ -27,6 +27,7 @@ from underseal_auditor.verify.chain import Place
 from underseal_core.bundle import PublicBundle
 from underseal_core.errors import Busy, Damaged, InvalidInput, UndersealError
 from underseal_core.log_entries import Logged
+from underseal_core.roster import Roster
 from underseal_core.scheme.ciphertext import Ciphertext
 from underseal_core.scheme.encoding import Real
 from underseal_core.signing import (
@@ -49,13 +50,15 @@ there by then."""
 class GuardianFacts:
     """What a guardian says about itself.
 
-    ``log_size``: entries of the registrar's log as it last saw it, 0 if never.
+    ``log_size``: entries of the registrar's log as it last saw it, 0 if never. ``generation``:
+    which sharing of the key its share is of, by its hash.
     """
 
     point: int
     key_epoch: str
     policy_sha256: str
     log_size: int
+    generation: str
 
 
 Prover = Callable[[Logged, int], tuple[bytes, ...]]
@@ -73,11 +76,16 @@ class GuardianLink(Protocol):
         ...
 
     def commit(
-        self, dossier: Dossier, active: tuple[int, ...], extends: tuple[bytes, ...]
+        self,
+        dossier: Dossier,
+        active: tuple[int, ...],
+        extends: tuple[bytes, ...],
+        generation: str,
     ) -> tuple[bytes, ZeroCommitment]:
         """Begin, send every ciphertext, and return session and commitment.
 
-        ``extends``: proof that the log of the dossier's intent extends the one it has seen.
+        ``extends``: proof that the log of the dossier's intent extends the one it has seen;
+        ``generation``: which sharing of the key opens.
         """
         ...
 
@@ -103,6 +111,9 @@ class Panel:
 
     Parameters
     ----------
+    roster
+        Who holds the shares of the bundle's key now. Guardians with shares of another generation
+        are left out, as those out of reach are.
     policy_sha256
         Returns what the registrar has in force: guardians must have the same.
     prove
@@ -117,17 +128,19 @@ class Panel:
     def __init__(
         self,
         bundle: PublicBundle,
+        roster: Roster,
         policy_sha256: Callable[[], str],
         links: Mapping[int, GuardianLink],
         prove: Prover,
     ) -> None:
         points = set(links)
-        if len(points) < bundle.threshold or not points <= set(range(1, len(bundle.members) + 1)):
+        if len(points) < roster.threshold or not points <= set(range(1, len(roster.members) + 1)):
             raise InvalidInput(
-                f"the addresses of at least {bundle.threshold} guardians are needed",
-                hint=f"points run from 1 to {len(bundle.members)}",
+                f"the addresses of at least {roster.threshold} guardians are needed",
+                hint=f"points run from 1 to {len(roster.members)}",
             )
         self._bundle = bundle
+        self._roster = roster
         self._policy_sha256 = policy_sha256
         self._links = dict(sorted(links.items()))
         self._prove = prove
@@ -157,7 +170,9 @@ class Panel:
             What one of them refused the submission with.
         """
         chosen = self._choose()
-        occasion = Occasion(self._bundle, opening_subject(dossier.chain), tuple(chosen))
+        occasion = Occasion(
+            self._bundle, self._roster, opening_subject(dossier.chain), tuple(chosen)
+        )
         members = {
             point: Member(self._links[point], self._extends(dossier.intent, facts))
             for point, facts in chosen.items()
@@ -201,6 +216,9 @@ class Panel:
                 raise UnfitGuardian(text, hint=error.hint) from error
             if (facts.point, facts.key_epoch) != (point, self._bundle.epoch):
                 raise UnfitGuardian(f"at the address of guardian {point} is another one")
+            if facts.generation != self._roster.generation.sha256:
+                _log.warning("guardian with a share of another generation", point=point)
+                continue
             if facts.policy_sha256 != self._policy_sha256():
                 raise UnfitGuardian(f"guardian {point} has another policy", hint="ask the auditors")
             there[point] = facts
@@ -229,8 +247,11 @@ class JointOpening:
         self._links = {point: member.link for point, member in members.items()}
         self._threads = threads
         self._order = opening_order(dossier.sealed)
+        generation = occasion.roster.generation.sha256
         begun = self._each(
-            lambda p: self._links[p].commit(dossier, occasion.active, members[p].extends)
+            lambda p: self._links[p].commit(
+                dossier, occasion.active, members[p].extends, generation
+            )
         )
         self._sessions = {point: session for point, (session, _) in begun.items()}
         commitments = tuple(begun[point][1] for point in occasion.active)
@@ -277,7 +298,7 @@ class JointOpening:
         message = pre_authentication_encoding(release.payload_type, release.payload)
         signatures = list(release.signatures)
         for point, signature in made.items():
-            key = self._occasion.bundle.members[point - 1]
+            key = self._occasion.roster.members[point - 1]
             sound = signature.public_key == key and verify_bytes(key, signature.signature, message)
             if not sound:
                 raise OpeningFailed(f"the signature of guardian {point} is wrong")

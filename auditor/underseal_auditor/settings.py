@@ -53,6 +53,9 @@ class RegistrarSettings(BaseModel):
     the sealed files of the ceremony; ``data`` is this registrar's own folder, ``log`` the folder
     that ``log create`` made. Instead of a share that opens alone, ``guardians`` gives the addresses
     of k or more guardians, by their points.
+
+    ``successions``: who holds the shares since the ceremony; None takes ``successions.jsonl``
+    beside the bundle, if it is there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +63,7 @@ class RegistrarSettings(BaseModel):
     listen: Address = DEFAULT_LISTEN
     credentials: Path
     bundle: Path
+    successions: Path | None = None
     share: Path | None = None
     label_key: Path
     policy: Path
@@ -82,6 +86,7 @@ class GuardianSettings(BaseModel):
     listen: Address = DEFAULT_GUARDIAN_LISTEN
     credentials: Path
     bundle: Path
+    successions: Path | None = None
     share: Path
     policy: Path
     log_key: Path

@@ -339,7 +339,7 @@ def session_from_wire(session: bytes) -> bytes:
 
 
 def opening_header_to_wire(
-    dossier: Dossier, active: Sequence[int], extends: Sequence[bytes]
+    dossier: Dossier, active: Sequence[int], extends: Sequence[bytes], generation: str
 ) -> guardian_pb2.OpeningHeader:
     """Return an opening's first message."""
     return guardian_pb2.OpeningHeader(
@@ -349,6 +349,7 @@ def opening_header_to_wire(
         intent=logged_to_wire(dossier.intent),
         log_extends=extends,
         approvals=[envelope_to_wire(approval) for approval in dossier.approvals],
+        generation=generation,
     )
 
 
@@ -379,6 +380,7 @@ def opening_header_from_wire(message: guardian_pb2.BeginOpeningRequest) -> Summo
         envelope_from_wire(header.result),
         tuple(header.active),
         Notice(logged, tuple(header.log_extends)),
+        header.generation,
         tuple(envelope_from_wire(approval) for approval in header.approvals),
     )
 
@@ -421,7 +423,13 @@ def place_to_wire(place: Place, ciphertext: bytes) -> search_pb2.SealedCiphertex
 
 def facts_from_wire(message: guardian_pb2.GetGuardianResponse) -> GuardianFacts:
     """Return what a guardian says about itself; the caller compares it with what it expects."""
-    return GuardianFacts(message.point, message.key_epoch, message.policy_sha256, message.log_size)
+    return GuardianFacts(
+        message.point,
+        message.key_epoch,
+        message.policy_sha256,
+        message.log_size,
+        message.generation,
+    )
 
 
 def signature_from_wire(message: common_pb2.Signature) -> Signature:

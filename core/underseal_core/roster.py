@@ -142,8 +142,8 @@ def read_successions(path: Path) -> tuple[bytes, ...]:
     return tuple(data.splitlines())
 
 
-def load_rosters(bundle: PublicBundle, bundle_path: Path, path: Path | None) -> list[Roster]:
-    """Return all rosters of a bundle; the last is in force.
+def find_successions(bundle_path: Path, path: Path | None) -> tuple[bytes, ...]:
+    """Return a bundle's successions as log entries; they are not verified here.
 
     Parameters
     ----------
@@ -154,10 +154,21 @@ def load_rosters(bundle: PublicBundle, bundle_path: Path, path: Path | None) -> 
 
     Raises
     ------
-    NotFound, Damaged, PermissionRefused
-        See :func:`read_successions` and :func:`follow`.
+    NotFound, Damaged
+        See :func:`read_successions`.
     """
     beside = bundle_path.with_name(FILE_NAME)
     if path is None and not beside.exists():
-        return [Roster.first(bundle)]
-    return follow(bundle, read_successions(path or beside))
+        return ()
+    return read_successions(path or beside)
+
+
+def load_rosters(bundle: PublicBundle, bundle_path: Path, path: Path | None) -> list[Roster]:
+    """Return all rosters of a bundle; the last is in force. See :func:`find_successions`.
+
+    Raises
+    ------
+    NotFound, Damaged, PermissionRefused
+        See :func:`find_successions` and :func:`follow`.
+    """
+    return follow(bundle, find_successions(bundle_path, path))

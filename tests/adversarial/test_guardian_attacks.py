@@ -309,7 +309,7 @@ def test_guardian_that_reveals_other_zeros_than_committed_is_detected(bench: Ben
 
 def member_opening(bench: Bench, point: int, active: tuple[int, ...]) -> MemberOpening:
     dossier = bench.dossier(missing(bench.of))
-    occasion = Occasion(bench.of.bundle, b"s" * 32, active)
+    occasion = Occasion(bench.of.bundle, bench.of.roster, b"s" * 32, active)
     ciphertexts = tuple(opening_order(dossier.sealed).values())
     identity = bench.of.members[point - 1]
     return MemberOpening(bench.of.shares[point - 1], identity, occasion, ciphertexts)
@@ -344,7 +344,7 @@ def test_registrar_cannot_choose_a_guardians_zeros(bench: Bench) -> None:
 @pytest.mark.parametrize("active", [(1,), (1, 2, 3), (2, 1), (1, 1), (0, 1), (1, 4)])
 def test_active_set_is_exactly_k_members(bench: Bench, active: tuple[int, ...]) -> None:
     with pytest.raises(InvalidInput):
-        Occasion(bench.of.bundle, b"s" * 32, active)
+        Occasion(bench.of.bundle, bench.of.roster, b"s" * 32, active)
 
 
 def test_guardian_answers_only_in_a_group_that_it_is_in(bench: Bench) -> None:
@@ -393,9 +393,21 @@ def test_panel_needs_k_addresses_of_members(bench: Bench) -> None:
     links, rules = {link.point: link for link in bench.links}, policy(PROFILE)
     for wrong in ({1: links[1]}, {1: links[1], 4: links[2]}):
         with pytest.raises(InvalidInput, match="guardians are needed"):
-            Panel(bench.of.bundle, lambda: rules.sha256, wrong, bench.desk.logbook.extends)
+            Panel(
+                bench.of.bundle,
+                bench.of.roster,
+                lambda: rules.sha256,
+                wrong,
+                bench.desk.logbook.extends,
+            )
     exchanged = {1: links[2], 2: links[1]}
-    swapped = Panel(bench.of.bundle, lambda: rules.sha256, exchanged, bench.desk.logbook.extends)
+    swapped = Panel(
+        bench.of.bundle,
+        bench.of.roster,
+        lambda: rules.sha256,
+        exchanged,
+        bench.desk.logbook.extends,
+    )
     with pytest.raises(Mismatch, match="is another one"):
         swapped.begin(bench.dossier(missing(bench.of)))
     swapped.close()

@@ -255,6 +255,7 @@ def test_registrar_whose_log_became_shorter_is_told_so(bench: Bench, tmp_path: P
     shown = replace(honest, intent=other.append(honest.intent.entry).logged)
     panel = Panel(
         world(*OF).bundle,
+        world(*OF).roster,
         lambda: bench.desk.rules.sha256,
         {link.point: link for link in bench.links},
         other.extends,

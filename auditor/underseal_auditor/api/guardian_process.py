@@ -61,10 +61,8 @@ class GuardianProcess:
     def _build(self, settings: GuardianSettings, passphrase: bytes) -> None:
         credentials = Credentials.load(settings.credentials)
         bundle = load_bundle(settings.bundle)
-        self._roster, self._policy_file = (
-            load_rosters(bundle, settings.bundle, None)[-1],
-            settings.policy,
-        )
+        roster = load_rosters(bundle, settings.bundle, settings.successions)[-1]
+        self._roster, self._policy_file = roster, settings.policy
         signed = self._load_policy()
         if own_peer(credentials).role is not Role.AUDITOR:
             raise InvalidInput("the credentials are not an auditor's")
@@ -74,10 +72,16 @@ class GuardianProcess:
                 f"the keys are {bundle.profile.name}"
             )
         share = self._stack.enter_context(share_file.load(settings.share, passphrase, bundle.epoch))
-        if bundle.members[share.point - 1] != credentials.identity.public_key:
+        if roster.members[share.point - 1] != credentials.identity.public_key:
             raise InvalidInput(
                 "the share is another member's than the credentials",
-                hint="use the credentials that the ceremony used",
+                hint="use the credentials that the ceremony used, and today's successions",
+            )
+        if share.generation != roster.generation:
+            raise Mismatch(
+                f"the share is of generation {share.generation.number}, "
+                f"the successions end with {roster.generation.number}",
+                hint="use the newest share of this member, and today's successions",
             )
         evaluator = Evaluator(bundle.profile, bundle.dimension, bundle.keys, os.cpu_count() or 1)
         self._stack.callback(evaluator.close)
@@ -85,10 +89,11 @@ class GuardianProcess:
         self._stack.callback(database.close)
         self._rulebook = Rulebook(PolicyMemory(database), signed)
         ledger, clock = Ledger(database), partial(datetime.now, UTC)
-        register = Register(load_vkey(settings.log_key), frozenset(bundle.members))
+        register = Register(load_vkey(settings.log_key), frozenset(roster.members))
         watch = Watch(
             rulebook=self._rulebook,
             bundle=bundle,
+            roster=roster,
             share=share,
             identity=credentials.identity,
             evaluator=evaluator,

@@ -70,6 +70,7 @@ class GuardianServicer(guardian_pb2_grpc.GuardianServiceServicer):
             point=self._desk.point,
             key_epoch=self._desk.bundle.epoch,
             policy_sha256=self._desk.policy_sha256,
+            generation=self._desk.roster.generation.sha256,
             log_size=self._desk.log_size,
         )
 
@@ -120,7 +121,7 @@ class GuardianServicer(guardian_pb2_grpc.GuardianServiceServicer):
         async with asyncio.timeout(UPLOAD_SECONDS):
             async for part in parts:
                 point = part.zeros.point
-                if point not in revealed and len(revealed) >= len(self._desk.bundle.members):
+                if point not in revealed and len(revealed) >= len(self._desk.roster.members):
                     raise InvalidInput("there are more encryptions of zero than guardians")
                 revealed.setdefault(point, PieceReader(limit)).add(part.zeros.piece)
         contents = {point: reader.content() for point, reader in revealed.items()}
@@ -161,7 +162,7 @@ class GuardianServicer(guardian_pb2_grpc.GuardianServiceServicer):
         return beginning
 
     def _check_caller(self) -> None:
-        if current_peer().key not in self._desk.bundle.members:
+        if current_peer().key not in self._desk.roster.members:
             raise PermissionRefused("the caller is no member of this key epoch")
 
     async def _run(self, work: Callable[[], T]) -> T:

@@ -35,7 +35,7 @@ from underseal_auditor.verify.sketch import Sketcher
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.credentials import Credentials, Role
 from underseal_core.errors import InvalidInput, Mismatch
-from underseal_core.roster import load_rosters
+from underseal_core.roster import Roster, find_successions, follow
 from underseal_core.rpc.guard import Guard
 from underseal_core.rpc.listener import Listener
 from underseal_core.rpc.tls import own_peer
@@ -70,9 +70,10 @@ class RegistrarProcess:
     def _build(self, settings: RegistrarSettings, passphrase: bytes) -> None:
         credentials = Credentials.load(settings.credentials)
         bundle = load_bundle(settings.bundle)
-        self._roster = load_rosters(bundle, settings.bundle, None)[-1]
+        successions = find_successions(settings.bundle, settings.successions)
+        self._roster = follow(bundle, successions)[-1]
         signed = load_signed(settings.policy, self._roster)
-        check_parts(credentials, bundle, signed.policy, settings)
+        check_parts(credentials, bundle, self._roster, signed.policy, settings)
         self.key_epoch = bundle.epoch
         database = Database(settings.data / DATABASE_NAME)
         self._stack.callback(database.close)
@@ -107,6 +108,7 @@ class RegistrarProcess:
         )
         self._registrar = Registrar(office)
         self._registrar.resume()
+        logbook.put_successions(successions)
         self._servicer = RegistrarServicer(self._registrar, settings.max_submissions)
         self._stack.callback(self._servicer.close)
         self._log_servicer = LogServicer(logbook.log)
@@ -130,7 +132,7 @@ class RegistrarProcess:
             It is not signed, older, or does not fit: the one before stays in force.
         """
         signed = load_signed(self._settings.policy, self._roster)
-        check_parts(self._credentials, self._bundle, signed.policy, self._settings)
+        check_parts(self._credentials, self._bundle, self._roster, signed.policy, self._settings)
         self._registrar.adopt(signed)
 
     def _guardian(
@@ -150,7 +152,7 @@ class RegistrarProcess:
         for point, address in settings.guardians.items():
             links[point] = GuardianConnection(address, credentials, point)
             self._stack.callback(links[point].close)
-        panel = Panel(bundle, lambda: self.policy_sha256, links, logbook.extends)
+        panel = Panel(bundle, self._roster, lambda: self.policy_sha256, links, logbook.extends)
         self._stack.callback(panel.close)
         return panel
 
@@ -196,7 +198,11 @@ class RegistrarProcess:
 
 
 def check_parts(
-    credentials: Credentials, bundle: PublicBundle, policy: Policy, settings: RegistrarSettings
+    credentials: Credentials,
+    bundle: PublicBundle,
+    roster: Roster,
+    policy: Policy,
+    settings: RegistrarSettings,
 ) -> None:
     """Check that settings, keys, policy and identity are of one deployment.
 
@@ -205,14 +211,14 @@ def check_parts(
     Mismatch
         The policy is for another profile than the keys.
     InvalidInput
-        Not an auditor's credentials, not a member of the ceremony, or a server without address.
+        Not an auditor's credentials, not a member's of today, or a server without address.
     """
     if own_peer(credentials).role is not Role.AUDITOR:
         raise InvalidInput("the credentials are not an auditor's")
-    if credentials.identity.public_key not in bundle.members:
+    if credentials.identity.public_key not in roster.members:
         raise InvalidInput(
-            "this identity took no part in the ceremony of the bundle",
-            hint="releases would not verify: use the credentials that the ceremony used",
+            "this identity holds no share of the bundle's key",
+            hint="releases would not verify: use a member's credentials, and today's successions",
         )
     if policy.profile != bundle.profile:
         raise Mismatch(

@@ -28,6 +28,9 @@ def serve(
     listen: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = None,
     credentials: Annotated[Path | None, typer.Option(help="Credentials folder.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Public bundle.")] = None,
+    successions: Annotated[
+        Path | None, typer.Option(help="Successions; else those beside the bundle.")
+    ] = None,
     share: Annotated[Path | None, typer.Option(help="Sealed key share.")] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy file.")] = None,
     log_key: Annotated[
@@ -46,6 +49,7 @@ def serve(
         "listen": listen,
         "credentials": credentials,
         "bundle": bundle,
+        "successions": successions,
         "share": share,
         "policy": policy,
         "log_key": log_key,

@@ -28,6 +28,9 @@ def serve(
     listen: Annotated[str | None, typer.Option(help="host:port; port 0 takes a free one.")] = None,
     credentials: Annotated[Path | None, typer.Option(help="Credentials folder.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Public bundle of the ceremony.")] = None,
+    successions: Annotated[
+        Path | None, typer.Option(help="Successions; else those beside the bundle.")
+    ] = None,
     share: Annotated[Path | None, typer.Option(help="Sealed key share.")] = None,
     label_key: Annotated[Path | None, typer.Option(help="Sealed label key.")] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy file.")] = None,
@@ -50,6 +53,7 @@ def serve(
         "listen": listen,
         "credentials": credentials,
         "bundle": bundle,
+        "successions": successions,
         "share": share,
         "label_key": label_key,
         "policy": policy,

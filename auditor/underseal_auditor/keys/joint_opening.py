@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from underseal_auditor.keys.share import Share
     from underseal_core.bundle import PublicBundle
+    from underseal_core.roster import Roster
     from underseal_core.scheme.ciphertext import Ciphertext, Residues
     from underseal_core.scheme.profiles import Profile
     from underseal_core.signing import Identity
@@ -54,7 +55,8 @@ class OpeningOutOfTurn(UndersealError):
 class Occasion:
     """What is opened, and by whom: bound into every commitment.
 
-    ``subject``: 32 bytes that name the request and its result; ``active``: points, ascending.
+    ``roster``: who holds the shares of the bundle's key now; ``subject``: 32 bytes that name the
+    request and its result; ``active``: points, ascending.
 
     Raises
     ------
@@ -63,23 +65,25 @@ class Occasion:
     """
 
     bundle: PublicBundle
+    roster: Roster
     subject: bytes
     active: tuple[int, ...]
 
     def __post_init__(self) -> None:
         """Check the active set."""
-        members = len(self.bundle.members)
+        members = len(self.roster.members)
         sound = (
-            len(self.active) == self.bundle.threshold
+            len(self.active) == self.roster.threshold
             and list(self.active) == sorted(set(self.active))
             and all(1 <= point <= members for point in self.active)
         )
         if not sound:
-            raise InvalidInput(f"exactly {self.bundle.threshold} members open, in order")
+            raise InvalidInput(f"exactly {self.roster.threshold} members open, in order")
 
     def digest(self) -> bytes:
         """Return the hash of everything."""
-        head = bytes.fromhex(self.bundle.epoch) + self.subject
+        generation = bytes.fromhex(self.roster.generation.sha256)
+        head = bytes.fromhex(self.bundle.epoch) + generation + self.subject
         return hashlib.sha256(head + bytes((len(self.active), *self.active))).digest()
 
 
@@ -109,7 +113,7 @@ def check_commitments(occasion: Occasion, commitments: Sequence[ZeroCommitment])
     if tuple(commitment.point for commitment in commitments) != occasion.active:
         raise OpeningFailed("an opening needs one commitment of every active member")
     for commitment in commitments:
-        key = occasion.bundle.members[commitment.point - 1]
+        key = occasion.roster.members[commitment.point - 1]
         message = _signed(occasion, commitment.point, commitment.digest)
         if not verify_bytes(key, commitment.signature, message):
             raise OpeningFailed(f"the commitment of member {commitment.point} is not signed by it")
@@ -166,7 +170,7 @@ class MemberOpening:
     InvalidInput
         This member is not active, or a ciphertext is of a kind that is never opened.
     Mismatch
-        A ciphertext is of another profile.
+        A ciphertext is of another profile, or the share of another generation.
     """
 
     def __init__(
@@ -178,6 +182,8 @@ class MemberOpening:
     ) -> None:
         if share.point not in occasion.active:
             raise InvalidInput(f"member {share.point} is not active in this opening")
+        if share.generation != occasion.roster.generation:
+            raise Mismatch("the key share is of another generation than the opening")
         if any(ciphertext.kind not in OPENABLE for ciphertext in ciphertexts):
             raise InvalidInput("a ciphertext of this kind is never opened")
         if any(ciphertext.profile != occasion.bundle.profile for ciphertext in ciphertexts):

@@ -43,6 +43,7 @@ class GetGuardianResponse(_message.Message):
     KEY_EPOCH_FIELD_NUMBER: _builtins.int
     POLICY_SHA256_FIELD_NUMBER: _builtins.int
     LOG_SIZE_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     point: _builtins.int
     """Shamir point, from 1."""
     key_epoch: _builtins.str
@@ -50,6 +51,8 @@ class GetGuardianResponse(_message.Message):
     """Hex SHA-256 of the policy in force at this guardian."""
     log_size: _builtins.int
     """Entries of the registrar's log as this guardian last saw it, 0 if never."""
+    generation: _builtins.str
+    """Which sharing of the key its share is of: hex SHA-256 of the last succession, or the key epoch."""
     def __init__(
         self,
         *,
@@ -57,10 +60,11 @@ class GetGuardianResponse(_message.Message):
         key_epoch: _builtins.str = ...,
         policy_sha256: _builtins.str = ...,
         log_size: _builtins.int = ...,
+        generation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_epoch", b"key_epoch", "log_size", b"log_size", "point", b"point", "policy_sha256", b"policy_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "key_epoch", b"key_epoch", "log_size", b"log_size", "point", b"point", "policy_sha256", b"policy_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -102,6 +106,9 @@ class OpeningHeader(_message.Message):
     INTENT_FIELD_NUMBER: _builtins.int
     LOG_EXTENDS_FIELD_NUMBER: _builtins.int
     APPROVALS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.str
+    """Which sharing of the key opens; a guardian with a share of another one refuses."""
     @_builtins.property
     def request(self) -> _common_pb2.Envelope: ...
     @_builtins.property
@@ -131,10 +138,11 @@ class OpeningHeader(_message.Message):
         intent: _common_pb2.LoggedEntry | None = ...,
         log_extends: _abc.Iterable[_builtins.bytes] | None = ...,
         approvals: _abc.Iterable[_common_pb2.Envelope] | None = ...,
+        generation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent", "request", b"request", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "approvals", b"approvals", "intent", b"intent", "log_extends", b"log_extends", "request", b"request", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "approvals", b"approvals", "generation", b"generation", "intent", b"intent", "log_extends", b"log_extends", "request", b"request", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
