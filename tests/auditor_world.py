@@ -18,14 +18,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tests.catalogue_fixtures import live_entry, signed_unit, templates
 from underseal_auditor.books import Delivery
+from underseal_auditor.feed import Changes
 from underseal_auditor.guardian import Dossier, Guardian, LocalGuardian
 from underseal_auditor.keys.ceremony import MemberSecrets, SoleCeremony, run_local
 from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.decryption import Opener
 from underseal_auditor.keys.share import Share
 from underseal_auditor.logbook import TILES_NAME, Logbook, create_logbook, open_logbook
-from underseal_auditor.mirror import Changes, Mirror
+from underseal_auditor.mirror import Mirror
 from underseal_auditor.policy.document import Policy, load_policy, parse_policy
 from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import KeyFacts
@@ -37,12 +39,14 @@ from underseal_auditor.store.pending import PendingStore
 from underseal_auditor.store.policies import PolicyMemory
 from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.verify.announcement import Authority, intent_of
-from underseal_auditor.verify.catalogue import CatalogueEntry
+from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit
 from underseal_auditor.verify.chain import Intake, open_chain
 from underseal_auditor.verify.sketch import Sketcher
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Peer, Role
-from underseal_core.labels import OpeningKey, label_context, seal_label
+from underseal_core.gallery.tiles import tiles_root
+from underseal_core.gallery.unit import Placement
+from underseal_core.labels import OpeningKey, SealingKey, label_context, seal_label
 from underseal_core.ring import kernel
 from underseal_core.roster import Roster
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
@@ -51,8 +55,9 @@ from underseal_core.scheme.encryption import Encryptor
 from underseal_core.scheme.evaluation import Evaluator, tiles_shape
 from underseal_core.scheme.profiles import profile_named
 from underseal_core.signing import Envelope, Identity
-from underseal_core.snapshot import LiveEntry, snapshot_root
+from underseal_core.snapshot import snapshot_root
 from underseal_core.statements import (
+    BlockTiles,
     Pin,
     Release,
     ResultBlock,
@@ -123,8 +128,10 @@ class Operator:
 
     pin_: Pin
     evaluator: Evaluator
+    units: list[CatalogueUnit]
     entries: list[CatalogueEntry]
     tiles: dict[int, npt.NDArray[np.uint32]]
+    roots: dict[int, str]
     version: int = 2
     asked: list[int] = field(default_factory=list)
 
@@ -133,16 +140,42 @@ class Operator:
 
     def changes(self, gallery: str, after_version: int) -> Iterator[Changes]:
         self.asked.append(after_version)
+        added = [unit for unit in self.units if unit.added_version > after_version]
+        fresh = {unit.token for unit in added}
         changed = [
-            e for e in self.entries if max(e.added_version, e.removed_version) > after_version
+            e for e in self.entries if e.removed_version > after_version or e.unit_token in fresh
         ]
+        yield Changes(tuple(added), (), 0)
         for start in range(0, len(changed), 50):
-            yield Changes(tuple(changed[start : start + 50]), 0)
-        yield Changes((), self.version)
+            yield Changes((), tuple(changed[start : start + 50]), 0)
+        yield Changes((), (), self.version)
 
     def copy(self) -> Operator:
         """An operator of the test's own, on the same blocks."""
-        return replace(self, entries=list(self.entries), asked=[])
+        return replace(
+            self, units=list(self.units), entries=list(self.entries), roots={**self.roots}, asked=[]
+        )
+
+    def unit_of(self, entry: CatalogueEntry) -> CatalogueUnit:
+        return next(unit for unit in self.units if unit.token == entry.unit_token)
+
+    def block_of(self, entry: CatalogueEntry) -> int:
+        return self.unit_of(entry).placement.block
+
+    def sign(self, number: int, identity: Identity = CLIENT, client: str = "agency") -> None:
+        """Have a unit's receipt signed anew, for its templates as they are now."""
+        unit = self.units[number]
+        entries = [entry for entry in self.entries if entry.unit_token == unit.token]
+        self.units[number] = signed_unit(
+            GALLERY,
+            self.pin_,
+            unit.placement,
+            entries,
+            identity,
+            client=client,
+            sha256=unit.sha256,
+            version=unit.added_version,
+        )
 
     def live(self) -> list[CatalogueEntry]:
         return [e for e in self.entries if not e.removed_version]
@@ -153,19 +186,15 @@ class Operator:
         self.entries[index] = replace(self.entries[index], removed_version=self.version)
 
     def snapshot(self) -> Snapshot:
-        live = [
-            LiveEntry(
-                e.block,
-                e.slot,
-                e.template_id,
-                e.subject_id,
-                hashlib.sha256(e.sealed_label).digest(),
-                e.unit_sha256,
-            )
-            for e in self.live()
-        ]
-        root = snapshot_root(GALLERY, self.version, live)
-        return Snapshot(gallery=GALLERY, version=self.version, root=root, templates=len(live))
+        live = [live_entry(self.unit_of(entry), entry) for entry in self.live()]
+        roots = {block: self.roots[block] for block in sorted({entry.block for entry in live})}
+        return Snapshot(
+            gallery=GALLERY,
+            version=self.version,
+            root=snapshot_root(GALLERY, self.version, live, roots),
+            templates=len(live),
+            blocks=tuple(BlockTiles(block=b, tiles_root=root) for b, root in roots.items()),
+        )
 
     def search(self, request: SearchRequest, probe: Ciphertext) -> Answer:
         """Compute honestly."""
@@ -178,7 +207,7 @@ class Operator:
             (Kind.NORM, 0): norm.to_bytes(),
             (Kind.PROJECTION, 0): projection.to_bytes(),
         }
-        for block in sorted({e.block for e in chosen}):
+        for block in sorted({self.block_of(e) for e in chosen}):
             score = self.evaluator.score(ready, self.tiles[block])
             sealed[Kind.RESULT, block] = score.to_bytes()
         empty = SearchResult(
@@ -193,6 +222,12 @@ class Operator:
             finished_at=utc_text(NOW),
         )
         return Answer(request, result_for(request, empty, sealed), sealed)
+
+
+def with_label(entry: CatalogueEntry, key: SealingKey, label: bytes) -> CatalogueEntry:
+    """The template with ``label`` sealed to it."""
+    sealed = seal_label(key, label, label_context(GALLERY, entry.template_id))
+    return replace(entry, sealed_label=sealed, label_sha256=hashlib.sha256(sealed).digest())
 
 
 def asked_for(targets: Targets, entry: CatalogueEntry) -> bool:
@@ -378,23 +413,29 @@ def world(profile: str = "guarded", threshold: int = 1, count: int = 1) -> World
         profile=bundle.profile.name,
         key_epoch=bundle.epoch,
     )
-    entries, tiles, labels = [], {}, []
+    units, entries, tiles, labels = [], [], {}, []
     for block, vectors in blocks.items():
         columns = list(encryptor.encrypt_columns(vectors))
         tiles[block] = np.zeros(tiles_shape(bundle.profile, DIMENSION), np.uint32)
         for index, column in enumerate(columns):
             evaluator.add_column(tiles[block], index, column.residues, 0)
         unit_sha256 = hashlib.sha256(b"".join(c.to_bytes() for c in columns)).digest()
-        for slot in range(len(vectors)):
-            template_id = secrets.token_bytes(16)
-            labels.append(json.dumps({"name": f"person-of-{block}-{slot}"}))
-            context = label_context(GALLERY, template_id)
-            sealed = seal_label(bundle.label_key, labels[-1].encode(), context)
-            subject = hashlib.sha256(b"%d %d" % (block, slot)).digest()[:16]
-            entries.append(
-                CatalogueEntry(template_id, subject, block, slot, sealed, unit_sha256, block + 1, 0)
+        subjects = [
+            hashlib.sha256(b"%d %d" % (block, slot)).digest()[:16] for slot in range(len(vectors))
+        ]
+        made = templates(secrets.token_bytes(16), [b""] * len(vectors), subjects)
+        for place, entry in enumerate(made):
+            labels.append(json.dumps({"name": f"person-of-{block}-{place}"}))
+            made[place] = with_label(entry, bundle.label_key, labels[-1].encode())
+        placement = Placement(block, 0, 1, len(vectors))
+        units.append(
+            signed_unit(
+                GALLERY, pin, placement, made, CLIENT, sha256=unit_sha256, version=block + 1
             )
-    operator = Operator(pin, evaluator, entries, tiles)
+        )
+        entries += made
+    roots = {block: tiles_root(each) for block, each in tiles.items()}
+    operator = Operator(pin, evaluator, units, entries, tiles, roots)
     return World(keys, encryptor, operator, people, tuple(labels), shares, members)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -13,13 +13,16 @@ import numpy.typing as npt
 from underseal_auditor.keys.ceremony import SoleCeremony, run_sole
 from underseal_auditor.keys.decryption import Opener
 from underseal_core.bundle import PublicBundle
+from underseal_core.gallery.unit import Shape
+from underseal_core.gallery.unit_files import StagedUnit
+from underseal_core.provenance import Enrolled
 from underseal_core.scheme.ciphertext import Ciphertext
 from underseal_core.scheme.encryption import Encryptor
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.scheme.profiles import padded_dimension, profile_named
-from underseal_core.signing import Identity
+from underseal_core.signing import Envelope, Identity
 from underseal_core.statements import Pin
-from underseal_server.store.records import NewTemplate
+from underseal_server.store.records import NewTemplate, NewUnit
 
 Vectors = npt.NDArray[np.float64]
 
@@ -27,6 +30,20 @@ DIMENSION = 8
 PROFILE = "swift"
 SIGMA = 2.0**-12
 """Noise of test openings: far below the score differences that tests look at."""
+
+
+ENROLLER = Identity.generate()
+
+
+@dataclass(frozen=True)
+class UnitContent:
+    """A unit whose ciphertexts have all come."""
+
+    token: bytes
+    shape: Shape
+    templates: Iterable[NewTemplate]
+    staged: StagedUnit
+    pin: Pin
 
 
 @lru_cache(maxsize=4)
@@ -101,3 +118,19 @@ class Lab:
         return Opener([ceremony(self.profile, self.dimension).share], self.bundle).open(
             ciphertext, SIGMA
         )
+
+
+def signed_for(gallery: str, unit: UnitContent, identity: Identity = ENROLLER) -> NewUnit:
+    """A unit as the store takes it, with its enroller's receipt."""
+    draft = NewUnit(
+        unit.token,
+        unit.shape,
+        tuple(unit.templates),
+        "agency",
+        unit.staged.sha256,
+        unit.staged.size,
+        Envelope("", b"", ()),
+    )
+    enrolled = Enrolled(gallery, unit.pin, unit.token, unit.shape, draft.leaves(), draft.sha256)
+    receipt = enrolled.receipt("agency", "2026-01-01T00:00:00Z")
+    return replace(draft, receipt=receipt.sign(identity))

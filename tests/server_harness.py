@@ -18,6 +18,7 @@ import grpc
 from tests.server_fixtures import Lab, Vectors, labelled
 from underseal_core.credentials import Credentials, Role
 from underseal_core.gallery.unit import Shape
+from underseal_core.provenance import Enrolled, EnrolReceipt, template_leaf
 from underseal_core.rpc.status import from_rpc_error
 from underseal_core.rpc.tls import open_channel, own_peer
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
@@ -156,9 +157,33 @@ class Caller:
         name: str = "missing",
     ) -> tuple[list[NewTemplate], gallery_pb2.EnrolResponse]:
         made = templates or labelled(len(vectors))
-        parts = [self.header(name), *unit_parts(made, ciphertexts(self.lab, vectors, shape), shape)]
+        unit = unit_parts(made, ciphertexts(self.lab, vectors, shape), shape)
+        parts = [self.header(name), *self.signed(unit, name)]
         (receipt,) = self.stream(parts)
         return made, receipt
+
+    def signed(
+        self, unit: list[gallery_pb2.EnrolRequest], name: str = "missing", **changes: Any
+    ) -> list[gallery_pb2.EnrolRequest]:
+        """The unit with its receipt; ``changes`` make it one of something else."""
+        receipt = self.receipt(unit, name).model_copy(update=changes)
+        envelope = envelope_to_wire(receipt.sign(self.credentials.identity))
+        return [*unit, gallery_pb2.EnrolRequest(receipt=envelope)]
+
+    def receipt(self, unit: list[gallery_pb2.EnrolRequest], name: str = "missing") -> EnrolReceipt:
+        """What this caller signs for a unit."""
+        begin = unit[0].begin
+        leaves = [
+            template_leaf(
+                entry.template_id, entry.subject_id, hashlib.sha256(entry.sealed_label).digest()
+            )
+            for part in unit
+            for entry in part.templates.templates
+        ]
+        shape = Shape.ROW if begin.shape == ROW else Shape.COLUMNS
+        sha256 = hashlib.sha256(b"".join(part.ciphertext for part in unit)).digest()
+        enrolled = Enrolled(name, self.lab.pin, begin.token, shape, leaves, sha256)
+        return enrolled.receipt(self.name, utc_text(datetime.now(UTC)))
 
     def request(self, probe: bytes, name: str = "missing", **changes: Any) -> SearchRequest:
         now = datetime.now(UTC)
@@ -234,7 +259,7 @@ def unit_parts(
     token: bytes | None = None,
     announced: int | None = None,
 ) -> list[gallery_pb2.EnrolRequest]:
-    """Messages of one unit, in the right order."""
+    """Messages of one unit, in the right order; without receipt, see `Caller.signed`."""
     begin = gallery_pb2.UnitBegin(
         token=token or secrets.token_bytes(16),
         shape=ROW if shape is Shape.ROW else COLUMNS,

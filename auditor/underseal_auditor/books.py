@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from underseal_auditor.logbook import Logbook, outcome_of
@@ -25,16 +25,21 @@ from underseal_auditor.verify.chain import Chain
 from underseal_core.errors import Damaged, PermissionRefused
 from underseal_core.log_entries import REFUSED, RELEASED, Intent, Logged, open_entry_as
 from underseal_core.log_evidence import Evidence, check_intent
+from underseal_core.provenance import Origin
 from underseal_core.signing import Envelope
 from underseal_core.statements import Release, utc_text
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a client gets: the signed release, and the proofs that it is in the log."""
+    """What a client gets: the signed release, and the proofs that it is in the log.
+
+    ``origins``: who enrolled the matches, in the order of their ranks.
+    """
 
     release: Envelope
     evidence: Evidence
+    origins: tuple[Origin, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +144,19 @@ class Books:
         check_intent(written.logged, logbook.key, frozenset({logbook.signer}), *hashes)
         return Announced(submission, intent, written.logged)
 
-    def release(self, announced: Announced, envelope: Envelope, release: Release) -> Delivery:
+    def release(
+        self,
+        announced: Announced,
+        envelope: Envelope,
+        release: Release,
+        origins: tuple[Origin, ...],
+    ) -> Delivery:
         """Store a signed release with its charge, log it, and return it with its receipts."""
         submission = announced.submission
         total = release.epoch_total
         entry = self._outcome(announced.intent, release.values_charged, total, release)
         cost = cost_of(release, announced.intent.gallery)
-        self._ledger.finish(submission, envelope, cost, self._clock(), entry)
+        self._ledger.finish(submission, envelope, cost, self._clock(), entry, origins)
         return self._delivery(submission.client, submission.request_id, fresh=True)
 
     def refuse(self, announced: Announced, rule: str, cost: Cost) -> None:
@@ -176,7 +187,7 @@ class Books:
         stored = self._settle(client, request_id, fresh=fresh)
         if stored.release is None:
             raise uniform_refusal(request_id)
-        return Delivery(stored.release, stored.evidence)
+        return Delivery(stored.release, stored.evidence, stored.origins)
 
     def _settle(self, client: str, request_id: str, *, fresh: bool = False) -> Answer:
         """Log the outcome of a stored answer, once, and keep its receipt.
@@ -194,7 +205,7 @@ class Books:
             append = logbook.append if fresh else logbook.append_once
             written = append(evidence.outcome.entry)
             ledger.logged(client, request_id, written.logged.receipt, written.checkpoint)
-        return Answer(stored.release, stored.rule, Evidence(evidence.intent, written.logged))
+        return replace(stored, evidence=Evidence(evidence.intent, written.logged))
 
 
 def uniform_refusal(request_id: str) -> PermissionRefused:

@@ -9,19 +9,18 @@ from typing import Final
 
 import grpc
 
+from underseal_auditor.feed import Changes
 from underseal_auditor.guardian import Dossier
 from underseal_auditor.guardianship import opening_order
 from underseal_auditor.keys.assembly import Assembly
 from underseal_auditor.keys.joint_opening import ZeroCommitment
 from underseal_auditor.keys.messages import Reveal
 from underseal_auditor.keys.signed import SignedCommitment
-from underseal_auditor.mirror import Changes
 from underseal_auditor.panel import GuardianFacts
 from underseal_auditor.petition import Petition
 from underseal_auditor.verify.chain import PROBE_BLOCK, Place
 from underseal_auditor.wire import (
     PieceReader,
-    changes_from_wire,
     commitment_from_wire,
     envelope_to_wire,
     facts_from_wire,
@@ -36,6 +35,7 @@ from underseal_auditor.wire import (
     zeros_from_wire,
     zeros_to_wire,
 )
+from underseal_auditor.wire.catalogue import changes_from_wire
 from underseal_core.credentials import Credentials
 from underseal_core.errors import Damaged
 from underseal_core.rpc.status import from_rpc_error
@@ -95,6 +95,24 @@ class ServerCatalogue:
         try:
             for message in call:
                 yield changes_from_wire(message)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, peer="server") from error
+        finally:
+            call.cancel()
+
+    def unit(self, gallery: str, token: bytes) -> Iterator[bytes]:
+        """Return a live unit's ciphertexts as the server sends them, nothing of them checked.
+
+        Raises
+        ------
+        NotFound
+            It was removed; what else the server's status stands for.
+        """
+        request = gallery_pb2.FetchUnitRequest(gallery=gallery, token=token)
+        call = self._stub.FetchUnit(request, timeout=FEED_SECONDS)
+        try:
+            for message in call:
+                yield message.ciphertext
         except grpc.RpcError as error:
             raise from_rpc_error(error, peer="server") from error
         finally:

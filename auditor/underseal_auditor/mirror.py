@@ -1,49 +1,33 @@
-"""The registrar's copy of every catalogue that it has been asked about.
+"""An auditor's copy of the catalogues that it needs, with the enrollers' receipts.
 
 Everything is mirrored, not only what matched, so that the operator does not learn who matched.
-The feed is not trusted: the past must not change, and the root of the mirrored version must be
+The feed is not trusted: the past must not change, a client that the policy lets enrol must have
+signed for every unit, no two units may share a slot, and the root of the mirrored version must be
 the one that the server signed. Sealed labels are dropped as soon as a template is removed.
 """
 
 from __future__ import annotations
 
-import hashlib
-import sqlite3
+import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
+from underseal_auditor.feed import (
+    UNIT_COLUMNS,
+    CatalogueFeed,
+    StagedFeed,
+    unit_of,
+)
+from underseal_auditor.store import catalogue
 from underseal_auditor.store.database import Database
-from underseal_auditor.verify.catalogue import CatalogueEntry, View, view_of
+from underseal_auditor.verify.catalogue import CatalogueUnit, View, view_of
+from underseal_auditor.verify.provenance import Enrollers, check_unit
 from underseal_core.errors import Damaged, NotFound
-from underseal_core.snapshot import LiveEntry
+from underseal_core.provenance import Origin, prove_template, template_leaf
 from underseal_core.statements import Pin, Snapshot
 
 _VIEWS_KEPT: Final = 4
-
-_COLUMNS: Final = (
-    "server, gallery, template_id, subject_id, block, slot, unit_sha256, label_sha256,"
-    " sealed_label, added_version, removed_version"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """A piece of the feed; ``complete_version`` is 0 except in the last one."""
-
-    entries: tuple[CatalogueEntry, ...]
-    complete_version: int
-
-
-class CatalogueFeed(Protocol):
-    """A server's catalogues, as the registrar asks for them."""
-
-    def pin(self, gallery: str) -> Pin:
-        """Return what the gallery is pinned to; raises ``NotFound``."""
-
-    def changes(self, gallery: str, after_version: int) -> Iterator[Changes]:
-        """Return every entry that was added or removed after a version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,52 +41,74 @@ class MirroredGallery:
 
 
 class Mirror:
-    """Catalogues in the registrar's database."""
+    """Catalogues in an auditor's database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._views: OrderedDict[tuple[str, str, int, int], View] = OrderedDict()
+        self._views: OrderedDict[tuple[object, ...], View] = OrderedDict()
+        self._updating = threading.Lock()
 
-    def update(self, server: str, gallery: str, feed: CatalogueFeed) -> int:
+    def update(
+        self, server: str, gallery: str, feed: CatalogueFeed, pin: Pin, enrollers: Enrollers
+    ) -> int:
         """Bring one gallery up to date and return its version.
+
+        Parameters
+        ----------
+        pin
+            What the gallery is pinned to, as the caller expects it.
+        enrollers
+            Keys by name of the clients that may enrol, from the policy.
 
         Raises
         ------
         Damaged
-            The feed breaks off, goes back in time or contradicts what was mirrored; the mirror
-            is unchanged.
+            The feed breaks off, goes back in time, contradicts what was mirrored, or holds
+            something that no enroller of the policy signed for; the mirror is unchanged.
         """
+        place = (server, gallery)
+        with self._updating:
+            known = self.version(*place)
+            with StagedFeed(feed.changes(gallery, known), known) as staged:
+                signers = _check_staged(staged, gallery, pin, enrollers)
+                with self._database.transaction() as connection:
+                    catalogue.check_pin(connection, place, pin)
+                    catalogue.apply(connection, place, staged, signers)
+                    catalogue.check_slots(connection, place, pin, known)
+                    catalogue.check_enrollers(connection, place, enrollers)
+                    connection.execute(
+                        "INSERT INTO galleries VALUES (?, ?, ?, ?)"
+                        " ON CONFLICT (server, gallery) DO UPDATE SET version = excluded.version",
+                        (*place, pin.model_dump_json(), staged.version),
+                    )
+                return staged.version
+
+    def version(self, server: str, gallery: str) -> int:
+        """Return the version up to which a gallery is mirrored, 0 when it is not."""
         with self._database.transaction() as connection:
-            known = _version(connection, server, gallery)
-            complete = 0
-            for piece in feed.changes(gallery, known):
-                if complete:
-                    raise Damaged("the server's catalogue feed goes on after its end")
-                for entry in piece.entries:
-                    _apply(connection, (server, gallery), entry, known)
-                complete = piece.complete_version
-            _check_complete(connection, (server, gallery), known, complete)
-            connection.execute(
-                "INSERT INTO galleries VALUES (?, ?, ?)"
-                " ON CONFLICT (server, gallery) DO UPDATE SET version = excluded.version",
-                (server, gallery, complete),
-            )
-        return complete
+            row = connection.execute(
+                "SELECT version FROM galleries WHERE server = ? AND gallery = ?", (server, gallery)
+            ).fetchone()
+        return 0 if row is None else int(row[0])
 
     def view(self, server: str, snapshot: Snapshot) -> View:
         """Return the version that a result speaks of.
+
+        What its blocks hold is taken from the snapshot: compare it with a replica.
 
         Raises
         ------
         Damaged
             The mirrored catalogue has another root than the server signed.
         """
-        with self._database.transaction() as connection:
-            known = _version(connection, server, snapshot.gallery)
-            key = (server, snapshot.gallery, snapshot.version, known)
-            if key not in self._views:
-                rows = _live(connection, (server, snapshot.gallery), snapshot.version)
-                self._views[key] = view_of(snapshot.gallery, snapshot.version, rows)
+        place = (server, snapshot.gallery)
+        known = self.version(*place)
+        key = (*place, snapshot.version, snapshot.blocks, known)
+        if key not in self._views:
+            with self._database.transaction() as connection:
+                rows = list(catalogue.live(connection, place, snapshot.version))
+            roots = snapshot.tiles_roots()
+            self._views[key] = view_of(snapshot.gallery, snapshot.version, rows, roots)
         self._views.move_to_end(key)
         while len(self._views) > _VIEWS_KEPT:
             self._views.popitem(last=False)
@@ -116,6 +122,45 @@ class Mirror:
                 hint="search again; if it happens again, tell the auditors",
             )
         return view
+
+    def units(self, server: str, gallery: str, version: int) -> list[CatalogueUnit]:
+        """Return the units that the blocks hold at a mirrored version, in the order of coming."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                f"SELECT {UNIT_COLUMNS} FROM units WHERE server = ? AND gallery = ?"  # noqa: S608
+                " AND added_version <= ? AND (removed_version = 0 OR removed_version > ?)"
+                " ORDER BY added_version, token",
+                (server, gallery, version, version),
+            ).fetchall()
+        return [unit_of(row) for row in rows]
+
+    def origin(self, server: str, gallery: str, template_id: bytes) -> Origin:
+        """Return who enrolled a template, with the proof; also once it was removed.
+
+        Raises
+        ------
+        NotFound
+            It was never mirrored.
+        """
+        place = (server, gallery)
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                f"SELECT {UNIT_COLUMNS} FROM units WHERE server = ? AND gallery = ? AND token ="  # noqa: S608
+                " (SELECT token FROM templates WHERE server = ? AND gallery = ?"
+                " AND template_id = ?)",
+                (*place, *place, template_id),
+            ).fetchone()
+            if row is None:
+                raise NotFound("the template was never enrolled")
+            unit = unit_of(row)
+            found = connection.execute(
+                "SELECT template_id, subject_id, label_sha256 FROM templates"
+                " WHERE server = ? AND gallery = ? AND token = ? ORDER BY place",
+                (*place, unit.token),
+            ).fetchall()
+        index = [row[0] for row in found].index(template_id)
+        path = prove_template([template_leaf(*row) for row in found], index)
+        return Origin(unit.receipt, index, path, found[index][2])
 
     def sealed_label(self, server: str, gallery: str, template_id: bytes) -> bytes:
         """Return the sealed label of a template that is live.
@@ -157,9 +202,11 @@ class Mirror:
             It is not mirrored.
         """
         with self._database.transaction() as connection:
-            connection.execute(
-                "DELETE FROM templates WHERE server = ? AND gallery = ?", (server, gallery)
-            )
+            for table in ("templates", "units"):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE server = ? AND gallery = ?",  # noqa: S608
+                    (server, gallery),
+                )
             found = connection.execute(
                 "DELETE FROM galleries WHERE server = ? AND gallery = ?", (server, gallery)
             )
@@ -168,76 +215,15 @@ class Mirror:
         self._views.clear()
 
 
-Place = tuple[str, str]
-"""Server and gallery."""
-
-
-def _version(connection: sqlite3.Connection, server: str, gallery: str) -> int:
-    row = connection.execute(
-        "SELECT version FROM galleries WHERE server = ? AND gallery = ?", (server, gallery)
-    ).fetchone()
-    return 0 if row is None else int(row[0])
-
-
-def _apply(connection: sqlite3.Connection, place: Place, entry: CatalogueEntry, known: int) -> None:
-    stored = connection.execute(
-        "SELECT subject_id, block, slot, unit_sha256, added_version, removed_version"
-        " FROM templates WHERE server = ? AND gallery = ? AND template_id = ?",
-        (*place, entry.template_id),
-    ).fetchone()
-    if stored is None:
-        _insert(connection, place, entry, known)
-        return
-    fixed = (entry.subject_id, entry.block, entry.slot, entry.unit_sha256, entry.added_version)
-    if stored != (*fixed, 0) or entry.removed_version <= known:
-        raise Damaged("the server's catalogue contradicts what it stated before")
-    connection.execute(
-        "UPDATE templates SET removed_version = ?, sealed_label = x''"
-        " WHERE server = ? AND gallery = ? AND template_id = ?",
-        (entry.removed_version, *place, entry.template_id),
-    )
-
-
-def _insert(
-    connection: sqlite3.Connection, place: Place, entry: CatalogueEntry, known: int
-) -> None:
-    if entry.added_version <= known or 0 < entry.removed_version <= entry.added_version:
-        raise Damaged("the server's catalogue has a template that was not there before")
-    label_sha256 = hashlib.sha256(entry.sealed_label).digest()
-    kept = b"" if entry.removed_version else entry.sealed_label
-    connection.execute(
-        f"INSERT INTO templates ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 constant
-        (*place, entry.template_id, entry.subject_id, entry.block, entry.slot, entry.unit_sha256,
-         label_sha256, kept, entry.added_version, entry.removed_version),
-    )  # fmt: skip
-
-
-def _check_complete(
-    connection: sqlite3.Connection, place: Place, known: int, complete: int
-) -> None:
-    (latest,) = connection.execute(
-        "SELECT max(max(added_version), max(removed_version)) FROM templates"
-        " WHERE server = ? AND gallery = ?",
-        place,
-    ).fetchone()
-    if complete < known:
-        raise Damaged(
-            "the server's catalogue went back to an earlier version",
-            hint="if the gallery was deleted and made again, an auditor must tell the registrar: "
-            "underseal-auditor mirror forget",
-        )
-    if (latest or 0) > complete:
-        raise Damaged("the server's catalogue is from the future")
-
-
-def _live(
-    connection: sqlite3.Connection, place: Place, version: int
-) -> Iterable[tuple[LiveEntry, bool]]:
-    rows = connection.execute(
-        "SELECT block, slot, template_id, subject_id, label_sha256, unit_sha256, removed_version"
-        " FROM templates WHERE server = ? AND gallery = ? AND added_version <= ?"
-        " AND (removed_version = 0 OR removed_version > ?) ORDER BY block, slot",
-        (*place, version, version),
-    )
-    for *fields, removed in rows:
-        yield LiveEntry(*fields), removed == 0
+def _check_staged(
+    staged: StagedFeed, gallery: str, pin: Pin, enrollers: Enrollers
+) -> dict[bytes, str]:
+    """Check every new unit, and return the enrollers by token."""
+    signers = {}
+    for unit in staged.units():
+        templates = staged.templates_of(unit)
+        for template in templates:
+            if 0 < template.removed_version <= unit.added_version:
+                raise Damaged("the server's catalogue has a template that left before it came")
+        signers[unit.token] = check_unit(gallery, pin, unit, templates, enrollers)
+    return signers

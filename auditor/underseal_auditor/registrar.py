@@ -21,10 +21,11 @@ from typing import Final
 import structlog
 
 from underseal_auditor.books import Announced, Books, Delivery, uniform_refusal
+from underseal_auditor.feed import CatalogueFeed
 from underseal_auditor.guardian import Dossier, Guardian, Opening, UnfitGuardian
 from underseal_auditor.keys.joint_opening import OpeningFailed
 from underseal_auditor.logbook import Logbook
-from underseal_auditor.mirror import CatalogueFeed, Mirror
+from underseal_auditor.mirror import Mirror
 from underseal_auditor.opening import REFUSAL_CHARGE, Verdict, judge
 from underseal_auditor.policy.approvals import approving
 from underseal_auditor.policy.document import Policy
@@ -55,6 +56,7 @@ from underseal_core.errors import (
 )
 from underseal_core.labels import OpeningKey, label_context, open_label
 from underseal_core.log_entries import Intent, policy_in_force
+from underseal_core.provenance import Origin
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.signing import Envelope, Identity
 from underseal_core.statements import Match, Release, utc_text
@@ -300,9 +302,11 @@ class Registrar:
             raise PermissionRefused(
                 "the registrar does not know where this server is", hint="ask the auditors"
             )
-        if feed.pin(request.gallery) != request.pin:
+        pin = feed.pin(request.gallery)
+        if pin != request.pin:
             raise Mismatch("the gallery is pinned to another model, profile or key epoch")
-        office.mirror.update(result.server, request.gallery, feed)
+        enrollers = office.policy.document.enrollers(request.gallery)
+        office.mirror.update(result.server, request.gallery, feed, pin, enrollers)
         view = office.mirror.view(result.server, result.snapshot)
         blocks = tuple(b.block for b in result.blocks)
         if (blocks, result.compared) != view.expected(request.targets):
@@ -336,9 +340,10 @@ class Registrar:
         shown = self._allotted(announced.submission, chain, terms, verdict, weight)
         if shown is None:
             raise self._refuse(announced, "subject-quota", cost)
+        origins = tuple(self._origin(chain, hit) for hit, _ in shown)
         matches = tuple(
-            match_of(hit, rank, self._label(chain, hit), terms.decimals if show else 0)
-            for rank, (hit, show) in enumerate(shown, start=1)
+            match_of(hit, rank, self._label(chain, hit), terms.decimals if show else 0, origin)
+            for rank, ((hit, show), origin) in enumerate(zip(shown, origins, strict=True), start=1)
         )
         release = self._statement(
             chain, terms, verdict, matches, announced.intent, weight, total + charge
@@ -347,7 +352,7 @@ class Registrar:
             envelope = opening.countersign(release.sign(office.identity))
         except PermissionRefused as error:
             raise self._refuse(announced, GUARDIAN_RULE, cost) from error
-        delivery = self._books.release(announced, envelope, release)
+        delivery = self._books.release(announced, envelope, release, origins)
         _log.info(
             "released",
             request=release.request_id,
@@ -414,6 +419,10 @@ class Registrar:
             epoch_total=epoch_total,
             released_at=utc_text(office.clock()),
         )
+
+    def _origin(self, chain: Chain, hit: Hit) -> Origin:
+        mirror, server = self._office.mirror, chain.result.server
+        return mirror.origin(server, chain.request.gallery, hit.entry.template_id)
 
     def _label(self, chain: Chain, hit: Hit) -> str:
         office, gallery = self._office, chain.request.gallery

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from underseal_auditor.policy.rules import Terms
 from underseal_auditor.verify.catalogue import Block
+from underseal_core.provenance import Origin
 from underseal_core.snapshot import LiveEntry
 from underseal_core.statements import Match
 
@@ -76,14 +77,19 @@ def scored_first(found: Sequence[Hit], scored: Sequence[bool]) -> list[tuple[Hit
     return [pair for pair in pairs if pair[1]] + [(hit, False) for hit in silent]
 
 
-def match_of(hit: Hit, rank: int, label: str, decimals: int) -> Match:
-    """Return the statement's form of a hit; ``decimals`` 0 leaves its score out."""
+def match_of(hit: Hit, rank: int, label: str, decimals: int, origin: Origin) -> Match:
+    """Return the statement's form of a hit; ``decimals`` 0 leaves its score out.
+
+    ``origin``: who enrolled it, verified before.
+    """
     return Match(
         template_id=hit.entry.template_id.hex(),
         subject_id=hit.entry.subject_id.hex(),
         rank=rank,
         score=score_text(hit.score, decimals),
         label=label,
+        enrolment_sha256=hit.entry.receipt_sha256.hex(),
+        enroller_key=origin.receipt.signatures[0].public_key.hex(),
     )
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from underseal_client import gallery as galleries
 from underseal_client.logged import check_logged
-from underseal_client.release import Label, open_release, read_label
+from underseal_client.release import Label, open_origins, open_release, read_label
 from underseal_client.resume import Asked
 from underseal_client.search import ask_server, fetch_release, submit
 from underseal_client.units import check_vector
 from underseal_core.errors import Damaged, PermissionRefused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
     from underseal_client.context import ClientContext
     from underseal_client.logged import InLog
-    from underseal_client.records import Gallery, Progress
+    from underseal_client.records import Delivered, Gallery, Progress
     from underseal_client.search import Question, SealedAnswer
+    from underseal_core.credentials import Peer
+    from underseal_core.provenance import EnrolReceipt, Origin
     from underseal_core.signing import Envelope
     from underseal_core.statements import Match, Release
 
@@ -41,10 +44,11 @@ class SearchListener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One released match with its label."""
+    """One released match with its label and the receipt of whoever enrolled it."""
 
     match: Match
     label: Label
+    enrolment: EnrolReceipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +96,11 @@ class StoredRelease:
     request_known: bool
 
 
-def open_findings(release: Release) -> tuple[Found, ...]:
-    """Return the matches of a release with their labels, best first."""
-    return tuple(Found(match, read_label(match)) for match in release.matches)
+def open_findings(release: Release, origins: Sequence[Origin], me: Peer) -> tuple[Found, ...]:
+    """Return the matches of a release with labels and enrollers, best first; see `open_origins`."""
+    receipts = open_origins(release, origins, me)
+    pairs = zip(release.matches, receipts, strict=True)
+    return tuple(Found(match, read_label(match), receipt) for match, receipt in pairs)
 
 
 def search_photo(
@@ -141,12 +147,13 @@ def search_vector(
     answer = _compare(context, gallery, probe, question, listener)
     compared = time.monotonic()
     listener.stage("open")
-    envelope, release, logged = _open(context, answer)
+    delivered, release, logged = _open(context, answer)
+    found = open_findings(release, delivered.origins, context.connection.me)
     opened = time.monotonic()
     return Findings(
         release=release,
-        found=open_findings(release),
-        envelope=envelope,
+        found=found,
+        envelope=delivered.release,
         gallery=gallery.name,
         gallery_version=answer.result.snapshot.version,
         model_id=gallery.pin.model_id,
@@ -177,7 +184,7 @@ def _compare(
     )
 
 
-def _open(context: ClientContext, answer: SealedAnswer) -> tuple[Envelope, Release, InLog]:
+def _open(context: ClientContext, answer: SealedAnswer) -> tuple[Delivered, Release, InLog]:
     """Submit, and verify what comes back. The hashes are kept first, to verify it later too."""
     request = answer.request
     asked = Asked(
@@ -193,7 +200,7 @@ def _open(context: ClientContext, answer: SealedAnswer) -> tuple[Envelope, Relea
         hint = f"{error.hint}; {quoted}" if error.hint else quoted
         raise PermissionRefused(error.public, hint=hint) from error
     release = open_release(delivered.release, context.roster, asked)
-    return delivered.release, release, check_logged(context, delivered)
+    return delivered, release, check_logged(context, delivered)
 
 
 def stored_release(context: ClientContext, request_id: str) -> StoredRelease:
@@ -205,4 +212,5 @@ def stored_release(context: ClientContext, request_id: str) -> StoredRelease:
     if release.request_id != request_id:
         raise Damaged("the registrar sent the release of another request")
     logged = check_logged(context, delivered)
-    return StoredRelease(release, open_findings(release), envelope, logged, asked is not None)
+    found = open_findings(release, delivered.origins, context.connection.me)
+    return StoredRelease(release, found, envelope, logged, asked is not None)

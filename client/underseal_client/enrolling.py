@@ -14,7 +14,7 @@ from underseal_client.enrolment import Enrolment
 from underseal_client.faces import EmbeddedPhoto, PhotoProblem, embed_all, scan
 from underseal_client.resume import gallery_key
 from underseal_client.subjects import checked_name
-from underseal_client.units import TemplateRecord, UnitMaker, check_vector, chunks, label
+from underseal_client.units import Signer, TemplateRecord, UnitMaker, check_vector, chunks, label
 from underseal_core.errors import InvalidInput, UndersealError
 
 if TYPE_CHECKING:
@@ -189,8 +189,9 @@ class _EnrolRun:
         self._gallery = gallery
         self._listener = listener
         self.report = EnrolReport(gallery.name)
-        maker = UnitMaker(context.bundle, context.encryptor, gallery)
         connection, state = context.connection, context.state
+        signer = Signer(connection.me.name, connection.credentials.identity)
+        maker = UnitMaker(context.bundle, context.encryptor, gallery, signer)
         self.enrolment = Enrolment(connection, state, gallery, maker, self._stored)
 
     def _stored(self, templates: int) -> None:

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from underseal_client.connection import Connection
-    from underseal_client.records import Gallery, Receipt, Shape
+    from underseal_client.records import Gallery, Receipt
     from underseal_client.resume import ClientState
     from underseal_client.units import Labelled, UnitMaker
+    from underseal_core.gallery.unit import Shape
 
 IN_FLIGHT: Final = 2
 """Units on their way at once: the next one is encrypted while the server expands the last."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from underseal_core.log_evidence import Evidence
+    from underseal_core.provenance import Origin
     from underseal_core.signing import Envelope
     from underseal_core.statements import Pin
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class Gallery:
     """A gallery as the server describes it.
 
-    ``version`` grows by one with every change; ``snapshot_root`` (hex SHA-256) names the state at
+    ``version`` grows by one with every change; ``snapshot_root`` (hex SHA-256, empty while the
+    server cannot open the gallery) names the state at
     that version; ``created_at`` is UTC, ISO 8601.
     """
 
@@ -53,13 +55,6 @@ class NewTemplate:
     sealed_label: bytes
 
 
-class Shape(StrEnum):
-    """How a unit's templates are laid out (scheme.md section 2)."""
-
-    ROW = "row"
-    COLUMNS = "columns"
-
-
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """The server's word that a unit is stored.
@@ -79,10 +74,14 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What the registrar answered, nothing of it verified yet."""
+    """What the registrar answered, nothing of it verified yet.
+
+    ``origins``: who enrolled the matches, in the order of their ranks.
+    """
 
     release: Envelope
     evidence: Evidence
+    origins: tuple[Origin, ...]
 
 
 class SealedKind(StrEnum):

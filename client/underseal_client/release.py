@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from underseal_core.errors import Damaged, PermissionRefused
+from underseal_core.provenance import open_match
 from underseal_core.signing import pre_authentication_encoding, verify_bytes
 from underseal_core.statements import Release
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from underseal_client.resume import Asked
+    from underseal_core.credentials import Peer
+    from underseal_core.provenance import EnrolReceipt, Origin
     from underseal_core.roster import Roster
     from underseal_core.signing import Envelope
     from underseal_core.statements import Match
+
+_NO_TRUST: Final = "tell the auditors; trust nothing in it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +77,41 @@ def open_release(envelope: Envelope, roster: Roster, asked: Asked | None) -> Rel
     return release
 
 
+def open_origins(release: Release, origins: Sequence[Origin], me: Peer) -> tuple[EnrolReceipt, ...]:
+    """Return who enrolled each match, in the order of ranks, after checking their signatures.
+
+    Parameters
+    ----------
+    release
+        Verified: it names, under the auditors' signatures, the key that each enroller has by
+        their policy.
+    me
+        This client: what it enrolled itself must be signed with its own key.
+
+    Raises
+    ------
+    Damaged
+        The enrolment of a match is missing, or of another template.
+    PermissionRefused
+        The enroller did not sign for it.
+    """
+    if len(origins) != len(release.matches):
+        raise Damaged("the release came without the enrolment of each match", hint=_NO_TRUST)
+    receipts = []
+    for match, origin in zip(release.matches, origins, strict=True):
+        receipt = open_match(match, origin)
+        if receipt.client == me.name and match.enroller_key != me.key.hex():
+            raise PermissionRefused(
+                "a match is said to be enrolled from here, and is not", hint=_NO_TRUST
+            )
+        receipts.append(receipt)
+    return tuple(receipts)
+
+
 def _check_answers(release: Release, asked: Asked) -> None:
     answered = (release.request_id, release.request_sha256, release.result_sha256)
     if answered != (asked.request_id, asked.request_sha256, asked.result_sha256):
-        raise Damaged(
-            "the release answers another request", hint="tell the auditors; trust nothing in it"
-        )
+        raise Damaged("the release answers another request", hint=_NO_TRUST)
 
 
 def read_label(match: Match) -> Label:

@@ -8,19 +8,23 @@ rows would: ``columns_from`` templates.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import rfc8785
 
 from underseal_client import wire
-from underseal_client.records import NewTemplate, Shape
+from underseal_client.records import NewTemplate
 from underseal_client.subjects import checked_name
 from underseal_core.errors import InvalidInput
-from underseal_core.gallery.unit import usable_slots
+from underseal_core.gallery.unit import Shape, usable_slots
 from underseal_core.labels import label_context, seal_label
+from underseal_core.provenance import Enrolled, template_leaf
+from underseal_core.statements import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from underseal_client.subjects import SubjectKey
     from underseal_core.bundle import PublicBundle
     from underseal_core.scheme.encryption import Encryptor
+    from underseal_core.signing import Envelope, Identity
 
 TOKEN_BYTES: Final = 16
 MAX_TEXT_BYTES: Final = 256
@@ -108,6 +113,11 @@ def _cut(text: str) -> str:
     return text.encode("utf-8", "replace")[:MAX_TEXT_BYTES].decode("utf-8", "ignore")
 
 
+def _leaf(template: NewTemplate) -> bytes:
+    label_sha256 = hashlib.sha256(template.sealed_label).digest()
+    return template_leaf(template.template_id, template.subject_id, label_sha256)
+
+
 def label(record: TemplateRecord, gallery: str, key: SubjectKey) -> Labelled:
     """Give a record its random template id and its subject id."""
     template_id = secrets.token_bytes(wire.ID_BYTES)
@@ -136,16 +146,27 @@ def chunks(
         total -= size
 
 
-class UnitMaker:
-    """Encrypts units for one gallery under one bundle."""
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signs for what is enrolled: the client's name and identity."""
 
-    def __init__(self, bundle: PublicBundle, encryptor: Encryptor, gallery: Gallery) -> None:
+    client: str
+    identity: Identity
+
+
+class UnitMaker:
+    """Encrypts units for one gallery under one bundle, and signs for them."""
+
+    def __init__(
+        self, bundle: PublicBundle, encryptor: Encryptor, gallery: Gallery, signer: Signer
+    ) -> None:
+        self._signer = signer
         self._bundle = bundle
         self._encryptor = encryptor
         self._gallery = gallery
 
     def make(self, shape: Shape, templates: Sequence[Labelled]) -> tuple[bytes, Iterator[bytes]]:
-        """Return a unit's token and its messages, encrypted as they are taken.
+        """Return a unit's token and its messages, encrypted as they are taken, then signed for.
 
         Raises
         ------
@@ -154,15 +175,19 @@ class UnitMaker:
         """
         token = secrets.token_bytes(TOKEN_BYTES)
         vectors = np.stack([entry.record.vector for entry in templates])
-        parts = wire.unit_to_wire(
-            self._gallery.name,
-            self._gallery.pin,
-            token,
-            shape,
-            [self._seal(entry) for entry in templates],
-            self._ciphertexts(shape, vectors),
+        gallery = self._gallery
+        sealed = [self._seal(entry) for entry in templates]
+
+        def sign(unit_sha256: bytes) -> Envelope:
+            leaves = [_leaf(template) for template in sealed]
+            enrolled = Enrolled(gallery.name, gallery.pin, token, shape, leaves, unit_sha256)
+            receipt = enrolled.receipt(self._signer.client, utc_text(datetime.now(UTC)))
+            return receipt.sign(self._signer.identity)
+
+        ciphertexts = self._ciphertexts(shape, vectors)
+        return token, wire.unit_to_wire(
+            gallery.name, gallery.pin, token, shape, sealed, ciphertexts, sign
         )
-        return token, parts
 
     def _seal(self, entry: Labelled) -> NewTemplate:
         text = label_text(entry.record, entry.template_id)

@@ -6,6 +6,7 @@ raises :class:`~underseal_core.errors.Damaged` for anything that no honest peer 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -20,20 +21,21 @@ from underseal_client.records import (
     Sealed,
     SealedKind,
     SearchPart,
-    Shape,
     SignedResult,
     StoredTemplate,
 )
 from underseal_core.errors import Damaged
+from underseal_core.gallery.unit import Shape
 from underseal_core.log_entries import MAX_ENTRY, Logged
 from underseal_core.log_evidence import Evidence
+from underseal_core.provenance import HASH_BYTES, MAX_PATH, Origin
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import MAX_BYTES, Pin
 from underseal_core.tlog.proof import MAX_HASHES
 from underseal_proto.v1 import common_pb2, gallery_pb2, log_pb2, registrar_pb2, search_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 ID_BYTES: Final = 16
 LABELS_PER_MESSAGE: Final = 1000
@@ -42,6 +44,7 @@ MAX_RECEIPT: Final = 64 << 10
 """A receipt has some 3 kB; cosignatures of dozens of witnesses fit as well."""
 
 MAX_SIGNATURES: Final = 64
+MAX_MATCHES: Final = 1000
 
 _SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
 _SHAPES: Final = {
@@ -94,14 +97,25 @@ def delivered_from_wire(
     Raises
     ------
     Damaged
-        A malformed envelope, or an entry or receipt that is too long.
+        A malformed envelope, or an entry, receipt or proof that is too long.
     """
     sent = message.evidence
     for one in (sent.intent, sent.outcome):
         _check(len(one.entry) <= MAX_ENTRY, "a log entry is too long")
         _check(len(one.receipt) <= MAX_RECEIPT, "a log receipt is too long")
     intent, outcome = (Logged(one.entry, one.receipt) for one in (sent.intent, sent.outcome))
-    return Delivered(envelope_from_wire(message.release), Evidence(intent, outcome))
+    evidence = Evidence(intent, outcome)
+    _check(len(message.origins) <= MAX_MATCHES, "a release has too many matches")
+    origins = tuple(_origin(one) for one in message.origins)
+    return Delivered(envelope_from_wire(message.release), evidence, origins)
+
+
+def _origin(message: registrar_pb2.MatchOrigin) -> Origin:
+    _check(len(message.path) <= MAX_PATH, "the proof of an enrolment is too long")
+    hashes = (*message.path, message.label_sha256)
+    _check(all(len(value) == HASH_BYTES for value in hashes), "a hash has a wrong length")
+    receipt = envelope_from_wire(message.receipt)
+    return Origin(receipt, message.place, tuple(message.path), message.label_sha256)
 
 
 def consistency_to_wire(old: int, new: int) -> log_pb2.GetConsistencyRequest:
@@ -150,7 +164,7 @@ def gallery_from_wire(message: gallery_pb2.Gallery) -> Gallery:
         )
     except ValidationError as error:
         raise Damaged("the server describes a gallery without a valid pin") from error
-    _check(_SHA256.match(message.snapshot_root) is not None, "a snapshot root is malformed")
+    _check(_SHA256.match(message.snapshot_root or "0" * 64), "a snapshot root is malformed")
     return Gallery(
         name=message.name,
         pin=checked,
@@ -237,8 +251,12 @@ def unit_to_wire(
     shape: Shape,
     templates: Sequence[NewTemplate],
     ciphertexts: Iterable[bytes],
+    sign: Callable[[bytes], Envelope],
 ) -> Iterator[bytes]:
-    """Yield a unit as serialised EnrolRequest messages, ciphertexts as they are made."""
+    """Yield a unit as serialised EnrolRequest messages, ciphertexts as they are made.
+
+    ``sign`` makes the receipt, given the SHA-256 over all ciphertexts.
+    """
     header = gallery_pb2.EnrolHeader(gallery=gallery, pin=pin_to_wire(pin))
     yield gallery_pb2.EnrolRequest(header=header).SerializeToString()
     begin = gallery_pb2.UnitBegin(token=token, shape=_SHAPES[shape], templates=len(templates))
@@ -255,8 +273,12 @@ def unit_to_wire(
             ]
         )
         yield gallery_pb2.EnrolRequest(templates=batch).SerializeToString()
+    digest = hashlib.sha256()
     for ciphertext in ciphertexts:
+        digest.update(ciphertext)
         yield gallery_pb2.EnrolRequest(ciphertext=ciphertext).SerializeToString()
+    receipt = envelope_to_wire(sign(digest.digest()))
+    yield gallery_pb2.EnrolRequest(receipt=receipt).SerializeToString()
 
 
 def enrol_part(data: bytes) -> gallery_pb2.EnrolRequest:

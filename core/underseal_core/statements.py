@@ -10,6 +10,7 @@ import hashlib
 import json
 import unicodedata
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Annotated, ClassVar, Final, Literal, Self
 
 import rfc8785
@@ -174,13 +175,38 @@ class SearchRequest(Statement):
     expires_at: Time
 
 
+class BlockTiles(Part):
+    """What one block holds: the Merkle root over its tiles."""
+
+    block: Count
+    tiles_root: Sha256
+
+
 class Snapshot(Part):
-    """The state of a gallery that a result speaks of."""
+    """The state of a gallery that a result speaks of.
+
+    ``blocks``: every block with a live template, ascending; whoever has the catalogue can compute
+    ``root`` with it, and whoever has a replica can compare.
+    """
 
     gallery: Name
     version: Count
     root: Sha256
     templates: Count
+    blocks: tuple[BlockTiles, ...]
+
+    def tiles_roots(self) -> dict[int, str]:
+        """Return the tiles roots by block.
+
+        Raises
+        ------
+        Damaged
+            The blocks are not in ascending order, each once.
+        """
+        numbers = [entry.block for entry in self.blocks]
+        if any(left >= right for left, right in pairwise(numbers)):
+            raise Damaged("a snapshot's blocks are not in order")
+        return {entry.block: entry.tiles_root for entry in self.blocks}
 
 
 class ResultBlock(Part):
@@ -207,13 +233,19 @@ class SearchResult(Statement):
 
 
 class Match(Part):
-    """One released template. ``score`` is empty when the policy allows yes/no only."""
+    """One released template. ``score`` is empty when the policy allows yes/no only.
+
+    ``enrolment_sha256`` names the receipt that its enroller signed, and ``enroller_key`` is the
+    Ed25519 key, by the auditors' policy, that it must be signed with.
+    """
 
     template_id: Id
     subject_id: Id
     rank: Annotated[int, Field(ge=1)]
     score: Annotated[str, Field(pattern=r"^$|^-?[01]\.[0-9]{1,4}$")]
     label: str
+    enrolment_sha256: Sha256
+    enroller_key: Key
 
 
 class Release(Statement):

@@ -16,8 +16,9 @@ import numpy as np
 
 from underseal_core.errors import Damaged, InvalidInput, UndersealError
 from underseal_core.gallery.block import Block
-from underseal_core.gallery.block_file import BlockHeader, map_tiles, read_header, tiles_sha256
+from underseal_core.gallery.block_file import BlockHeader, map_tiles, read_header
 from underseal_core.gallery.slots import SlotMap
+from underseal_core.gallery.tiles import tiles_root
 from underseal_core.gallery.unit import usable_slots
 from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.evaluation import tiles_shape
@@ -90,7 +91,7 @@ class Checker:
         folders = self._store.folders(gallery.id)
         files = UnitFiles(folders.units, gallery.profile, gallery.dimension)
         self.report.problems += _slot_problems(gallery, live)
-        self.report.templates += self._store.templates.view(gallery).templates
+        self.report.templates += len(self._store.templates.live(gallery).entries)
         for number in self._store.templates.misplaced(gallery):
             self._problem(gallery, f"unit {number} has templates outside its slots")
         for unit in live:
@@ -118,7 +119,7 @@ class Checker:
         try:
             header, offset = read_header(path)
             tiles = map_tiles(path, offset, tiles_shape(gallery.profile, gallery.dimension))
-            if tiles_sha256(tiles) != header.sha256:
+            if tiles_root(tiles) != header.tiles_root:
                 raise Damaged("its checksum differs")
             if str(header.block) != path.stem:
                 raise Damaged("it is of another block")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from pydantic import ValidationError
@@ -19,7 +18,7 @@ from underseal_server.engine.hosting import Description
 from underseal_server.engine.search import Progress
 from underseal_server.store.records import (
     ID_BYTES,
-    Change,
+    FeedPage,
     GallerySpec,
     NewTemplate,
     Receipt,
@@ -36,6 +35,7 @@ _SHAPES: Final = {
     gallery_pb2.UnitBegin.SHAPE_ROW: Shape.ROW,
     gallery_pb2.UnitBegin.SHAPE_COLUMNS: Shape.COLUMNS,
 }
+_SHAPES_TO_WIRE: Final = {shape: number for number, shape in _SHAPES.items()}
 
 
 def name_from_wire(text: str, what: str = "gallery") -> str:
@@ -207,24 +207,35 @@ def template_to_wire(template: Template) -> gallery_pb2.Template:
     )
 
 
-def changes_to_wire(
-    changes: Sequence[Change], complete_version: int
-) -> gallery_pb2.SyncCatalogueResponse:
-    """Return a page of the feed; ``complete_version`` is 0 but on the last page."""
+def feed_to_wire(page: FeedPage) -> gallery_pb2.SyncCatalogueResponse:
+    """Return a page of the feed, which goes on after it."""
+    units = [
+        gallery_pb2.CatalogueUnit(
+            token=unit.token,
+            shape=_SHAPES_TO_WIRE[unit.shape],
+            block=unit.placement.block,
+            first_slot=unit.placement.first_slot,
+            slot_step=unit.placement.step,
+            templates=unit.placement.count,
+            sha256=unit.sha256,
+            receipt=envelope_to_wire(unit.receipt),
+            added_version=unit.added_version,
+        )
+        for unit in page.units
+    ]
     entries = [
         gallery_pb2.CatalogueEntry(
             template_id=change.template_id,
             subject_id=change.subject_id,
-            block=change.block,
-            slot=change.slot,
+            unit_token=change.unit_token,
+            place=change.place,
             sealed_label=change.sealed_label,
-            unit_sha256=change.unit_sha256,
-            added_version=change.added_version,
+            label_sha256=change.label_sha256,
             removed_version=change.removed_version,
         )
-        for change in changes
+        for change in page.templates
     ]
-    return gallery_pb2.SyncCatalogueResponse(entries=entries, complete_version=complete_version)
+    return gallery_pb2.SyncCatalogueResponse(units=units, entries=entries)
 
 
 def envelope_from_wire(message: common_pb2.Envelope) -> Envelope:

@@ -240,8 +240,14 @@ def release_of(bench: Bench, dossier: Dossier, **changes: object) -> Envelope:
 
 
 MATCH = {
-    "template_id": "0" * 32, "subject_id": "0" * 32, "rank": 1, "score": "", "label": "x"
-}  # fmt: skip
+    "template_id": "0" * 32,
+    "subject_id": "0" * 32,
+    "rank": 1,
+    "score": "",
+    "label": "x",
+    "enrolment_sha256": "0" * 64,
+    "enroller_key": "0" * 64,
+}
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class Client:
     key: VerifierKey
 
     def believe(self, delivery: Delivery, log: TransparencyLog) -> InLog:
-        delivered = Delivered(delivery.release, delivery.evidence)
+        delivered = Delivered(delivery.release, delivery.evidence, delivery.origins)
         return believe(delivered, self.key, MEMBERS, self.state, log.reader.prove_consistency)
 
 
@@ -139,7 +139,7 @@ def test_log_forked_for_two_searches_at_once(tmp_path: Path) -> None:
                 client.believe(second, other)
             return log.reader.prove_consistency(old, new)
 
-        delivered = Delivered(first.release, first.evidence)
+        delivered = Delivered(first.release, first.evidence, first.origins)
         with pytest.raises(Damaged, match="forked"):
             believe(delivered, client.key, MEMBERS, client.state, overtaken)
     assert len(client.state.conflicts(client.key.vkey())) == 1
@@ -284,7 +284,9 @@ def test_receipt_of_another_release(tmp_path: Path) -> None:
         ]
         for evidence in mixed:
             with pytest.raises(Damaged):
-                client.believe(Delivery(second.release, evidence), office.logbook.log)
+                client.believe(
+                    Delivery(second.release, evidence, second.origins), office.logbook.log
+                )
 
 
 def test_every_bit_of_a_receipt_counts(tmp_path: Path) -> None:

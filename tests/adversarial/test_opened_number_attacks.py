@@ -27,6 +27,7 @@ from tests.auditor_world import (
     desk,
     policy,
     result_for,
+    with_label,
     world,
 )
 from underseal_auditor.guardian import Guardian
@@ -38,7 +39,6 @@ from underseal_core.errors import (
     PermissionRefused,
     StorageFull,
 )
-from underseal_core.labels import label_context, seal_label
 from underseal_core.scheme.ciphertext import Kind
 
 
@@ -206,11 +206,14 @@ def test_power_cut_between_opening_and_answer(office: Desk, guardian: Watching) 
 
 
 def test_label_of_another_template_does_not_open(tmp_path: Path) -> None:
-    """The server swaps sealed labels: the match stands, without the wrong name."""
+    """Its enroller mixed them up, and signed for it: the match stands, without a wrong name."""
     of = world()
     operator = of.operator.copy()
-    swapped = replace(operator.entries[3], sealed_label=operator.entries[4].sealed_label)
-    operator.entries[3] = swapped
+    other = operator.entries[4]
+    operator.entries[3] = replace(
+        operator.entries[3], sealed_label=other.sealed_label, label_sha256=other.label_sha256
+    )
+    operator.sign(0)
     with desk(tmp_path, of, policy(), operator) as office:
         (match,) = office.submit(of.ask(of.people[3], operator)).matches
     assert match.label == ""
@@ -220,9 +223,8 @@ def test_label_that_is_no_text(tmp_path: Path) -> None:
     of = world()
     operator = of.operator.copy()
     entry = operator.entries[3]
-    context = label_context("missing", entry.template_id)
-    sealed = seal_label(of.bundle.label_key, b"\xff\xfe", context)
-    operator.entries[3] = replace(entry, sealed_label=sealed)
+    operator.entries[3] = with_label(entry, of.bundle.label_key, b"\xff\xfe")
+    operator.sign(0)
     with desk(tmp_path, of, policy(), operator) as office:
         (match,) = office.submit(of.ask(of.people[3], operator)).matches
     assert match.label == ""

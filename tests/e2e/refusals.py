@@ -6,18 +6,20 @@ import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 
 from underseal_client import Client, wire
 from underseal_client.connection import Connection
-from underseal_client.records import Gallery, NewTemplate, Shape
+from underseal_client.records import Gallery, NewTemplate
 from underseal_client.search import Question, ask_server, sign_request, wanted
+from underseal_core.gallery.unit import Shape
+from underseal_core.provenance import Enrolled
 from underseal_core.scheme.profiles import GUARDED
 from underseal_core.signing import Envelope
-from underseal_core.statements import Pin, SearchRequest
+from underseal_core.statements import Pin, SearchRequest, utc_text
 
 Code = grpc.StatusCode
 SHORT = 20.0
@@ -66,6 +68,28 @@ def templates(count: int) -> list[NewTemplate]:
     ]
 
 
+def signer(
+    connection: Connection,
+    gallery: str,
+    pin: Pin,
+    token: bytes,
+    shape: Shape,
+    entries: list[NewTemplate],
+) -> Callable[[bytes], Envelope]:
+    """Makes the receipt of a unit, even of one that cannot be."""
+
+    def sign(unit_sha256: bytes) -> Envelope:
+        leaves = [
+            e.template_id + e.subject_id + hashlib.sha256(e.sealed_label).digest() for e in entries
+        ]
+        receipt = Enrolled(gallery, pin, token, shape, leaves or [b""], unit_sha256).receipt(
+            connection.me.name, utc_text(datetime.now(UTC))
+        )
+        return receipt.sign(connection.credentials.identity)
+
+    return sign
+
+
 def enrol(
     connection: Connection,
     gallery: Gallery,
@@ -76,14 +100,11 @@ def enrol(
     entries: list[NewTemplate] | None = None,
     token: bytes | None = None,
 ) -> list[object]:
-    parts = wire.unit_to_wire(
-        gallery.name,
-        pin or gallery.pin,
-        token or secrets.token_bytes(16),
-        shape,
-        templates(1) if entries is None else entries,
-        ciphertexts,
-    )
+    token = token or secrets.token_bytes(16)
+    entries = templates(1) if entries is None else entries
+    pin = pin or gallery.pin
+    sign = signer(connection, gallery.name, pin, token, shape, entries)
+    parts = wire.unit_to_wire(gallery.name, pin, token, shape, entries, ciphertexts, sign)
     messages = [wire.enrol_part(part) for part in parts]
     return list(connection.galleries.Enrol(iter(messages), timeout=SHORT))
 

@@ -13,13 +13,14 @@ import numpy.typing as npt
 import pytest
 
 from tests.e2e.people import people
-from tests.e2e.refusals import SHORT, Asker, Code, Refused, templates
+from tests.e2e.refusals import SHORT, Asker, Code, Refused, signer, templates
 from underseal_client import Client, ClientSettings, TemplateRecord, wire
 from underseal_client.connection import Connection
 from underseal_client.demo.deployment import AUDITOR, Deployment
-from underseal_client.records import Gallery, Shape
+from underseal_client.records import Gallery
 from underseal_core.credentials import Role
 from underseal_core.errors import Damaged, InvalidInput, Mismatch, NotFound
+from underseal_core.gallery.unit import Shape
 from underseal_proto.v1 import gallery_pb2
 from underseal_proto.v1.gallery_pb2_grpc import GalleryServiceStub
 from underseal_proto.v1.search_pb2_grpc import SearchServiceStub
@@ -75,9 +76,9 @@ def test_roles_do_what_the_table_allows_only(
     root = (deployment.folder / "authority" / "ca" / "ca.crt").read_bytes()
     auditor = deployment.credentials("auditors", AUDITOR)
     message = wire.search_to_wire(asker.sign(asker.request()), asker.probe)
-    parts = wire.unit_to_wire(
-        asker.gallery.name, asker.gallery.pin, bytes(16), Shape.ROW, templates(1), [row]
-    )
+    gallery, entries = asker.gallery, templates(1)
+    unit = (gallery.name, gallery.pin, bytes(16), Shape.ROW, entries)
+    parts = wire.unit_to_wire(*unit, [row], signer(connection, *unit))
     messages = [wire.enrol_part(part) for part in parts]
     delete = wire.delete_gallery_to_wire(asker.gallery.name)
     with channel(deployment, auditor, root) as opened:

@@ -15,7 +15,8 @@ from tests.e2e.refusals import SHORT, SPOILED, Code, Refused, enrol, other_pins,
 from underseal_client import Client, wire
 from underseal_client import gallery as galleries
 from underseal_client.connection import Connection
-from underseal_client.records import Gallery, NewTemplate, Shape
+from underseal_client.records import Gallery, NewTemplate
+from underseal_core.gallery.unit import Shape
 from underseal_core.rpc.tls import MESSAGE_LIMIT
 from underseal_core.scheme.encryption import Encryptor
 from underseal_core.statements import Pin

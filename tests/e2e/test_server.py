@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -17,9 +17,11 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
+from tests import catalogue_fixtures
 from tests.server_fixtures import Lab, labelled, unit_vectors
 from tests.server_harness import (
     Caller,
+    Found,
     calling,
     ciphertexts,
     make_credentials,
@@ -27,6 +29,7 @@ from tests.server_harness import (
     targets,
     unit_parts,
 )
+from underseal_auditor.wire.catalogue import changes_from_wire
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Credentials
 from underseal_core.errors import Busy, InvalidInput, NotFound, PermissionRefused
@@ -71,15 +74,23 @@ def people(settings: Settings, credentials: Path) -> Iterator[dict[str, Caller]]
         }
 
 
-def live_entry(entry: gallery_pb2.CatalogueEntry) -> LiveEntry:
-    return LiveEntry(
-        entry.block,
-        entry.slot,
-        entry.template_id,
-        entry.subject_id,
-        hashlib.sha256(entry.sealed_label).digest(),
-        entry.unit_sha256,
-    )
+def live_entries(
+    feed: Iterable[gallery_pb2.SyncCatalogueResponse], version: int
+) -> list[LiveEntry]:
+    """What the feed says was live at a version, as auditors read it."""
+    parts = [changes_from_wire(part) for part in feed]
+    units = {unit.token: unit for part in parts for unit in part.units}
+    return [
+        catalogue_fixtures.live_entry(units[entry.unit_token], entry)
+        for part in parts
+        for entry in part.entries
+        if units[entry.unit_token].added_version <= version
+        and not 0 < entry.removed_version <= version
+    ]
+
+
+def tiles_roots(found: Found) -> dict[int, str]:
+    return found.result.snapshot.tiles_roots()
 
 
 def test_a_gallery_from_creation_to_deletion(people: dict[str, Caller]) -> None:
@@ -150,12 +161,13 @@ def test_the_snapshot_root_is_what_the_auditors_compute_from_the_feed(
             gallery_pb2.SyncCatalogueRequest(gallery="missing")
         )
     )
-    entries = [entry for part in feed for entry in part.entries]
-    live = [live_entry(entry) for entry in entries if not entry.removed_version]
-    state = agency.state()
+    live = live_entries(feed, 3)
+    state, found = agency.state(), agency.search(unit_vectors(1)[0])
     assert len(live) == state.templates == 301
     assert feed[-1].complete_version == state.version == 3
-    assert snapshot_root("missing", 3, live) == state.snapshot_root
+    roots = tiles_roots(found)
+    assert snapshot_root("missing", 3, live, roots) == state.snapshot_root
+    assert snapshot_root("missing", 3, live, {0: "00" * 32}) != state.snapshot_root
     again = gallery_pb2.SyncCatalogueRequest(gallery="missing", after_version=2)
     changed = [e for part in people["auditor"].galleries.SyncCatalogue(again) for e in part.entries]
     assert [(e.template_id, e.removed_version) for e in changed] == [(gone, 3)]
@@ -242,7 +254,7 @@ def test_a_unit_sent_twice_is_stored_once(people: dict[str, Caller]) -> None:
     agency = people["agency"]
     agency.create()
     vectors, templates = unit_vectors(2), labelled(2)
-    parts = unit_parts(templates, ciphertexts(LAB, vectors, Shape.ROW))
+    parts = agency.signed(unit_parts(templates, ciphertexts(LAB, vectors, Shape.ROW)))
     first, second = agency.stream([agency.header(), *parts, *parts])
     (third,) = agency.stream([agency.header(), *parts])
     assert not first.repeated_token
@@ -291,12 +303,13 @@ def test_a_search_speaks_of_exactly_one_version_while_the_gallery_changes(
     feed = people["auditor"].galleries.SyncCatalogue(
         gallery_pb2.SyncCatalogueRequest(gallery="missing")
     )
-    entries = [entry for part in feed for entry in part.entries]
+    feed = list(feed)
     assert len({result.result.snapshot.version for result in found}) > 1
     for each in found:
         snapshot = each.result.snapshot
-        live = [live_entry(entry) for entry in entries if entry.added_version <= snapshot.version]
-        assert snapshot_root("missing", snapshot.version, live) == snapshot.root
+        live = live_entries(feed, snapshot.version)
+        root = snapshot_root("missing", snapshot.version, live, tiles_roots(each))
+        assert root == snapshot.root
         scores = other.scores(each)[0]
         here = slots[: snapshot.version]
         assert np.abs(scores[here] - vectors[: len(here)] @ vectors[0]).max() < 2**-8
@@ -309,7 +322,7 @@ def test_a_gallery_is_deleted_under_an_open_enrolment(people: dict[str, Caller])
     agency.create()
 
     def parts() -> Iterator[gallery_pb2.EnrolRequest]:
-        unit = unit_parts(labelled(1), ciphertexts(LAB, unit_vectors(1), Shape.ROW))
+        unit = agency.signed(unit_parts(labelled(1), ciphertexts(LAB, unit_vectors(1), Shape.ROW)))
         yield agency.header()
         yield from unit[:-1]
         agency.galleries.DeleteGallery(gallery_pb2.DeleteGalleryRequest(name="missing"))

@@ -278,7 +278,9 @@ BAD_STREAMS: dict[str, tuple[Callable[[list[Any]], list[Any]], str]] = {
     "no unit": (lambda parts: [parts[0], parts[3]], "begins with its token"),
     "ciphertext before templates": (lambda p: [p[0], p[1], p[3]], "templates are due"),
     "cut within the unit": (lambda parts: parts[:3], "ended within a unit"),
-    "one ciphertext too many": (lambda parts: [*parts, parts[3]], "begins with its token"),
+    "no receipt": (lambda parts: parts[:4], "ended within a unit"),
+    "one ciphertext too many": (lambda p: [*p[:4], p[3], p[4]], "receipt are due"),
+    "one receipt too many": (lambda parts: [*parts, parts[4]], "begins with its token"),
 }
 
 
@@ -286,11 +288,12 @@ BAD_STREAMS: dict[str, tuple[Callable[[list[Any]], list[Any]], str]] = {
 def test_a_stream_out_of_order_is_refused(world: World, name: str) -> None:
     change, text = BAD_STREAMS[name]
     templates = labelled(1)
-    parts = change([world.agency.header(), *unit_parts(templates, [row()])])
+    unit = world.agency.signed(unit_parts(templates, [row()]))
+    parts = change([world.agency.header(), *unit])
     before = world.stored()
     with pytest.raises(InvalidInput, match=text):
         world.agency.stream(parts)
-    if name == "one ciphertext too many":  # the unit before it was complete, and is stored
+    if name == "one receipt too many":  # the unit before it was complete, and is stored
         ids = [template.template_id for template in templates]
         world.agency.galleries.RemoveTemplates(
             gallery_pb2.RemoveTemplatesRequest(gallery="missing", template_ids=ids)
@@ -317,6 +320,8 @@ def test_a_bad_unit_is_refused(world: World, unit: dict[str, Any], text: str) ->
     before = world.stored()
     fields = {"templates": labelled(1), **unit}
     parts = unit_parts(fields.pop("templates"), [row()], **fields)
+    if text.startswith("more than"):
+        parts = world.agency.signed(parts)
     with pytest.raises(InvalidInput, match=text):
         world.agency.stream([world.agency.header(), *parts])
     assert world.stored() == before
@@ -331,7 +336,7 @@ def test_a_taken_template_id_is_a_conflict(world: World) -> None:
 
 def test_units_before_a_bad_one_are_stored_and_answered(world: World) -> None:
     good, bad = labelled(1), unit_parts(labelled(1), [row()[:-1]])
-    parts = [world.agency.header(), *unit_parts(good, [row()]), *bad]
+    parts = [world.agency.header(), *world.agency.signed(unit_parts(good, [row()])), *bad]
     stub = gallery_pb2_grpc.GalleryServiceStub(world.agency.channel)
     call = stub.Enrol(iter(parts), timeout=60)
     assert next(call).templates == 1

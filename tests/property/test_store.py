@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.server_fixtures import Lab, labelled, unit_vectors
+from tests.server_fixtures import Lab, UnitContent, labelled, signed_for, unit_vectors
 from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
-from underseal_server.store.records import GallerySpec, NewUnit, StoredUnit
+from underseal_server.store.records import GallerySpec, StoredUnit
 from underseal_server.store.store import Store
 
 LAB = Lab(dimension=2)
@@ -64,7 +64,7 @@ class Gallery(RuleBasedStateMachine):
             for ciphertext in ciphertexts:
                 staged.write(ciphertext.to_bytes())
             staged.sync()
-            unit = NewUnit(token, shape, templates, "agency", staged.sha256, staged.size)
+            unit = signed_for("missing", UnitContent(token, shape, templates, staged, LAB.pin))
             self.gallery.enrol(unit, staged, columns)
         self.live[token] = {template.template_id for template in templates}
         self.size[token] = size

@@ -16,6 +16,7 @@ from underseal_auditor.wire import (
     envelope_to_wire,
     evidence_to_wire,
     header_from_wire,
+    origin_to_wire,
     sealed_from_wire,
 )
 from underseal_core.errors import Busy, InvalidInput
@@ -75,6 +76,7 @@ class RegistrarServicer(registrar_pb2_grpc.RegistrarServiceServicer):
         return registrar_pb2.GetReleaseResponse(
             release=envelope_to_wire(delivery.release),
             evidence=evidence_to_wire(delivery.evidence),
+            origins=[origin_to_wire(one) for one in delivery.origins],
         )
 
     async def GetPolicy(  # noqa: N802 generated name
@@ -134,7 +136,9 @@ class RegistrarServicer(registrar_pb2_grpc.RegistrarServiceServicer):
 
 def _submitted(delivery: Delivery) -> registrar_pb2.SubmitResponse:
     return registrar_pb2.SubmitResponse(
-        release=envelope_to_wire(delivery.release), evidence=evidence_to_wire(delivery.evidence)
+        release=envelope_to_wire(delivery.release),
+        evidence=evidence_to_wire(delivery.evidence),
+        origins=[origin_to_wire(one) for one in delivery.origins],
     )
 
 

@@ -131,6 +131,64 @@ STEPS: Final = (
         sha256 TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    DROP TABLE templates;
+    DROP TABLE galleries;
+    CREATE TABLE galleries (
+        server TEXT NOT NULL,
+        gallery TEXT NOT NULL,
+        pin TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        PRIMARY KEY (server, gallery)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE units (
+        server TEXT NOT NULL,
+        gallery TEXT NOT NULL,
+        token BLOB NOT NULL,
+        shape TEXT NOT NULL,
+        block INTEGER NOT NULL,
+        first_slot INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        templates INTEGER NOT NULL,
+        sha256 BLOB NOT NULL,
+        receipt_type TEXT NOT NULL,
+        receipt BLOB NOT NULL,
+        receipt_key BLOB NOT NULL,
+        receipt_signature BLOB NOT NULL,
+        added_version INTEGER NOT NULL,
+        receipt_sha256 BLOB NOT NULL,
+        enroller TEXT NOT NULL,
+        removed_version INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (server, gallery, token)
+    ) STRICT;
+    CREATE INDEX units_by_block ON units (server, gallery, block);
+    CREATE TABLE templates (
+        server TEXT NOT NULL,
+        gallery TEXT NOT NULL,
+        template_id BLOB NOT NULL,
+        subject_id BLOB NOT NULL,
+        token BLOB NOT NULL,
+        place INTEGER NOT NULL,
+        sealed_label BLOB NOT NULL,
+        label_sha256 BLOB NOT NULL,
+        removed_version INTEGER NOT NULL,
+        PRIMARY KEY (server, gallery, template_id),
+        UNIQUE (server, gallery, token, place)
+    ) STRICT;
+    CREATE TABLE origins (
+        client TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        rank INTEGER NOT NULL,
+        receipt_type TEXT NOT NULL,
+        receipt BLOB NOT NULL,
+        receipt_key BLOB NOT NULL,
+        receipt_signature BLOB NOT NULL,
+        place INTEGER NOT NULL,
+        path BLOB NOT NULL,
+        label_sha256 BLOB NOT NULL,
+        PRIMARY KEY (client, request_id, rank)
+    ) STRICT;
+    """,
 )
 """Step ``i`` takes the schema from version ``i`` to ``i + 1``; never edit one that was shipped."""
 

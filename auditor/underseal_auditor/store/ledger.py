@@ -21,11 +21,13 @@ from typing import Final
 
 from underseal_auditor.policy.rules import Record
 from underseal_auditor.store.database import Database
+from underseal_auditor.store.origins import find_origins, keep_origins
 from underseal_auditor.store.quotas import add_uses
 from underseal_auditor.store.submission import Cost, Submission
 from underseal_core.errors import Conflict, Damaged
 from underseal_core.log_entries import Logged
 from underseal_core.log_evidence import Evidence
+from underseal_core.provenance import Origin
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import utc_text
 
@@ -40,12 +42,13 @@ class Answer:
     """A stored answer: the ``release``, or None and the ``rule`` that refused.
 
     ``evidence`` holds the log's entries and receipts; the outcome's receipt is empty until
-    :meth:`Ledger.logged`.
+    :meth:`Ledger.logged`. ``origins``: who enrolled the matches, in the order of their ranks.
     """
 
     release: Envelope | None
     rule: str
     evidence: Evidence
+    origins: tuple[Origin, ...] = ()
 
 
 class Ledger:
@@ -64,6 +67,7 @@ class Ledger:
         """
         with self._database.transaction() as connection:
             row = _find(connection, submission.client, submission.request_id)
+            origins = find_origins(connection, submission.client, submission.request_id)
         if row is None:
             return None
         if (row["request_sha256"], row["result_sha256"]) != (
@@ -73,13 +77,14 @@ class Ledger:
             raise Conflict(
                 "this request id was submitted with other content", hint="make a new request"
             )
-        return _answer(row)
+        return _answer(row, origins)
 
     def release(self, client: str, request_id: str) -> Answer | None:
         """Return the stored answer to one of ``client``'s requests, if there is one."""
         with self._database.transaction() as connection:
             row = _find(connection, client, request_id)
-        return None if row is None else _answer(row)
+            origins = find_origins(connection, client, request_id)
+        return None if row is None else _answer(row, origins)
 
     def knows(self, client: str, request_id: str) -> bool:
         """Tell whether a request was ever begun here."""
@@ -176,9 +181,18 @@ class Ledger:
                 _keep_head(connection, head)
 
     def finish(
-        self, submission: Submission, release: Envelope, cost: Cost, now: datetime, outcome: bytes
+        self,
+        submission: Submission,
+        release: Envelope,
+        cost: Cost,
+        now: datetime,
+        outcome: bytes,
+        origins: Sequence[Origin],
     ) -> None:
-        """Store the release, its cost, and the outcome's entry, which is yet to be logged."""
+        """Store the release, its cost, and the outcome's entry, which is yet to be logged.
+
+        ``origins``: who enrolled the matches, in the order of their ranks.
+        """
         signatures = b"".join(s.public_key + s.signature for s in release.signatures)
         with self._database.transaction() as connection:
             changed = connection.execute(
@@ -189,6 +203,7 @@ class Ledger:
                  utc_text(now), outcome, submission.client, submission.request_id),
             ).rowcount  # fmt: skip
             _expect_one(changed)
+            keep_origins(connection, submission.client, submission.request_id, origins)
             _charge(connection, submission.key_epoch, cost.charge)
             add_uses(connection, submission.key_epoch, cost.gallery, cost.uses)
 
@@ -249,7 +264,7 @@ def _find(connection: sqlite3.Connection, client: str, request_id: str) -> sqlit
     return row
 
 
-def _answer(row: sqlite3.Row) -> Answer | None:
+def _answer(row: sqlite3.Row, origins: tuple[Origin, ...]) -> Answer | None:
     if row["state"] == "opening":
         return None
     evidence = _evidence(row)
@@ -258,7 +273,8 @@ def _answer(row: sqlite3.Row) -> Answer | None:
     data: bytes = row["signatures"]
     parts = [data[i : i + _ENTRY_BYTES] for i in range(0, len(data), _ENTRY_BYTES)]
     signatures = tuple(Signature(p[:_KEY_BYTES], p[_KEY_BYTES:]) for p in parts)
-    return Answer(Envelope(row["payload_type"], row["payload"], signatures), "", evidence)
+    release = Envelope(row["payload_type"], row["payload"], signatures)
+    return Answer(release, "", evidence, origins)
 
 
 def _evidence(row: sqlite3.Row) -> Evidence:

@@ -1,7 +1,7 @@
 """The catalogue as a server states it, and what one version of it says. Pure.
 
-The registrar keeps its own copy of every catalogue (see ``mirror.py``). A signed result names a
-version and its root; equal roots mean that the registrar knows which template is in which slot
+An auditor keeps its own copy of every catalogue (see ``mirror.py``). A signed result names a
+version and its root; equal roots mean that it knows which template is in which slot
 without asking, so the operator does not learn which ones matched.
 """
 
@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from underseal_core.errors import Damaged, NotFound
+from underseal_core.gallery.unit import Unit
+from underseal_core.signing import Envelope
 from underseal_core.snapshot import LiveEntry, snapshot_root
 from underseal_core.statements import Targets
 
@@ -24,21 +26,28 @@ MAX_SEALED_LABEL: Final = 8192
 """Bytes; a label has at most 4096 and HPKE adds about 1200."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueUnit(Unit):
+    """One unit as the server's feed states it, with its enroller's receipt. It never changes."""
+
+    receipt: Envelope
+    added_version: int
+
+
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
     """One template as the server's feed states it.
 
-    Ids have 16 bytes, ``unit_sha256`` 32; ``sealed_label`` may be empty once it is removed;
-    ``removed_version`` is 0 while it is live.
+    Ids and token have 16 bytes, ``label_sha256`` 32. ``place``: in the unit, from 0;
+    ``sealed_label`` may be empty once it is removed; ``removed_version`` is 0 while it is live.
     """
 
     template_id: bytes
     subject_id: bytes
-    block: int
-    slot: int
+    unit_token: bytes
+    place: int
     sealed_label: bytes
-    unit_sha256: bytes
-    added_version: int
+    label_sha256: bytes
     removed_version: int
 
 
@@ -91,18 +100,25 @@ class View:
         return blocks, sum(counts.values())
 
 
-def view_of(gallery: str, version: int, rows: Iterable[tuple[LiveEntry, bool]]) -> View:
+def view_of(
+    gallery: str,
+    version: int,
+    rows: Iterable[tuple[LiveEntry, bool]],
+    tiles_roots: Mapping[int, str],
+) -> View:
     """Build the view of one version.
 
     Parameters
     ----------
     rows
         Live templates in order of block and slot, each with whether it is still live now.
+    tiles_roots
+        Hex root over the tiles of each block: an auditor's own, or what the server stated.
 
     Raises
     ------
     Damaged
-        Two templates in one slot.
+        Two templates in one slot, or roots of other blocks.
     """
     pairs = list(rows)
     blocks: dict[int, Block] = {}
@@ -113,5 +129,5 @@ def view_of(gallery: str, version: int, rows: Iterable[tuple[LiveEntry, bool]]) 
             raise Damaged("the server's catalogue has two templates in one slot")
         current = np.array([alive for _, alive in members], dtype=np.bool_)
         blocks[number] = Block(tuple(entry for entry, _ in members), slots, current)
-    root = snapshot_root(gallery, version, (entry for entry, _ in pairs))
+    root = snapshot_root(gallery, version, (entry for entry, _ in pairs), tiles_roots)
     return View(root, blocks, len(pairs))

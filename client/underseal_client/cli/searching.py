@@ -156,7 +156,12 @@ def findings_json(findings: Findings) -> dict[str, object]:
 def release_json(release: Release, found: Sequence[Found]) -> dict[str, object]:
     """Return a release as JSON, with its labels read."""
     matches = [
-        {**entry.match.model_dump(exclude={"label"}), "label": asdict(entry.label)}
+        {
+            **entry.match.model_dump(exclude={"label"}),
+            "label": asdict(entry.label),
+            "enrolled_by": entry.enrolment.client,
+            "enrolled_at": entry.enrolment.issued_at,
+        }
         for entry in found
     ]
     return {**release.model_dump(exclude={"matches"}), "matches": matches}
@@ -166,10 +171,17 @@ def show_release(release: Release, found: Sequence[Found]) -> None:
     """Print a release for people."""
     if found:
         rows = [
-            (f.match.rank, f.label.name, f.match.score or "yes", f.label.photo, f.label.case)
+            (
+                f.match.rank,
+                f.label.name,
+                f.match.score or "yes",
+                f.label.photo,
+                f.label.case,
+                f"{f.enrolment.client}, {f.enrolment.issued_at[:10]}",
+            )
             for f in found
         ]
-        print_table(("RANK", "NAME", "SCORE", "PHOTO", "CASE"), rows)
+        print_table(("RANK", "NAME", "SCORE", "PHOTO", "CASE", "ENROLLED BY"), rows)
     else:
         say("no match")
     compared = counted(release.compared, "template")

@@ -14,9 +14,9 @@ from underseal_core.gallery.block_file import (
     BlockHeader,
     map_tiles,
     read_header,
-    tiles_sha256,
     write_block,
 )
+from underseal_core.gallery.tiles import tiles_root
 from underseal_core.gallery.unit import Shape, Unit
 from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.ciphertext import Residues
@@ -58,6 +58,7 @@ class Block:
         """Changes since the checkpoint."""
         self.retired: list[bytes] = []
         """Tokens of units folded out since the checkpoint: it still needs their files."""
+        self._root = ""
         self._shape = tiles_shape(evaluator.profile, evaluator.dimension)
         self.tiles: Residues = self._load(path) if path and path.exists() else self._empty()
 
@@ -70,10 +71,17 @@ class Block:
         if (header.profile, header.dimension, header.block) != (profile, dimension, self.number):
             raise Damaged("a block file is damaged: it is of another block")
         tiles = map_tiles(path, offset, self._shape)
-        if tiles_sha256(tiles) != header.sha256:
+        if tiles_root(tiles) != header.tiles_root:
             raise Damaged("a block file is damaged: its checksum differs")
+        self._root = header.tiles_root
         self.folded = {bytes.fromhex(token) for token in header.units}
         return tiles
+
+    def tiles_root(self) -> str:
+        """Return the hex root over the tiles; computed once after a change."""
+        if not self._root:
+            self._root = tiles_root(self.tiles)
+        return self._root
 
     def fold_in(self, unit: Unit, columns: Residues | None = None) -> None:
         """Add a unit.
@@ -102,6 +110,7 @@ class Block:
     def _fold(self, unit: Unit, columns: Residues | None, *, add: bool) -> None:
         evaluator, first = self._evaluator, unit.placement.first_slot
         self.unsaved += 1
+        self._root = ""
         if unit.shape is Shape.ROW:
             if columns is None:
                 (row,) = self._files.ciphertexts(unit)
@@ -149,7 +158,7 @@ class Block:
             self._evaluator.dimension,
             self.number,
             tuple(sorted(token.hex() for token in self.folded)),
-            tiles_sha256(self.tiles),
+            self.tiles_root(),
         )
         write_block(path, header, self.tiles)
         _, offset = read_header(path)

@@ -11,7 +11,6 @@ The header names the units whose sum the tiles are, so the file alone says what 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import struct
@@ -37,13 +36,13 @@ _MAX_TEXT: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class BlockHeader:
-    """What a checkpoint holds. ``sha256``: of the tiles, hex; ``units``: their tokens, hex."""
+    """What a checkpoint holds. ``units``: their tokens, hex; ``tiles_root``: see ``tiles``."""
 
     profile: str
     dimension: int
     block: int
     units: tuple[str, ...]
-    sha256: str
+    tiles_root: str
 
     def to_bytes(self) -> bytes:
         """Serialise with magic and padding."""
@@ -110,8 +109,3 @@ def map_tiles(path: Path, offset: int, shape: tuple[int, ...]) -> Residues:
         if path.stat().st_size != offset + 4 * prod(shape):
             raise Damaged("a block file is damaged: wrong length")
         return np.memmap(path, dtype="<u4", mode="c", offset=offset, shape=shape)
-
-
-def tiles_sha256(tiles: Residues) -> str:
-    """Return the hash that :class:`BlockHeader` holds."""
-    return hashlib.sha256(np.asarray(tiles).data.cast("B")).hexdigest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from io import FileIO
 from pathlib import Path
 from typing import Final, Self
@@ -130,7 +130,7 @@ class UnitFiles:
         with disk_errors():
             self.path(token).unlink(missing_ok=True)
 
-    def ciphertexts(self, unit: Unit) -> Iterator[Ciphertext]:
+    def ciphertexts(self, unit: Unit) -> Generator[Ciphertext, None, None]:
         """Yield the unit's ciphertexts, reading one at a time.
 
         Raises

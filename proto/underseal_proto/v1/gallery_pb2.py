@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from underseal_proto.v1 import common_pb2 as underseal__proto_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n underseal_proto/v1/gallery.proto\x12\x0cunderseal.v1\x1a\x1funderseal_proto/v1/common.proto\"\xe0\x01\n\x07Gallery\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x03pin\x18\x02 \x01(\x0b\x32\x11.underseal.v1.Pin\x12\x0f\n\x07writers\x18\x03 \x03(\t\x12!\n\x19max_templates_per_subject\x18\x04 \x01(\r\x12\x11\n\ttemplates\x18\x05 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x06 \x01(\r\x12\x0f\n\x07version\x18\x07 \x01(\x04\x12\x15\n\rsnapshot_root\x18\x08 \x01(\t\x12\x12\n\ncreated_at\x18\t \x01(\t\x12\x14\n\x0c\x62ytes_stored\x18\n \x01(\x04\"x\n\x14\x43reateGalleryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x03pin\x18\x02 \x01(\x0b\x32\x11.underseal.v1.Pin\x12\x0f\n\x07writers\x18\x03 \x03(\t\x12!\n\x19max_templates_per_subject\x18\x04 \x01(\r\"?\n\x15\x43reateGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.underseal.v1.Gallery\"!\n\x11GetGalleryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x12GetGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.underseal.v1.Gallery\"=\n\x14ListGalleriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x15ListGalleriesResponse\x12(\n\tgalleries\x18\x01 \x03(\x0b\x32\x15.underseal.v1.Gallery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14\x44\x65leteGalleryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteGalleryResponse\"L\n\x0bNewTemplate\x12\x13\n\x0btemplate_id\x18\x01 \x01(\x0c\x12\x12\n\nsubject_id\x18\x02 \x01(\x0c\x12\x14\n\x0csealed_label\x18\x03 \x01(\x0c\"\xb5\x01\n\x0c\x45nrolRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.underseal.v1.EnrolHeaderH\x00\x12(\n\x05\x62\x65gin\x18\x02 \x01(\x0b\x32\x17.underseal.v1.UnitBeginH\x00\x12\x30\n\ttemplates\x18\x03 \x01(\x0b\x32\x1b.underseal.v1.TemplateBatchH\x00\x12\x14\n\nciphertext\x18\x04 \x01(\x0cH\x00\x42\x06\n\x04part\">\n\x0b\x45nrolHeader\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x1e\n\x03pin\x18\x02 \x01(\x0b\x32\x11.underseal.v1.Pin\"\x9d\x01\n\tUnitBegin\x12\r\n\x05token\x18\x01 \x01(\x0c\x12,\n\x05shape\x18\x02 \x01(\x0e\x32\x1d.underseal.v1.UnitBegin.Shape\x12\x11\n\ttemplates\x18\x03 \x01(\r\"@\n\x05Shape\x12\x15\n\x11SHAPE_UNSPECIFIED\x10\x00\x12\r\n\tSHAPE_ROW\x10\x01\x12\x11\n\rSHAPE_COLUMNS\x10\x02\"=\n\rTemplateBatch\x12,\n\ttemplates\x18\x01 \x03(\x0b\x32\x19.underseal.v1.NewTemplate\"\x98\x01\n\rEnrolResponse\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x11\n\ttemplates\x18\x02 \x01(\r\x12\x17\n\x0fgallery_version\x18\x03 \x01(\x04\x12\r\n\x05\x62lock\x18\x04 \x01(\r\x12\x12\n\nfirst_slot\x18\x05 \x01(\r\x12\x11\n\tslot_step\x18\x06 \x01(\r\x12\x16\n\x0erepeated_token\x18\x07 \x01(\x08\"z\n\x08Template\x12\x13\n\x0btemplate_id\x18\x01 \x01(\x0c\x12\x12\n\nsubject_id\x18\x02 \x01(\x0c\x12\r\n\x05\x62lock\x18\x03 \x01(\r\x12\x0c\n\x04slot\x18\x04 \x01(\r\x12\x13\n\x0b\x65nrolled_by\x18\x05 \x01(\t\x12\x13\n\x0b\x65nrolled_at\x18\x06 \x01(\t\"b\n\x14ListTemplatesRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\x0c\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"[\n\x15ListTemplatesResponse\x12)\n\ttemplates\x18\x01 \x03(\x0b\x32\x16.underseal.v1.Template\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"S\n\x16RemoveTemplatesRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x14\n\x0ctemplate_ids\x18\x02 \x03(\x0c\x12\x12\n\nsubject_id\x18\x03 \x01(\x0c\"C\n\x17RemoveTemplatesResponse\x12\x0f\n\x07removed\x18\x01 \x01(\r\x12\x17\n\x0fgallery_version\x18\x02 \x01(\x04\">\n\x14SyncCatalogueRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x15\n\rafter_version\x18\x02 \x01(\x04\"`\n\x15SyncCatalogueResponse\x12-\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1c.underseal.v1.CatalogueEntry\x12\x18\n\x10\x63omplete_version\x18\x02 \x01(\x04\"\xb1\x01\n\x0e\x43\x61talogueEntry\x12\x13\n\x0btemplate_id\x18\x01 \x01(\x0c\x12\x12\n\nsubject_id\x18\x02 \x01(\x0c\x12\r\n\x05\x62lock\x18\x03 \x01(\r\x12\x0c\n\x04slot\x18\x04 \x01(\r\x12\x14\n\x0csealed_label\x18\x05 \x01(\x0c\x12\x13\n\x0bunit_sha256\x18\x06 \x01(\x0c\x12\x15\n\radded_version\x18\x07 \x01(\x04\x12\x17\n\x0fremoved_version\x18\x08 \x01(\x04\x32\xcb\x05\n\x0eGalleryService\x12X\n\rCreateGallery\x12\".underseal.v1.CreateGalleryRequest\x1a#.underseal.v1.CreateGalleryResponse\x12O\n\nGetGallery\x12\x1f.underseal.v1.GetGalleryRequest\x1a .underseal.v1.GetGalleryResponse\x12X\n\rListGalleries\x12\".underseal.v1.ListGalleriesRequest\x1a#.underseal.v1.ListGalleriesResponse\x12X\n\rDeleteGallery\x12\".underseal.v1.DeleteGalleryRequest\x1a#.underseal.v1.DeleteGalleryResponse\x12\x44\n\x05\x45nrol\x12\x1a.underseal.v1.EnrolRequest\x1a\x1b.underseal.v1.EnrolResponse(\x01\x30\x01\x12X\n\rListTemplates\x12\".underseal.v1.ListTemplatesRequest\x1a#.underseal.v1.ListTemplatesResponse\x12^\n\x0fRemoveTemplates\x12$.underseal.v1.RemoveTemplatesRequest\x1a%.underseal.v1.RemoveTemplatesResponse\x12Z\n\rSyncCatalogue\x12\".underseal.v1.SyncCatalogueRequest\x1a#.underseal.v1.SyncCatalogueResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n underseal_proto/v1/gallery.proto\x12\x0cunderseal.v1\x1a\x1funderseal_proto/v1/common.proto\"\xe0\x01\n\x07Gallery\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x03pin\x18\x02 \x01(\x0b\x32\x11.underseal.v1.Pin\x12\x0f\n\x07writers\x18\x03 \x03(\t\x12!\n\x19max_templates_per_subject\x18\x04 \x01(\r\x12\x11\n\ttemplates\x18\x05 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x06 \x01(\r\x12\x0f\n\x07version\x18\x07 \x01(\x04\x12\x15\n\rsnapshot_root\x18\x08 \x01(\t\x12\x12\n\ncreated_at\x18\t \x01(\t\x12\x14\n\x0c\x62ytes_stored\x18\n \x01(\x04\"x\n\x14\x43reateGalleryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x03pin\x18\x02 \x01(\x0b\x32\x11.underseal.v1.Pin\x12\x0f\n\x07writers\x18\x03 \x03(\t\x12!\n\x19max_templates_per_subject\x18\x04 \x01(\r\"?\n\x15\x43reateGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.underseal.v1.Gallery\"!\n\x11GetGalleryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x12GetGalleryResponse\x12&\n\x07gallery\x18\x01 \x01(\x0b\x32\x15.underseal.v1.Gallery\"=\n\x14ListGalleriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x15ListGalleriesResponse\x12(\n\tgalleries\x18\x01 \x03(\x0b\x32\x15.underseal.v1.Gallery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14\x44\x65leteGalleryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteGalleryResponse\"L\n\x0bNewTemplate\x12\x13\n\x0btemplate_id\x18\x01 \x01(\x0c\x12\x12\n\nsubject_id\x18\x02 \x01(\x0c\x12\x14\n\x0csealed_label\x18\x03 \x01(\x0c\"\xe0\x01\n\x0c\x45nrolRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.underseal.v1.EnrolHeaderH\x00\x12(\n\x05\x62\x65gin\x18\x02 \x01(\x0b\x32\x17.underseal.v1.UnitBeginH\x00\x12\x30\n\ttemplates\x18\x03 \x01(\x0b\x32\x1b.underseal.v1.TemplateBatchH\x00\x12\x14\n\nciphertext\x18\x04 \x01(\x0cH\x00\x12)\n\x07receipt\x18\x05 \x01(\x0b\x32\x16.underseal.v1.EnvelopeH\x00\x42\x06\n\x04part\">\n\x0b\x45nrolHeader\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x1e\n\x03pin\x18\x02 \x01(\x0b\x32\x11.underseal.v1.Pin\"\x9d\x01\n\tUnitBegin\x12\r\n\x05token\x18\x01 \x01(\x0c\x12,\n\x05shape\x18\x02 \x01(\x0e\x32\x1d.underseal.v1.UnitBegin.Shape\x12\x11\n\ttemplates\x18\x03 \x01(\r\"@\n\x05Shape\x12\x15\n\x11SHAPE_UNSPECIFIED\x10\x00\x12\r\n\tSHAPE_ROW\x10\x01\x12\x11\n\rSHAPE_COLUMNS\x10\x02\"=\n\rTemplateBatch\x12,\n\ttemplates\x18\x01 \x03(\x0b\x32\x19.underseal.v1.NewTemplate\"\x98\x01\n\rEnrolResponse\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x11\n\ttemplates\x18\x02 \x01(\r\x12\x17\n\x0fgallery_version\x18\x03 \x01(\x04\x12\r\n\x05\x62lock\x18\x04 \x01(\r\x12\x12\n\nfirst_slot\x18\x05 \x01(\r\x12\x11\n\tslot_step\x18\x06 \x01(\r\x12\x16\n\x0erepeated_token\x18\x07 \x01(\x08\"z\n\x08Template\x12\x13\n\x0btemplate_id\x18\x01 \x01(\x0c\x12\x12\n\nsubject_id\x18\x02 \x01(\x0c\x12\r\n\x05\x62lock\x18\x03 \x01(\r\x12\x0c\n\x04slot\x18\x04 \x01(\r\x12\x13\n\x0b\x65nrolled_by\x18\x05 \x01(\t\x12\x13\n\x0b\x65nrolled_at\x18\x06 \x01(\t\"b\n\x14ListTemplatesRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\x0c\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"[\n\x15ListTemplatesResponse\x12)\n\ttemplates\x18\x01 \x03(\x0b\x32\x16.underseal.v1.Template\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"S\n\x16RemoveTemplatesRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x14\n\x0ctemplate_ids\x18\x02 \x03(\x0c\x12\x12\n\nsubject_id\x18\x03 \x01(\x0c\"C\n\x17RemoveTemplatesResponse\x12\x0f\n\x07removed\x18\x01 \x01(\r\x12\x17\n\x0fgallery_version\x18\x02 \x01(\x04\">\n\x14SyncCatalogueRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x15\n\rafter_version\x18\x02 \x01(\x04\"\x8c\x01\n\x15SyncCatalogueResponse\x12*\n\x05units\x18\x01 \x03(\x0b\x32\x1b.underseal.v1.CatalogueUnit\x12-\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x1c.underseal.v1.CatalogueEntry\x12\x18\n\x10\x63omplete_version\x18\x03 \x01(\x04\"\xe5\x01\n\rCatalogueUnit\x12\r\n\x05token\x18\x01 \x01(\x0c\x12,\n\x05shape\x18\x02 \x01(\x0e\x32\x1d.underseal.v1.UnitBegin.Shape\x12\r\n\x05\x62lock\x18\x03 \x01(\r\x12\x12\n\nfirst_slot\x18\x04 \x01(\r\x12\x11\n\tslot_step\x18\x05 \x01(\r\x12\x11\n\ttemplates\x18\x06 \x01(\r\x12\x0e\n\x06sha256\x18\x07 \x01(\x0c\x12\'\n\x07receipt\x18\x08 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12\x15\n\radded_version\x18\t \x01(\x04\"\xa1\x01\n\x0e\x43\x61talogueEntry\x12\x13\n\x0btemplate_id\x18\x01 \x01(\x0c\x12\x12\n\nsubject_id\x18\x02 \x01(\x0c\x12\x12\n\nunit_token\x18\x03 \x01(\x0c\x12\r\n\x05place\x18\x04 \x01(\r\x12\x14\n\x0csealed_label\x18\x05 \x01(\x0c\x12\x14\n\x0clabel_sha256\x18\x06 \x01(\x0c\x12\x17\n\x0fremoved_version\x18\x07 \x01(\x04\"2\n\x10\x46\x65tchUnitRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x0c\"\'\n\x11\x46\x65tchUnitResponse\x12\x12\n\nciphertext\x18\x01 \x01(\x0c\x32\x9b\x06\n\x0eGalleryService\x12X\n\rCreateGallery\x12\".underseal.v1.CreateGalleryRequest\x1a#.underseal.v1.CreateGalleryResponse\x12O\n\nGetGallery\x12\x1f.underseal.v1.GetGalleryRequest\x1a .underseal.v1.GetGalleryResponse\x12X\n\rListGalleries\x12\".underseal.v1.ListGalleriesRequest\x1a#.underseal.v1.ListGalleriesResponse\x12X\n\rDeleteGallery\x12\".underseal.v1.DeleteGalleryRequest\x1a#.underseal.v1.DeleteGalleryResponse\x12\x44\n\x05\x45nrol\x12\x1a.underseal.v1.EnrolRequest\x1a\x1b.underseal.v1.EnrolResponse(\x01\x30\x01\x12X\n\rListTemplates\x12\".underseal.v1.ListTemplatesRequest\x1a#.underseal.v1.ListTemplatesResponse\x12^\n\x0fRemoveTemplates\x12$.underseal.v1.RemoveTemplatesRequest\x1a%.underseal.v1.RemoveTemplatesResponse\x12Z\n\rSyncCatalogue\x12\".underseal.v1.SyncCatalogueRequest\x1a#.underseal.v1.SyncCatalogueResponse0\x01\x12N\n\tFetchUnit\x12\x1e.underseal.v1.FetchUnitRequest\x1a\x1f.underseal.v1.FetchUnitResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,33 +53,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NEWTEMPLATE']._serialized_start=812
   _globals['_NEWTEMPLATE']._serialized_end=888
   _globals['_ENROLREQUEST']._serialized_start=891
-  _globals['_ENROLREQUEST']._serialized_end=1072
-  _globals['_ENROLHEADER']._serialized_start=1074
-  _globals['_ENROLHEADER']._serialized_end=1136
-  _globals['_UNITBEGIN']._serialized_start=1139
-  _globals['_UNITBEGIN']._serialized_end=1296
-  _globals['_UNITBEGIN_SHAPE']._serialized_start=1232
-  _globals['_UNITBEGIN_SHAPE']._serialized_end=1296
-  _globals['_TEMPLATEBATCH']._serialized_start=1298
-  _globals['_TEMPLATEBATCH']._serialized_end=1359
-  _globals['_ENROLRESPONSE']._serialized_start=1362
-  _globals['_ENROLRESPONSE']._serialized_end=1514
-  _globals['_TEMPLATE']._serialized_start=1516
-  _globals['_TEMPLATE']._serialized_end=1638
-  _globals['_LISTTEMPLATESREQUEST']._serialized_start=1640
-  _globals['_LISTTEMPLATESREQUEST']._serialized_end=1738
-  _globals['_LISTTEMPLATESRESPONSE']._serialized_start=1740
-  _globals['_LISTTEMPLATESRESPONSE']._serialized_end=1831
-  _globals['_REMOVETEMPLATESREQUEST']._serialized_start=1833
-  _globals['_REMOVETEMPLATESREQUEST']._serialized_end=1916
-  _globals['_REMOVETEMPLATESRESPONSE']._serialized_start=1918
-  _globals['_REMOVETEMPLATESRESPONSE']._serialized_end=1985
-  _globals['_SYNCCATALOGUEREQUEST']._serialized_start=1987
-  _globals['_SYNCCATALOGUEREQUEST']._serialized_end=2049
-  _globals['_SYNCCATALOGUERESPONSE']._serialized_start=2051
-  _globals['_SYNCCATALOGUERESPONSE']._serialized_end=2147
-  _globals['_CATALOGUEENTRY']._serialized_start=2150
-  _globals['_CATALOGUEENTRY']._serialized_end=2327
-  _globals['_GALLERYSERVICE']._serialized_start=2330
-  _globals['_GALLERYSERVICE']._serialized_end=3045
+  _globals['_ENROLREQUEST']._serialized_end=1115
+  _globals['_ENROLHEADER']._serialized_start=1117
+  _globals['_ENROLHEADER']._serialized_end=1179
+  _globals['_UNITBEGIN']._serialized_start=1182
+  _globals['_UNITBEGIN']._serialized_end=1339
+  _globals['_UNITBEGIN_SHAPE']._serialized_start=1275
+  _globals['_UNITBEGIN_SHAPE']._serialized_end=1339
+  _globals['_TEMPLATEBATCH']._serialized_start=1341
+  _globals['_TEMPLATEBATCH']._serialized_end=1402
+  _globals['_ENROLRESPONSE']._serialized_start=1405
+  _globals['_ENROLRESPONSE']._serialized_end=1557
+  _globals['_TEMPLATE']._serialized_start=1559
+  _globals['_TEMPLATE']._serialized_end=1681
+  _globals['_LISTTEMPLATESREQUEST']._serialized_start=1683
+  _globals['_LISTTEMPLATESREQUEST']._serialized_end=1781
+  _globals['_LISTTEMPLATESRESPONSE']._serialized_start=1783
+  _globals['_LISTTEMPLATESRESPONSE']._serialized_end=1874
+  _globals['_REMOVETEMPLATESREQUEST']._serialized_start=1876
+  _globals['_REMOVETEMPLATESREQUEST']._serialized_end=1959
+  _globals['_REMOVETEMPLATESRESPONSE']._serialized_start=1961
+  _globals['_REMOVETEMPLATESRESPONSE']._serialized_end=2028
+  _globals['_SYNCCATALOGUEREQUEST']._serialized_start=2030
+  _globals['_SYNCCATALOGUEREQUEST']._serialized_end=2092
+  _globals['_SYNCCATALOGUERESPONSE']._serialized_start=2095
+  _globals['_SYNCCATALOGUERESPONSE']._serialized_end=2235
+  _globals['_CATALOGUEUNIT']._serialized_start=2238
+  _globals['_CATALOGUEUNIT']._serialized_end=2467
+  _globals['_CATALOGUEENTRY']._serialized_start=2470
+  _globals['_CATALOGUEENTRY']._serialized_end=2631
+  _globals['_FETCHUNITREQUEST']._serialized_start=2633
+  _globals['_FETCHUNITREQUEST']._serialized_end=2683
+  _globals['_FETCHUNITRESPONSE']._serialized_start=2685
+  _globals['_FETCHUNITRESPONSE']._serialized_end=2724
+  _globals['_GALLERYSERVICE']._serialized_start=2727
+  _globals['_GALLERYSERVICE']._serialized_end=3522
 # @@protoc_insertion_point(module_scope)

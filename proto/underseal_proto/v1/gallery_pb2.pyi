@@ -41,7 +41,7 @@ class Gallery(_message.Message):
     version: _builtins.int
     """Grows by one with every change."""
     snapshot_root: _builtins.str
-    """Hex snapshot root of this version."""
+    """Hex snapshot root of this version; empty while the server cannot open the gallery."""
     created_at: _builtins.str
     bytes_stored: _builtins.int
     @_builtins.property
@@ -275,7 +275,7 @@ Global___NewTemplate: _TypeAlias = NewTemplate  # noqa: Y015
 
 @_typing.final
 class EnrolRequest(_message.Message):
-    """Header, then for each unit: begin, template batches, ciphertexts."""
+    """Header, then for each unit: begin, template batches, ciphertexts, receipt."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -283,6 +283,7 @@ class EnrolRequest(_message.Message):
     BEGIN_FIELD_NUMBER: _builtins.int
     TEMPLATES_FIELD_NUMBER: _builtins.int
     CIPHERTEXT_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     ciphertext: _builtins.bytes
     """The row, or the next column; a unit of columns has one for each padded dimension."""
     @_builtins.property
@@ -291,6 +292,10 @@ class EnrolRequest(_message.Message):
     def begin(self) -> Global___UnitBegin: ...
     @_builtins.property
     def templates(self) -> Global___TemplateBatch: ...
+    @_builtins.property
+    def receipt(self) -> _common_pb2.Envelope:
+        """Statement enrol-receipt, signed by the caller, for exactly this unit."""
+
     def __init__(
         self,
         *,
@@ -298,12 +303,13 @@ class EnrolRequest(_message.Message):
         begin: Global___UnitBegin | None = ...,
         templates: Global___TemplateBatch | None = ...,
         ciphertext: _builtins.bytes = ...,
+        receipt: _common_pb2.Envelope | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "ciphertext", b"ciphertext", "header", b"header", "part", b"part", "templates", b"templates"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "ciphertext", b"ciphertext", "header", b"header", "part", b"part", "receipt", b"receipt", "templates", b"templates"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "ciphertext", b"ciphertext", "header", b"header", "part", b"part", "templates", b"templates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "ciphertext", b"ciphertext", "header", b"header", "part", b"part", "receipt", b"receipt", "templates", b"templates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "begin", "templates", "ciphertext"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "begin", "templates", "ciphertext", "receipt"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
@@ -597,25 +603,83 @@ Global___SyncCatalogueRequest: _TypeAlias = SyncCatalogueRequest  # noqa: Y015
 class SyncCatalogueResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    UNITS_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
     COMPLETE_VERSION_FIELD_NUMBER: _builtins.int
     complete_version: _builtins.int
     """Set in the last message: the version up to which the feed is complete."""
     @_builtins.property
-    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogueEntry]: ...
+    def units(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogueUnit]:
+        """Units that are new since the version."""
+
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogueEntry]:
+        """Templates that are new or were removed since the version."""
+
     def __init__(
         self,
         *,
+        units: _abc.Iterable[Global___CatalogueUnit] | None = ...,
         entries: _abc.Iterable[Global___CatalogueEntry] | None = ...,
         complete_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete_version", b"complete_version", "entries", b"entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete_version", b"complete_version", "entries", b"entries", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SyncCatalogueResponse: _TypeAlias = SyncCatalogueResponse  # noqa: Y015
+
+@_typing.final
+class CatalogueUnit(_message.Message):
+    """A unit never changes. It is gone with the last of its templates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    BLOCK_FIELD_NUMBER: _builtins.int
+    FIRST_SLOT_FIELD_NUMBER: _builtins.int
+    SLOT_STEP_FIELD_NUMBER: _builtins.int
+    TEMPLATES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    ADDED_VERSION_FIELD_NUMBER: _builtins.int
+    token: _builtins.bytes
+    shape: Global___UnitBegin.Shape.ValueType
+    block: _builtins.int
+    first_slot: _builtins.int
+    """The r-th template is in slot first_slot + r * slot_step."""
+    slot_step: _builtins.int
+    templates: _builtins.int
+    sha256: _builtins.bytes
+    """SHA-256 over the unit's ciphertexts as sent."""
+    added_version: _builtins.int
+    @_builtins.property
+    def receipt(self) -> _common_pb2.Envelope:
+        """Statement enrol-receipt, as the enroller signed it."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.bytes = ...,
+        shape: Global___UnitBegin.Shape.ValueType = ...,
+        block: _builtins.int = ...,
+        first_slot: _builtins.int = ...,
+        slot_step: _builtins.int = ...,
+        templates: _builtins.int = ...,
+        sha256: _builtins.bytes = ...,
+        receipt: _common_pb2.Envelope | None = ...,
+        added_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_version", b"added_version", "block", b"block", "first_slot", b"first_slot", "receipt", b"receipt", "sha256", b"sha256", "shape", b"shape", "slot_step", b"slot_step", "templates", b"templates", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CatalogueUnit: _TypeAlias = CatalogueUnit  # noqa: Y015
 
 @_typing.final
 class CatalogueEntry(_message.Message):
@@ -623,20 +687,20 @@ class CatalogueEntry(_message.Message):
 
     TEMPLATE_ID_FIELD_NUMBER: _builtins.int
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
-    BLOCK_FIELD_NUMBER: _builtins.int
-    SLOT_FIELD_NUMBER: _builtins.int
+    UNIT_TOKEN_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
     SEALED_LABEL_FIELD_NUMBER: _builtins.int
-    UNIT_SHA256_FIELD_NUMBER: _builtins.int
-    ADDED_VERSION_FIELD_NUMBER: _builtins.int
+    LABEL_SHA256_FIELD_NUMBER: _builtins.int
     REMOVED_VERSION_FIELD_NUMBER: _builtins.int
     template_id: _builtins.bytes
     subject_id: _builtins.bytes
-    block: _builtins.int
-    slot: _builtins.int
+    unit_token: _builtins.bytes
+    place: _builtins.int
+    """Among the unit's templates, from 0."""
     sealed_label: _builtins.bytes
-    unit_sha256: _builtins.bytes
-    """SHA-256 over the unit's ciphertexts as sent."""
-    added_version: _builtins.int
+    """Empty once it is removed."""
+    label_sha256: _builtins.bytes
+    """Of the sealed label, also once that is gone."""
     removed_version: _builtins.int
     """0 while it is live."""
     def __init__(
@@ -644,17 +708,57 @@ class CatalogueEntry(_message.Message):
         *,
         template_id: _builtins.bytes = ...,
         subject_id: _builtins.bytes = ...,
-        block: _builtins.int = ...,
-        slot: _builtins.int = ...,
+        unit_token: _builtins.bytes = ...,
+        place: _builtins.int = ...,
         sealed_label: _builtins.bytes = ...,
-        unit_sha256: _builtins.bytes = ...,
-        added_version: _builtins.int = ...,
+        label_sha256: _builtins.bytes = ...,
         removed_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_version", b"added_version", "block", b"block", "removed_version", b"removed_version", "sealed_label", b"sealed_label", "slot", b"slot", "subject_id", b"subject_id", "template_id", b"template_id", "unit_sha256", b"unit_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label_sha256", b"label_sha256", "place", b"place", "removed_version", b"removed_version", "sealed_label", b"sealed_label", "subject_id", b"subject_id", "template_id", b"template_id", "unit_token", b"unit_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CatalogueEntry: _TypeAlias = CatalogueEntry  # noqa: Y015
+
+@_typing.final
+class FetchUnitRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    gallery: _builtins.str
+    token: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        gallery: _builtins.str = ...,
+        token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery", b"gallery", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchUnitRequest: _TypeAlias = FetchUnitRequest  # noqa: Y015
+
+@_typing.final
+class FetchUnitResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CIPHERTEXT_FIELD_NUMBER: _builtins.int
+    ciphertext: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        ciphertext: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ciphertext", b"ciphertext"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchUnitResponse: _TypeAlias = FetchUnitResponse  # noqa: Y015

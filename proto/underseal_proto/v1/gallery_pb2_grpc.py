@@ -75,6 +75,11 @@ class GalleryServiceStub(object):
                 request_serializer=underseal__proto_dot_v1_dot_gallery__pb2.SyncCatalogueRequest.SerializeToString,
                 response_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.SyncCatalogueResponse.FromString,
                 _registered_method=True)
+        self.FetchUnit = channel.unary_stream(
+                '/underseal.v1.GalleryService/FetchUnit',
+                request_serializer=underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitRequest.SerializeToString,
+                response_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitResponse.FromString,
+                _registered_method=True)
 
 
 class GalleryServiceServicer(object):
@@ -133,6 +138,13 @@ class GalleryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchUnit(self, request, context):
+        """For auditors: the ciphertexts of a live unit, as they were enrolled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GalleryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -175,6 +187,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.SyncCatalogue,
                     request_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.SyncCatalogueRequest.FromString,
                     response_serializer=underseal__proto_dot_v1_dot_gallery__pb2.SyncCatalogueResponse.SerializeToString,
+            ),
+            'FetchUnit': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchUnit,
+                    request_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitRequest.FromString,
+                    response_serializer=underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -394,6 +411,33 @@ class GalleryService(object):
             '/underseal.v1.GalleryService/SyncCatalogue',
             underseal__proto_dot_v1_dot_gallery__pb2.SyncCatalogueRequest.SerializeToString,
             underseal__proto_dot_v1_dot_gallery__pb2.SyncCatalogueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchUnit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/underseal.v1.GalleryService/FetchUnit',
+            underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitRequest.SerializeToString,
+            underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitResponse.FromString,
             options,
             channel_credentials,
             insecure,

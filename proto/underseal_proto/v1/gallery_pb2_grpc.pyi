@@ -47,6 +47,8 @@ class GalleryServiceStub:
     """For auditors: the catalogue with its sealed labels, as a feed of changes. Mirroring everything
     keeps the operator from learning which templates matched.
     """
+    FetchUnit: _grpc.UnaryStreamMultiCallable[_gallery_pb2.FetchUnitRequest, _gallery_pb2.FetchUnitResponse]
+    """For auditors: the ciphertexts of a live unit, as they were enrolled."""
 
 @_typing.type_check_only
 class GalleryServiceAsyncStub(GalleryServiceStub):
@@ -67,6 +69,8 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     """For auditors: the catalogue with its sealed labels, as a feed of changes. Mirroring everything
     keeps the operator from learning which templates matched.
     """
+    FetchUnit: _aio.UnaryStreamMultiCallable[_gallery_pb2.FetchUnitRequest, _gallery_pb2.FetchUnitResponse]  # type: ignore[assignment]
+    """For auditors: the ciphertexts of a live unit, as they were enrolled."""
 
 class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Galleries of encrypted templates."""
@@ -132,5 +136,13 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         """For auditors: the catalogue with its sealed labels, as a feed of changes. Mirroring everything
         keeps the operator from learning which templates matched.
         """
+
+    @_abc_1.abstractmethod
+    def FetchUnit(
+        self,
+        request: _gallery_pb2.FetchUnitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gallery_pb2.FetchUnitResponse], _abc.AsyncIterator[_gallery_pb2.FetchUnitResponse]]:
+        """For auditors: the ciphertexts of a live unit, as they were enrolled."""
 
 def add_GalleryServiceServicer_to_server(servicer: GalleryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

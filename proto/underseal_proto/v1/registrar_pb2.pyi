@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from underseal_proto.v1 import common_pb2 as _common_pb2
 from underseal_proto.v1 import search_pb2 as _search_pb2
 import builtins as _builtins
@@ -74,6 +76,7 @@ class SubmitResponse(_message.Message):
 
     RELEASE_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    ORIGINS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def release(self) -> _common_pb2.Envelope:
         """Statement release."""
@@ -82,19 +85,62 @@ class SubmitResponse(_message.Message):
     def evidence(self) -> Global___LogEvidence:
         """What the transparency log says of it."""
 
+    @_builtins.property
+    def origins(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatchOrigin]:
+        """One for each match, in the order of ranks."""
+
     def __init__(
         self,
         *,
         release: _common_pb2.Envelope | None = ...,
         evidence: Global___LogEvidence | None = ...,
+        origins: _abc.Iterable[Global___MatchOrigin] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "release", b"release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "release", b"release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "origins", b"origins", "release", b"release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubmitResponse: _TypeAlias = SubmitResponse  # noqa: Y015
+
+@_typing.final
+class MatchOrigin(_message.Message):
+    """Who enrolled a released template: the receipt, and the proof that the template is in it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    LABEL_SHA256_FIELD_NUMBER: _builtins.int
+    place: _builtins.int
+    """Of the template in its unit, from 0."""
+    label_sha256: _builtins.bytes
+    """Of the template's sealed label."""
+    @_builtins.property
+    def receipt(self) -> _common_pb2.Envelope:
+        """Statement enrol-receipt, signed by the enroller."""
+
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """RFC 6962 inclusion proof, from leaf to root."""
+
+    def __init__(
+        self,
+        *,
+        receipt: _common_pb2.Envelope | None = ...,
+        place: _builtins.int = ...,
+        path: _abc.Iterable[_builtins.bytes] | None = ...,
+        label_sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label_sha256", b"label_sha256", "path", b"path", "place", b"place", "receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatchOrigin: _TypeAlias = MatchOrigin  # noqa: Y015
 
 @_typing.final
 class LogEvidence(_message.Message):
@@ -147,19 +193,23 @@ class GetReleaseResponse(_message.Message):
 
     RELEASE_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    ORIGINS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def release(self) -> _common_pb2.Envelope: ...
     @_builtins.property
     def evidence(self) -> Global___LogEvidence: ...
+    @_builtins.property
+    def origins(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatchOrigin]: ...
     def __init__(
         self,
         *,
         release: _common_pb2.Envelope | None = ...,
         evidence: Global___LogEvidence | None = ...,
+        origins: _abc.Iterable[Global___MatchOrigin] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "release", b"release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "release", b"release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "origins", b"origins", "release", b"release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

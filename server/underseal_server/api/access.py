@@ -30,6 +30,7 @@ TABLE: Final[AccessTable] = {
     f"/{GALLERY_SERVICE}/ListTemplates": frozenset({Role.CLIENT, Role.OPERATOR}),
     f"/{GALLERY_SERVICE}/RemoveTemplates": _CLIENTS,
     f"/{GALLERY_SERVICE}/SyncCatalogue": frozenset({Role.AUDITOR}),
+    f"/{GALLERY_SERVICE}/FetchUnit": frozenset({Role.AUDITOR}),
     f"/{SEARCH_SERVICE}/Search": _CLIENTS,
     f"/{SEARCH_SERVICE}/Verify": _CLIENTS,
 }

@@ -15,6 +15,7 @@ from underseal_server.api.access import check_writer
 from underseal_server.engine.hosting import Hosted, Hosting
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.pins import check_pin
+from underseal_server.receipts import check_receipt
 from underseal_server.store.records import NewTemplate, NewUnit, Receipt
 
 IDLE_SECONDS: Final = 60.0
@@ -98,7 +99,12 @@ class EnrolStream:
             while not staged.complete:
                 part = await self._expect("ciphertext")
                 await finish(self._pool, staged.write, part.ciphertext)
-            unit = NewUnit(token, shape, templates, self._peer.name, staged.sha256, staged.size)
+            part = await self._expect("receipt")
+            receipt = wire.envelope_from_wire(part.receipt)
+            unit = NewUnit(
+                token, shape, templates, self._peer.name, staged.sha256, staged.size, receipt
+            )
+            await finish(self._pool, check_receipt, hosted.gallery, unit, self._peer)
             return await self._hosting.enrol(hosted, unit, staged)
 
     async def _expect(self, kind: str) -> gallery_pb2.EnrolRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Final
 
 from underseal_core.errors import InvalidInput
@@ -22,6 +23,8 @@ MAX_REMOVED: Final = 1000
 """Template ids in one removal."""
 FEEDS: Final = 2
 """Catalogue feeds of one auditor at a time: each holds a database connection while it is read."""
+FETCHES: Final = 4
+"""Units on their way to one auditor at a time: each holds a file."""
 SYNC_PAGE: Final = 256
 """With the longest labels, half of what a message may hold."""
 
@@ -49,6 +52,7 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         self._per_subject = per_subject
         self._streams = streams
         self._feeds = PerClient(FEEDS, "catalogue feeds")
+        self._fetches = PerClient(FETCHES, "fetches of units")
 
     async def CreateGallery(  # noqa: N802
         self, request: gallery_pb2.CreateGalleryRequest, context: Context
@@ -134,7 +138,7 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
             ids = [wire.id_from_wire(entry, "template id") for entry in request.template_ids]
             chosen = await finish(pool, self._templates.units_of_templates, gallery, ids)
         removed = await self._hosting.remove(hosted, chosen)
-        version = (await self._hosting.describe(gallery)).view.version
+        version = (await self._hosting.row(gallery.name)).version
         return gallery_pb2.RemoveTemplatesResponse(removed=removed, gallery_version=version)
 
     async def SyncCatalogue(  # noqa: N802
@@ -148,8 +152,19 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
             version = 0
             try:
                 while (page := await finish(self._threads.store, next, pages, None)) is not None:
-                    changes, version = page
-                    yield wire.changes_to_wire(changes, 0)
-                yield wire.changes_to_wire((), version)
+                    version = page.version
+                    yield wire.feed_to_wire(page)
+                yield gallery_pb2.SyncCatalogueResponse(complete_version=version)
             finally:
                 await finish(self._threads.store, pages.close)
+
+    async def FetchUnit(  # noqa: N802
+        self, request: gallery_pb2.FetchUnitRequest, context: Context
+    ) -> AsyncIterator[gallery_pb2.FetchUnitResponse]:
+        """Send a live unit's ciphertexts, as they were enrolled."""
+        token = wire.id_from_wire(request.token, "token")
+        with self._fetches.hold(current_peer().name):
+            hosted = await self._hosting.open(wire.name_from_wire(request.gallery))
+            async with aclosing(self._hosting.unit(hosted, token)) as ciphertexts:
+                async for ciphertext in ciphertexts:
+                    yield gallery_pb2.FetchUnitResponse(ciphertext=ciphertext.to_bytes())

@@ -13,6 +13,7 @@ from underseal_core.rpc.access import Context, current_peer
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
 from underseal_core.signing import Envelope, Identity
 from underseal_core.statements import (
+    BlockTiles,
     ResultBlock,
     SearchRequest,
     SearchResult,
@@ -133,6 +134,9 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                 version=view.version,
                 root=view.root,
                 templates=view.templates,
+                blocks=tuple(
+                    BlockTiles(block=block, tiles_root=root) for block, root in view.blocks.items()
+                ),
             ),
             blocks=tuple(
                 ResultBlock(block=entry.block, sha256=entry.sealed.sha256)

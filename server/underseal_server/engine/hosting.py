@@ -8,16 +8,16 @@ block is scored, so its result is of exactly that version.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
-from underseal_core.errors import NotFound, UndersealError
+from underseal_core.errors import Damaged, NotFound, UndersealError
 from underseal_core.gallery.unit_files import StagedUnit
-from underseal_core.scheme.ciphertext import Residues
+from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.engine.executor import Executor
 from underseal_server.engine.keys import KeyEpochs
@@ -73,7 +73,7 @@ class Hosted:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A gallery as lists show it."""
+    """A gallery as lists show it; one that cannot be opened has no snapshot root."""
 
     gallery: Gallery
     view: View
@@ -170,8 +170,9 @@ class Hosting:
         hosted = self._hosted.get(gallery.id)
         measure = self._store.bytes_stored
         if hosted is None:
-            view = await finish(self._pool, self._store.templates.view, gallery)
-            return Description(gallery, view, await finish(self._pool, measure, gallery))
+            live = await finish(self._pool, self._store.templates.live, gallery)
+            closed = View(live.version, "", len(live.entries), dict.fromkeys(live.blocks, ""))
+            return Description(gallery, closed, await finish(self._pool, measure, gallery))
         async with hosted.reading() as opened:  # deletion waits: the files stay while measured
             view = await finish(self._pool, opened.view)
             return Description(gallery, view, await finish(self._pool, measure, gallery))
@@ -211,6 +212,34 @@ class Hosting:
             columns = await self._executor.expand(hosted.evaluator, staged.row)
         async with hosted.changing, hosted.writing() as opened:
             return await finish(self._pool, opened.enrol, unit, staged, columns)
+
+    async def unit(self, hosted: Hosted, token: bytes) -> AsyncGenerator[Ciphertext, None]:
+        """Yield a live unit's ciphertexts, as they were enrolled.
+
+        Raises
+        ------
+        NotFound
+            There is no live unit of this token, or it was removed meanwhile.
+        Damaged
+            Its file is.
+        """
+        found = await self._live_unit(hosted, token)
+        ciphertexts = hosted.store.files.ciphertexts(found)
+        try:
+            while (one := await finish(self._pool, next, ciphertexts, None)) is not None:
+                yield one
+        except Damaged:
+            await self._live_unit(hosted, token)  # its file goes with it
+            raise
+        finally:
+            await finish(self._pool, ciphertexts.close)
+
+    async def _live_unit(self, hosted: Hosted, token: bytes) -> StoredUnit:
+        hosted.check()
+        found = await finish(self._pool, self._store.units.by_token, hosted.gallery, token)
+        if found is None or found.removed_version:
+            raise NotFound("the gallery has no live unit of this token")
+        return found
 
     async def remove(self, hosted: Hosted, template_ids: dict[int, list[bytes]]) -> int:
         """Remove templates, unit by unit; each unit's are removed at once.

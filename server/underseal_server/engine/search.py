@@ -158,7 +158,7 @@ class SearchEngine:
         self, hosted: Hosted, view: View, targets: Targets
     ) -> tuple[tuple[int, ...], int]:
         if not targets:
-            return view.blocks, view.templates
+            return tuple(view.blocks), view.templates
         subject = bytes.fromhex(targets.subject_id) if targets.subject_id else None
         ids = [bytes.fromhex(template_id) for template_id in targets.template_ids]
         blocks_of = self._templates.blocks_of

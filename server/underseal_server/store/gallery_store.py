@@ -21,6 +21,7 @@ from underseal_core.gallery.unit import Shape, usable_slots
 from underseal_core.gallery.unit_files import StagedUnit, UnitFiles
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
+from underseal_core.snapshot import snapshot_root
 from underseal_server.store.records import Gallery, NewUnit, Receipt, StoredUnit, View
 from underseal_server.store.templates import Templates
 from underseal_server.store.units import Units
@@ -126,9 +127,12 @@ class GalleryStore:
         return self._blocks[number]
 
     def view(self) -> View:
-        """Return the present state; computed once per version."""
+        """Return the present state; computed once per version, hashing only changed blocks."""
         if self._view is None:
-            self._view = self._templates.view(self.gallery)
+            live = self._templates.live(self.gallery)
+            roots = {number: self._block(number).tiles_root() for number in live.blocks}
+            root = snapshot_root(self.gallery.name, live.version, live.entries, roots)
+            self._view = View(live.version, root, len(live.entries), roots)
         return self._view
 
     def tiles(self, number: int) -> Residues:

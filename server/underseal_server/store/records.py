@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from underseal_core.gallery.unit import Placement, Shape, Unit
+from underseal_core.provenance import template_leaf
 from underseal_core.scheme.profiles import Profile, padded_dimension, profile_named
+from underseal_core.signing import Envelope
+from underseal_core.snapshot import LiveEntry
 from underseal_core.statements import Pin
 
 ID_BYTES: Final = 16
@@ -75,7 +79,7 @@ class StoredUnit(Unit):
 
 @dataclass(frozen=True, slots=True)
 class NewUnit:
-    """A unit about to be stored."""
+    """A unit about to be stored. ``receipt``: its enroller's, checked, with one signature."""
 
     token: bytes
     shape: Shape
@@ -83,14 +87,21 @@ class NewUnit:
     enrolled_by: str
     sha256: bytes
     size: int
+    receipt: Envelope
+
+    def leaves(self) -> list[bytes]:
+        """Return the leaves that the receipt's root covers."""
+        return [
+            template_leaf(t.template_id, t.subject_id, hashlib.sha256(t.sealed_label).digest())
+            for t in self.templates
+        ]
 
     def content_sha256(self) -> bytes:
         """Name everything in the unit, to tell a repeated token from a reused one."""
         digest = hashlib.sha256(b"underseal unit v1")
         digest.update(self.shape.encode() + len(self.templates).to_bytes(8, "big"))
-        for template in self.templates:
-            digest.update(template.template_id + template.subject_id)
-            digest.update(hashlib.sha256(template.sealed_label).digest())
+        for leaf in self.leaves():
+            digest.update(leaf)
         digest.update(self.sha256)
         return digest.digest()
 
@@ -118,16 +129,27 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
+class UnitEntry:
+    """A unit as the auditors' mirror sees it, with its enroller's receipt."""
+
+    token: bytes
+    shape: Shape
+    placement: Placement
+    sha256: bytes
+    receipt: Envelope
+    added_version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """A template as the auditors' mirror sees it; without label once it is removed."""
 
     template_id: bytes
     subject_id: bytes
-    block: int
-    slot: int
+    unit_token: bytes
+    place: int
     sealed_label: bytes
-    unit_sha256: bytes
-    added_version: int
+    label_sha256: bytes
     removed_version: int
 
     def __repr__(self) -> str:
@@ -135,10 +157,35 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedPage:
+    """A piece of the auditors' feed, of the state at ``version``."""
+
+    version: int
+    units: tuple[UnitEntry, ...] = ()
+    templates: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The live templates of one state of a gallery."""
+
+    version: int
+    entries: tuple[LiveEntry, ...]
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The blocks that hold one, ascending."""
+        return tuple(sorted({entry.block for entry in self.entries}))
+
+
+@dataclass(frozen=True, slots=True)
 class View:
-    """One state of a gallery: what a search compares with and its result speaks of."""
+    """One state of a gallery: what a search compares with and its result speaks of.
+
+    ``blocks``: the tiles root of each block with a live template, by number, ascending.
+    """
 
     version: int
     root: str
     templates: int
-    blocks: tuple[int, ...]
+    blocks: Mapping[int, str]

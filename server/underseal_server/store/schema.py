@@ -16,6 +16,7 @@ NAMES: Final = {
     "fk": "fk_%(table_name)s_%(column_0_name)s",
     "pk": "pk_%(table_name)s",
 }
+_EMPTY: Final = sa.text("x''")
 metadata: Final = sa.MetaData(naming_convention=NAMES)
 
 galleries: Final = sa.Table(
@@ -55,13 +56,17 @@ units: Final = sa.Table(
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.LargeBinary(32), nullable=False),
     sa.Column("content_sha256", sa.LargeBinary(32), nullable=False),
+    sa.Column("receipt", sa.LargeBinary, nullable=False, server_default=_EMPTY),
+    sa.Column("receipt_sha256", sa.LargeBinary(32), nullable=False, server_default=_EMPTY),
+    sa.Column("receipt_key", sa.LargeBinary(32), nullable=False, server_default=_EMPTY),
+    sa.Column("receipt_signature", sa.LargeBinary(64), nullable=False, server_default=_EMPTY),
     sa.Column("enrolled_by", sa.String(63), nullable=False),
     sa.Column("enrolled_at", sa.String(20), nullable=False),
     sa.Column("added_version", sa.BigInteger, nullable=False),
     sa.Column("removed_version", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("gallery_id", "token"),
     sa.Index(None, "gallery_id", "block"),
-    sqlite_autoincrement=True,  # checkpoints name units by id, for ever
+    sqlite_autoincrement=True,  # a number never names two units
 )
 
 templates: Final = sa.Table(

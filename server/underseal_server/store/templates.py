@@ -8,9 +8,12 @@ from typing import Final
 import sqlalchemy as sa
 
 from underseal_core.errors import NotFound
-from underseal_core.snapshot import LiveEntry, snapshot_root
+from underseal_core.gallery.unit import Placement, Shape
+from underseal_core.provenance import EnrolReceipt
+from underseal_core.signing import Envelope, Signature
+from underseal_core.snapshot import LiveEntry
 from underseal_server.store.database import Database
-from underseal_server.store.records import Change, Gallery, Template, View
+from underseal_server.store.records import Change, FeedPage, Gallery, Live, Template, UnitEntry
 from underseal_server.store.schema import galleries, templates, units
 
 _CHUNK: Final = 500
@@ -23,32 +26,21 @@ class Templates:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def view(self, gallery: Gallery) -> View:
-        """Return the gallery's present state with its snapshot root."""
+    def live(self, gallery: Gallery) -> Live:
+        """Return the gallery's live templates and its version, of one consistent state."""
         query = _joined(
             templates.c.block,
             templates.c.slot,
             templates.c.template_id,
             templates.c.subject_id,
             templates.c.label_sha256,
-            units.c.sha256.label("unit_sha256"),
+            units.c.sha256,
+            units.c.receipt_sha256,
         ).where(_live(gallery))
         with self._database.reading() as connection:
             version = _version(connection, gallery)
-            entries = [
-                LiveEntry(
-                    row.block,
-                    row.slot,
-                    row.template_id,
-                    row.subject_id,
-                    row.label_sha256,
-                    row.unit_sha256,
-                )
-                for row in connection.execute(query)
-            ]
-        root = snapshot_root(gallery.name, version, entries)
-        blocks = tuple(sorted({entry.block for entry in entries}))
-        return View(version, root, len(entries), blocks)
+            entries = tuple(map(_live_entry, connection.execute(query)))
+        return Live(version, entries)
 
     def page(
         self, gallery: Gallery, subject: bytes | None, after: tuple[int, int], limit: int
@@ -163,26 +155,28 @@ class Templates:
         with self._database.reading() as connection:
             return list(connection.scalars(query))
 
-    def changes(
-        self, gallery: Gallery, after: int, page: int
-    ) -> Generator[tuple[Sequence[Change], int], None, None]:
+    def changes(self, gallery: Gallery, after: int, page: int) -> Generator[FeedPage, None, None]:
         """Yield what changed after version ``after``, in pages, all of one consistent view.
 
         Yields
         ------
-        tuple
-            Changes in order of enrolment, and the version that the view shows; first an empty page.
+        FeedPage
+            First an empty one, then new units, then new and removed templates.
         """
+        new_units = sa.select(units).where(units.c.gallery_id == gallery.id)
+        new_units = new_units.where(units.c.added_version > after).order_by(units.c.id)
         changed = (templates.c.added_version > after) | (templates.c.removed_version > after)
-        columns = _joined(templates, units.c.sha256.label("unit_sha256"))
+        columns = _joined(templates, units.c.token, units.c.first_slot, units.c.step)
         query = columns.where(templates.c.gallery_id == gallery.id, changed)
         query = query.order_by(templates.c.id)
         with self._database.reading() as connection:
             version = _version(connection, gallery)
-            yield (), version
-            rows = connection.execution_options(yield_per=page).execute(query)
-            for part in rows.partitions(page):
-                yield [_change(row) for row in part], version
+            yield FeedPage(version)
+            paged = connection.execution_options(yield_per=page)
+            for part in paged.execute(new_units).partitions(page):
+                yield FeedPage(version, units=tuple(_unit_entry(row) for row in part))
+            for part in paged.execute(query).partitions(page):
+                yield FeedPage(version, templates=tuple(_change(row) for row in part))
 
 
 def _joined(*columns: sa.Table | sa.ColumnElement[object]) -> sa.Select[tuple[object, ...]]:
@@ -210,14 +204,37 @@ def _by_first(pairs: Sequence[tuple[int, bytes]]) -> dict[int, list[bytes]]:
     return grouped
 
 
+def _live_entry(row: sa.Row[tuple[object, ...]]) -> LiveEntry:
+    return LiveEntry(
+        row.block,
+        row.slot,
+        row.template_id,
+        row.subject_id,
+        row.label_sha256,
+        row.sha256,
+        row.receipt_sha256,
+    )
+
+
+def _unit_entry(row: sa.Row[tuple[object, ...]]) -> UnitEntry:
+    signature = Signature(row.receipt_key, row.receipt_signature)
+    return UnitEntry(
+        row.token,
+        Shape(row.shape),
+        Placement(row.block, row.first_slot, row.step, row.templates),
+        row.sha256,
+        Envelope(EnrolReceipt.payload_type, row.receipt, (signature,)),
+        row.added_version,
+    )
+
+
 def _change(row: sa.Row[tuple[object, ...]]) -> Change:
     return Change(
         row.template_id,
         row.subject_id,
-        row.block,
-        row.slot,
+        row.token,
+        (row.slot - row.first_slot) // row.step,
         row.sealed_label,
-        row.unit_sha256,
-        row.added_version,
+        row.label_sha256,
         row.removed_version,
     )

@@ -164,6 +164,7 @@ def _insert_unit(
     version: int,
     moment: str,
 ) -> int:
+    (signature,) = unit.receipt.signatures
     result = connection.execute(
         units.insert().values(
             gallery_id=gallery.id,
@@ -176,6 +177,10 @@ def _insert_unit(
             bytes=unit.size,
             sha256=unit.sha256,
             content_sha256=unit.content_sha256(),
+            receipt=unit.receipt.payload,
+            receipt_sha256=hashlib.sha256(unit.receipt.payload).digest(),
+            receipt_key=signature.public_key,
+            receipt_signature=signature.signature,
             enrolled_by=unit.enrolled_by,
             enrolled_at=moment,
             added_version=version,

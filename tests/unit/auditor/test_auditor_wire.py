@@ -11,7 +11,6 @@ from underseal_auditor.api.access import ACCESS
 from underseal_auditor.keys.messages import CeremonyFailed, Commitment, Reveal, Round
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_auditor.wire import (
-    changes_from_wire,
     commitment_from_wire,
     commitment_to_wire,
     envelope_from_wire,
@@ -22,8 +21,10 @@ from underseal_auditor.wire import (
     round_from_wire,
     sealed_from_wire,
 )
+from underseal_auditor.wire.catalogue import changes_from_wire
 from underseal_core.credentials import Role
 from underseal_core.errors import Damaged, InvalidInput
+from underseal_core.gallery.unit import Placement, Shape
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
 from underseal_proto.v1 import (
@@ -86,11 +87,10 @@ def catalogue_entry(**changes: object) -> gallery_pb2.SyncCatalogueResponse:
     fields: dict[str, object] = {
         "template_id": b"t" * 16,
         "subject_id": b"s" * 16,
-        "block": 1,
-        "slot": 2,
+        "unit_token": b"u" * 16,
+        "place": 2,
         "sealed_label": b"label",
-        "unit_sha256": b"u" * 32,
-        "added_version": 1,
+        "label_sha256": b"l" * 32,
     }
     entry = gallery_pb2.CatalogueEntry(**{**fields, **changes})  # type: ignore[arg-type]  # by name
     return gallery_pb2.SyncCatalogueResponse(entries=[entry])
@@ -98,7 +98,7 @@ def catalogue_entry(**changes: object) -> gallery_pb2.SyncCatalogueResponse:
 
 def test_catalogue_entry_is_read() -> None:
     (entry,) = changes_from_wire(catalogue_entry()).entries
-    assert (entry.block, entry.slot, entry.removed_version) == (1, 2, 0)
+    assert (entry.unit_token, entry.place, entry.removed_version) == (b"u" * 16, 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -106,18 +106,64 @@ def test_catalogue_entry_is_read() -> None:
     [
         {"template_id": b"t" * 15},
         {"subject_id": b""},
-        {"unit_sha256": b"u" * 33},
+        {"unit_token": b"u" * 17},
+        {"label_sha256": b"l" * 33},
         {"sealed_label": b"x" * 8193},
-        {"block": 1 << 20},
-        {"slot": 1 << 14},
-        {"added_version": 0},
-        {"added_version": 1 << 53},
+        {"place": 1 << 14},
         {"removed_version": 1 << 53},
     ],
 )
 def test_impossible_catalogue_entry(change: dict[str, object]) -> None:
     with pytest.raises(Damaged):
         changes_from_wire(catalogue_entry(**change))
+
+
+def catalogue_unit(**changes: object) -> gallery_pb2.SyncCatalogueResponse:
+    receipt = common_pb2.Envelope(payload_type="t", payload=b"p")
+    receipt.signatures.add(public_key=b"k" * 32, signature=b"s" * 64)
+    fields: dict[str, object] = {
+        "token": b"t" * 16,
+        "shape": gallery_pb2.UnitBegin.SHAPE_ROW,
+        "block": 1,
+        "first_slot": 3,
+        "slot_step": 8,
+        "templates": 2,
+        "sha256": b"u" * 32,
+        "receipt": receipt,
+        "added_version": 1,
+    }
+    unit = gallery_pb2.CatalogueUnit(**{**fields, **changes})  # type: ignore[arg-type]  # by name
+    return gallery_pb2.SyncCatalogueResponse(units=[unit])
+
+
+def test_catalogue_unit_is_read() -> None:
+    (unit,) = changes_from_wire(catalogue_unit()).units
+    assert unit.placement == Placement(1, 3, 8, 2)
+    assert (unit.token, unit.shape, unit.receipt.payload) == (b"t" * 16, Shape.ROW, b"p")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"token": b"t" * 15},
+        {"shape": 0},
+        {"shape": 3},
+        {"block": 1 << 20},
+        {"first_slot": 1 << 14},
+        {"slot_step": 0},
+        {"slot_step": 1 << 14},
+        {"templates": 0},
+        {"templates": (1 << 14) + 1},
+        {"sha256": b"u" * 33},
+        {"receipt": common_pb2.Envelope(payload=b"p")},
+        {"receipt": common_pb2.Envelope(payload=bytes(4097), signatures=[common_pb2.Signature()])},
+        {"added_version": 0},
+        {"added_version": 1 << 53},
+    ],
+)
+def test_impossible_catalogue_unit(change: dict[str, object]) -> None:
+    with pytest.raises(Damaged):
+        changes_from_wire(catalogue_unit(**change))
 
 
 def test_impossible_version() -> None:

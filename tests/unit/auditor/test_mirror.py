@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,28 +9,37 @@ from pathlib import Path
 
 import pytest
 
-from underseal_auditor.mirror import Changes, Mirror
+from tests.catalogue_fixtures import live_entry, signed_unit, templates
+from underseal_auditor.feed import CatalogueFeed, Changes
+from underseal_auditor.mirror import Mirror
 from underseal_auditor.store.database import Database
-from underseal_auditor.verify.catalogue import CatalogueEntry
+from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit
 from underseal_core.errors import Damaged, InvalidInput, NotFound
-from underseal_core.snapshot import LiveEntry, snapshot_root
-from underseal_core.statements import Pin, Snapshot, Targets
+from underseal_core.gallery.unit import Placement, Shape
+from underseal_core.signing import Identity
+from underseal_core.snapshot import snapshot_root
+from underseal_core.statements import BlockTiles, Pin, Snapshot, Targets
 
 SERVER = "server"
 GALLERY = "missing"
+PIN = Pin(model_id="model", model_dimension=8, profile="swift", key_epoch="ab" * 32)
+AGENCY = Identity.generate()
+ENROLLERS = {"agency": AGENCY.public_key}
+TILES = "7" * 64
+
+One = tuple[CatalogueUnit, CatalogueEntry]
+"""A unit of one template."""
 
 
-def entry(slot: int, added: int = 1, block: int = 0, removed: int = 0) -> CatalogueEntry:
-    return CatalogueEntry(
-        template_id=secrets.token_bytes(16),
-        subject_id=secrets.token_bytes(16),
-        block=block,
-        slot=slot,
-        sealed_label=b"sealed" + bytes([slot]),
-        unit_sha256=secrets.token_bytes(32),
-        added_version=added,
-        removed_version=removed,
-    )
+def one(slot: int, added: int = 1, block: int = 0, removed: int = 0) -> One:
+    (entry,) = templates(secrets.token_bytes(16), [b"sealed" + bytes([slot])])
+    place = Placement(block, slot, 8, 1)
+    unit = signed_unit(GALLERY, PIN, place, [entry], AGENCY, shape=Shape.ROW, version=added)
+    return unit, replace(entry, removed_version=removed)
+
+
+def gone(what: One, version: int) -> CatalogueEntry:
+    return replace(what[1], removed_version=version, sealed_label=b"")
 
 
 class Feed:
@@ -42,31 +50,35 @@ class Feed:
         self.after: list[int] = []
 
     def pin(self, gallery: str) -> Pin:
-        raise NotImplementedError
+        return PIN
 
     def changes(self, gallery: str, after_version: int) -> Iterator[Changes]:
         self.after.append(after_version)
         yield from self.pieces
 
 
-def told(*entries: CatalogueEntry, version: int) -> Feed:
-    return Feed(Changes(entries, 0), Changes((), version))
+def told(*news: One | CatalogueEntry, version: int) -> Feed:
+    """A feed of new units, and of templates removed from old ones."""
+    units = tuple(new[0] for new in news if isinstance(new, tuple))
+    entries = tuple(new[1] if isinstance(new, tuple) else new for new in news)
+    return Feed(Changes(units, (), 0), Changes((), entries, 0), Changes((), (), version))
 
 
-def snapshot(version: int, *entries: CatalogueEntry) -> Snapshot:
-    live = [
-        LiveEntry(
-            e.block,
-            e.slot,
-            e.template_id,
-            e.subject_id,
-            hashlib.sha256(e.sealed_label).digest(),
-            e.unit_sha256,
-        )
-        for e in entries
-    ]
-    root = snapshot_root(GALLERY, version, live)
-    return Snapshot(gallery=GALLERY, version=version, root=root, templates=len(live))
+def update(mirror: Mirror, feed: CatalogueFeed, server: str = SERVER) -> int:
+    return mirror.update(server, GALLERY, feed, PIN, ENROLLERS)
+
+
+def snapshot(version: int, *news: One) -> Snapshot:
+    live = [live_entry(*new) for new in news]
+    blocks = sorted({entry.block for entry in live})
+    root = snapshot_root(GALLERY, version, live, dict.fromkeys(blocks, TILES))
+    return Snapshot(
+        gallery=GALLERY,
+        version=version,
+        root=root,
+        templates=len(live),
+        blocks=tuple(BlockTiles(block=block, tiles_root=TILES) for block in blocks),
+    )
 
 
 @pytest.fixture
@@ -82,12 +94,11 @@ def mirror(database: Database) -> Mirror:
 
 
 def test_views_of_old_and_new_versions(mirror: Mirror) -> None:
-    a, b = entry(0), entry(1, added=2)
-    mirror.update(SERVER, GALLERY, told(a, version=1))
-    mirror.update(SERVER, GALLERY, told(b, version=2))
-    gone = replace(a, removed_version=3, sealed_label=b"")
-    feed = told(gone, version=3)
-    assert mirror.update(SERVER, GALLERY, feed) == 3
+    a, b = one(0), one(1, added=2)
+    update(mirror, told(a, version=1))
+    update(mirror, told(b, version=2))
+    feed = told(gone(a, 3), version=3)
+    assert update(mirror, feed) == 3
     assert feed.after == [2]
     assert mirror.view(SERVER, snapshot(1, a)).templates == 1
     both = mirror.view(SERVER, snapshot(2, a, b))
@@ -97,30 +108,30 @@ def test_views_of_old_and_new_versions(mirror: Mirror) -> None:
 
 
 def test_label_of_a_removed_template_is_dropped(mirror: Mirror, database: Database) -> None:
-    a = entry(0)
-    mirror.update(SERVER, GALLERY, told(a, version=1))
-    assert mirror.sealed_label(SERVER, GALLERY, a.template_id) == a.sealed_label
-    mirror.update(SERVER, GALLERY, told(replace(a, removed_version=2), version=2))
+    a = one(0)
+    update(mirror, told(a, version=1))
+    assert mirror.sealed_label(SERVER, GALLERY, a[1].template_id) == a[1].sealed_label
+    update(mirror, told(gone(a, 2), version=2))
     with pytest.raises(NotFound):
-        mirror.sealed_label(SERVER, GALLERY, a.template_id)
+        mirror.sealed_label(SERVER, GALLERY, a[1].template_id)
     with database.transaction() as connection:
         assert connection.execute("SELECT sealed_label FROM templates").fetchall() == [(b"",)]
 
 
 def test_template_that_came_and_went(mirror: Mirror) -> None:
-    brief = entry(0, added=1, removed=2)
-    mirror.update(SERVER, GALLERY, told(brief, version=2))
+    brief = one(0, added=1, removed=2)
+    update(mirror, told(brief, version=2))
     assert mirror.view(SERVER, snapshot(2)).templates == 0
     assert mirror.view(SERVER, snapshot(1, brief)).templates == 1
 
 
 def test_wrong_root_count_or_version(mirror: Mirror) -> None:
-    a = entry(0)
-    mirror.update(SERVER, GALLERY, told(a, version=1))
+    a = one(0)
+    update(mirror, told(a, version=1))
     honest = snapshot(1, a)
     mirror.view(SERVER, honest)
     for lie in (
-        snapshot(1, entry(0)),
+        snapshot(1, one(0)),
         honest.model_copy(update={"templates": 2}),
         snapshot(2, a),
     ):
@@ -131,97 +142,157 @@ def test_wrong_root_count_or_version(mirror: Mirror) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"slot": 5},
-        {"block": 5},
+        {"place": 1},
+        {"unit_token": b"t" * 16},
         {"subject_id": b"s" * 16},
-        {"unit_sha256": b"u" * 32},
-        {"added_version": 2},
+        {"label_sha256": b"l" * 32},
         {"removed_version": 0},
-        {"removed_version": 1},
     ],
 )
 def test_history_does_not_change(mirror: Mirror, change: dict[str, object]) -> None:
-    a = entry(0)
-    mirror.update(SERVER, GALLERY, told(a, version=1))
-    lie = replace(a, **{"removed_version": 2, **change})  # type: ignore[arg-type]  # by name
+    a = one(0)
+    update(mirror, told(a, version=1))
+    lie = replace(gone(a, 2), **change)  # type: ignore[arg-type]  # by name
     with pytest.raises(Damaged, match="contradicts"):
-        mirror.update(SERVER, GALLERY, told(lie, version=2))
+        update(mirror, told(lie, version=2))
     assert mirror.view(SERVER, snapshot(1, a)).templates == 1
 
 
+def test_removal_in_the_past(mirror: Mirror) -> None:
+    a = one(0)
+    update(mirror, told(a, version=2))
+    with pytest.raises(Damaged, match="not there before"):
+        update(mirror, told(gone(a, 2), version=3))
+
+
+def test_unit_does_not_come_again(mirror: Mirror) -> None:
+    """Nor does its token with another content."""
+    a = one(0)
+    update(mirror, told(a, version=1))
+    again = (replace(a[0], added_version=2), a[1])
+    (other,) = templates(a[0].token, [b"other"])
+    same_token = signed_unit(
+        GALLERY, PIN, a[0].placement, [other], AGENCY, shape=Shape.ROW, version=2
+    )
+    for lie in (again, (same_token, other)):
+        with pytest.raises(Damaged, match="contradicts"):
+            update(mirror, told(lie, version=2))
+
+
 def test_removed_template_does_not_come_back(mirror: Mirror) -> None:
-    a = entry(0)
-    mirror.update(SERVER, GALLERY, told(a, version=1))
-    mirror.update(SERVER, GALLERY, told(replace(a, removed_version=2), version=2))
+    a = one(0)
+    update(mirror, told(a, version=1))
+    update(mirror, told(gone(a, 2), version=2))
     for version in (0, 3):
         with pytest.raises(Damaged, match="contradicts"):
-            mirror.update(SERVER, GALLERY, told(replace(a, removed_version=version), version=3))
+            update(mirror, told(replace(gone(a, 2), removed_version=version), version=3))
 
 
 def test_template_planted_in_the_past(mirror: Mirror) -> None:
-    mirror.update(SERVER, GALLERY, told(entry(0), version=5))
+    update(mirror, told(one(0), version=5))
     with pytest.raises(Damaged, match="not there before"):
-        mirror.update(SERVER, GALLERY, told(entry(1, added=3), version=6))
+        update(mirror, told(one(1, added=3), version=6))
+
+
+def test_origin_of_a_template_stays_when_it_is_removed(mirror: Mirror) -> None:
+    many = templates(secrets.token_bytes(16), [bytes([i]) for i in range(7)])
+    unit = signed_unit(GALLERY, PIN, Placement(3, 8, 1, 7), many, AGENCY)
+    update(mirror, Feed(Changes((unit,), tuple(many), 0), Changes((), (), 1)))
+    update(mirror, told(replace(many[2], removed_version=2, sealed_label=b""), version=2))
+    for place, entry in enumerate(many):
+        origin = mirror.origin(SERVER, GALLERY, entry.template_id)
+        ids = entry.template_id, entry.subject_id
+        receipt = origin.open(AGENCY.public_key, *ids)
+        assert (origin.place, receipt.client, receipt.templates) == (place, "agency", 7)
+        with pytest.raises(Damaged):
+            replace(origin, place=(place + 1) % 7).open(AGENCY.public_key, *ids)
+    with pytest.raises(NotFound):
+        mirror.origin(SERVER, GALLERY, bytes(16))
 
 
 def test_rollback(mirror: Mirror) -> None:
-    mirror.update(SERVER, GALLERY, told(entry(0), version=5))
+    update(mirror, told(one(0), version=5))
     with pytest.raises(Damaged, match="went back"):
-        mirror.update(SERVER, GALLERY, told(version=4))
+        update(mirror, told(version=4))
 
 
 def test_feed_that_breaks_off(mirror: Mirror) -> None:
+    a = one(0)
     with pytest.raises(Damaged):
-        mirror.update(SERVER, GALLERY, Feed(Changes((entry(0),), 0)))
+        update(mirror, Feed(Changes((a[0],), (a[1],), 0)))
     assert mirror.galleries() == []
 
 
 def test_feed_that_goes_on_after_its_end(mirror: Mirror) -> None:
+    a = one(0)
     with pytest.raises(Damaged, match="goes on"):
-        mirror.update(SERVER, GALLERY, Feed(Changes((), 1), Changes((entry(0),), 1)))
+        update(mirror, Feed(Changes((), (), 1), Changes((a[0],), (a[1],), 1)))
 
 
 def test_template_from_the_future(mirror: Mirror) -> None:
     with pytest.raises(Damaged, match="future"):
-        mirror.update(SERVER, GALLERY, told(entry(0, added=3), version=2))
+        update(mirror, told(one(0, added=3), version=2))
 
 
-def test_two_templates_in_one_slot(mirror: Mirror) -> None:
-    a, b = entry(0), entry(0)
-    mirror.update(SERVER, GALLERY, told(a, b, version=1))
+def test_two_units_in_one_slot(mirror: Mirror) -> None:
+    a, b = one(0), one(0, added=2)
     with pytest.raises(Damaged, match="one slot"):
-        mirror.view(SERVER, snapshot(1, a, b))
+        update(mirror, told(a, b, version=2))
+    update(mirror, told(a, version=1))
+    with pytest.raises(Damaged, match="one slot"):
+        update(mirror, told(b, version=2))
+
+
+def test_two_units_in_one_slot_for_a_while(mirror: Mirror) -> None:
+    """At version 2 both were there, whatever is left of them now."""
+    a, b = one(0, removed=3), one(0, added=2)
+    with pytest.raises(Damaged, match="one slot"):
+        update(mirror, told(a, b, version=3))
+
+
+def test_dead_slot_of_a_live_unit_is_taken(mirror: Mirror) -> None:
+    """Its ciphertext is still there, and would be added to the newcomer's score."""
+    both = templates(secrets.token_bytes(16), [b"a", b"b"])
+    unit = signed_unit(GALLERY, PIN, Placement(0, 0, 1, 2), both, AGENCY)
+    feed = Feed(
+        Changes((unit,), (both[0], replace(both[1], removed_version=2)), 0), Changes((), (), 2)
+    )
+    update(mirror, feed)
+    with pytest.raises(Damaged, match="one slot"):
+        update(mirror, told(one(1, added=3), version=3))
 
 
 def test_slot_that_is_used_again(mirror: Mirror) -> None:
-    a, b = entry(0), entry(0, added=3)
-    mirror.update(SERVER, GALLERY, told(a, version=1))
-    mirror.update(SERVER, GALLERY, told(replace(a, removed_version=2), b, version=3))
+    a, b = one(0), one(0, added=3)
+    update(mirror, told(a, version=1))
+    update(mirror, told(gone(a, 2), b, version=3))
+    assert mirror.units(SERVER, GALLERY, 3) == [b[0]]
+    assert mirror.units(SERVER, GALLERY, 1) == [a[0]]
     assert mirror.view(SERVER, snapshot(3, b)).templates == 1
 
 
 def test_galleries_of_two_servers_are_apart(mirror: Mirror) -> None:
-    a, b = entry(0), entry(0)
-    mirror.update("north", GALLERY, told(a, version=1))
-    mirror.update("south", GALLERY, told(b, version=1))
+    a, b = one(0), one(0)
+    update(mirror, told(a, version=1), "north")
+    update(mirror, told(b, version=1), "south")
     assert mirror.view("north", snapshot(1, a)).root != mirror.view("south", snapshot(1, b)).root
     assert [(g.server, g.templates) for g in mirror.galleries()] == [("north", 1), ("south", 1)]
 
 
 def test_forgotten_gallery_is_mirrored_anew(mirror: Mirror) -> None:
-    mirror.update(SERVER, GALLERY, told(entry(0), version=5))
+    update(mirror, told(one(0), version=5))
     mirror.forget(SERVER, GALLERY)
     with pytest.raises(NotFound):
         mirror.forget(SERVER, GALLERY)
-    assert mirror.update(SERVER, GALLERY, told(entry(0), version=1)) == 1
+    assert update(mirror, told(one(0), version=1)) == 1
 
 
 def test_targets_that_are_not_enrolled(mirror: Mirror) -> None:
-    a, b = entry(0), entry(0, block=1)
-    mirror.update(SERVER, GALLERY, told(a, b, version=1))
+    a, b = one(0), one(0, block=1)
+    update(mirror, told(a, b, version=1))
     view = mirror.view(SERVER, snapshot(1, a, b))
-    assert view.expected(Targets(template_ids=(b.template_id.hex(),))) == ((1,), 1)
-    assert view.expected(Targets(subject_id=a.subject_id.hex())) == ((0,), 1)
+    assert view.expected(Targets(template_ids=(b[1].template_id.hex(),))) == ((1,), 1)
+    assert view.expected(Targets(subject_id=a[1].subject_id.hex())) == ((0,), 1)
     with pytest.raises(NotFound):
         view.expected(Targets(subject_id="0" * 32))
 

@@ -213,7 +213,7 @@ def test_submissions_at_once_are_answered_once(office: Desk) -> None:
 
 def test_empty_gallery_has_no_match(tmp_path: Path) -> None:
     of = world()
-    operator = replace(of.operator.copy(), entries=[], version=0)
+    operator = replace(of.operator.copy(), units=[], entries=[], version=0)
     with desk(tmp_path, of, policy(), operator) as office:
         release = office.submit(of.ask(of.people[3], operator))
     assert release.matches == ()

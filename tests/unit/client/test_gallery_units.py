@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 
@@ -10,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from underseal_client.records import NewTemplate, Shape
+from underseal_client.records import NewTemplate
 from underseal_client.units import TemplateRecord, chunks, label_text
 from underseal_client.wire import LABELS_PER_MESSAGE, enrol_part, unit_to_wire
 from underseal_core.errors import InvalidInput
+from underseal_core.gallery.unit import Shape
 from underseal_core.labels import MAX_LABEL_BYTES
 from underseal_core.rpc.tls import MESSAGE_LIMIT
+from underseal_core.signing import Envelope
 from underseal_core.statements import Pin
 
 PIN = Pin(model_id="m", model_dimension=128, profile="swift", key_epoch="0" * 64)
@@ -83,17 +86,25 @@ def test_unit_is_header_begin_labels_ciphertexts() -> None:
 
     count = 2 * LABELS_PER_MESSAGE + 1
     templates = [NewTemplate(bytes(16), bytes(16), b"label") for _ in range(count)]
-    stream = unit_to_wire("people", PIN, b"t" * 16, Shape.COLUMNS, templates, ciphertexts())
+
+    def sign(unit_sha256: bytes) -> Envelope:
+        return Envelope("receipt", unit_sha256, ())
+
+    token = b"t" * 16
+    stream = unit_to_wire("people", PIN, token, Shape.COLUMNS, templates, ciphertexts(), sign)
     parts = [enrol_part(next(stream)) for _ in range(5)]
     assert made == []  # encrypted as they are taken
     parts += [enrol_part(part) for part in stream]
     kinds = [part.WhichOneof("part") for part in parts]
-    assert kinds == ["header", "begin", *["templates"] * 3, *["ciphertext"] * 3]
+    assert kinds == ["header", "begin", *["templates"] * 3, *["ciphertext"] * 3, "receipt"]
     assert (parts[1].begin.templates, parts[1].begin.token) == (count, b"t" * 16)
-    assert [part.ciphertext for part in parts[5:]] == [b"\0" * 10, b"\1" * 10, b"\2" * 10]
+    sent = [part.ciphertext for part in parts[5:8]]
+    assert sent == [b"\0" * 10, b"\1" * 10, b"\2" * 10]
+    assert parts[8].receipt.payload == hashlib.sha256(b"".join(sent)).digest()
 
 
 def test_label_batches_stay_below_the_message_limit() -> None:
     longest = NewTemplate(bytes(16), bytes(16), bytes(2500))
-    stream = unit_to_wire("g", PIN, bytes(16), Shape.ROW, [longest] * LABELS_PER_MESSAGE, [])
+    many = [longest] * LABELS_PER_MESSAGE
+    stream = unit_to_wire("g", PIN, bytes(16), Shape.ROW, many, [], lambda _: Envelope("", b"", ()))
     assert max(len(part) for part in stream) < MESSAGE_LIMIT

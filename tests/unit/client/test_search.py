@@ -57,7 +57,7 @@ def result(asked: SearchRequest) -> SearchResult:
     return SearchResult(
         request_sha256=asked.sha256(),
         server="server",
-        snapshot=Snapshot(gallery="people", version=7, root="1" * 64, templates=3),
+        snapshot=Snapshot(gallery="people", version=7, root="1" * 64, templates=3, blocks=()),
         blocks=(
             ResultBlock(block=0, sha256=sha256(b"block zero")),
             ResultBlock(block=4, sha256=sha256(b"block four")),

@@ -25,6 +25,8 @@ MATCH = Match(
     rank=1,
     score="0.71",
     label=json.dumps({"name": "Ada", "photo": "ada.jpg", "template": "0a" * 16}),
+    enrolment_sha256="0c" * 32,
+    enroller_key="0d" * 32,
 )
 RELEASE = Release(
     request_id="01" * 16,

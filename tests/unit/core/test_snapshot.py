@@ -16,12 +16,22 @@ ENTRY = LiveEntry(
     subject_id=b"s" * 16,
     label_sha256=b"l" * 32,
     unit_sha256=b"u" * 32,
+    receipt_sha256=b"r" * 32,
 )
+TILES = "7" * 64
 OTHER = replace(ENTRY, block=0, slot=9, template_id=b"o" * 16)
 
 
+def root_of(
+    gallery: str, version: int, entries: list[LiveEntry], tiles: dict[int, str] | None = None
+) -> str:
+    """The root, with the same tiles in every block unless others are given."""
+    same = dict.fromkeys((entry.block for entry in entries), TILES)
+    return snapshot_root(gallery, version, entries, same if tiles is None else tiles)
+
+
 def test_order_does_not_matter() -> None:
-    assert snapshot_root("g", 3, [ENTRY, OTHER]) == snapshot_root("g", 3, [OTHER, ENTRY])
+    assert root_of("g", 3, [ENTRY, OTHER]) == root_of("g", 3, [OTHER, ENTRY])
 
 
 @pytest.mark.parametrize(
@@ -33,18 +43,28 @@ def test_order_does_not_matter() -> None:
         replace(ENTRY, subject_id=b"x" * 16),
         replace(ENTRY, label_sha256=b"x" * 32),
         replace(ENTRY, unit_sha256=b"x" * 32),
+        replace(ENTRY, receipt_sha256=b"x" * 32),
     ],
 )
 def test_every_field_counts(changed: LiveEntry) -> None:
-    assert snapshot_root("g", 3, [changed, OTHER]) != snapshot_root("g", 3, [ENTRY, OTHER])
+    assert root_of("g", 3, [changed, OTHER]) != root_of("g", 3, [ENTRY, OTHER])
 
 
 def test_name_version_and_membership_count() -> None:
-    root = snapshot_root("g", 3, [ENTRY])
-    assert root != snapshot_root("h", 3, [ENTRY])
-    assert root != snapshot_root("g", 4, [ENTRY])
-    assert root != snapshot_root("g", 3, [])
-    assert root != snapshot_root("g", 3, [ENTRY, OTHER])
+    root = root_of("g", 3, [ENTRY])
+    assert root != root_of("h", 3, [ENTRY])
+    assert root != root_of("g", 4, [ENTRY])
+    assert root != root_of("g", 3, [])
+    assert root != root_of("g", 3, [ENTRY, OTHER])
+
+
+def test_what_a_block_holds_counts() -> None:
+    root = root_of("g", 3, [ENTRY, OTHER])
+    assert root != root_of("g", 3, [ENTRY, OTHER], {0: TILES, 1: "8" * 64})
+    with pytest.raises(Damaged, match="what block 1 holds"):
+        root_of("g", 3, [ENTRY, OTHER], {0: TILES})
+    with pytest.raises(Damaged, match="without live templates"):
+        root_of("g", 3, [ENTRY], {1: TILES, 2: TILES})
 
 
 @pytest.mark.parametrize("change", [-1, 1])
@@ -53,5 +73,7 @@ def test_bytes_cannot_move_between_fields(change: int) -> None:
         replace(ENTRY, template_id=b"x" * (16 + change), subject_id=b"x" * (16 - change))
     with pytest.raises(Damaged, match="wrong length"):
         replace(ENTRY, label_sha256=b"x" * (32 + change), unit_sha256=b"x" * (32 - change))
+    with pytest.raises(Damaged, match="wrong length"):
+        replace(ENTRY, unit_sha256=b"x" * (32 + change), receipt_sha256=b"x" * (32 - change))
     with pytest.raises(Damaged, match="wrong length"):
         replace(ENTRY, subject_id=b"x" * (16 + change), label_sha256=b"x" * (32 - change))

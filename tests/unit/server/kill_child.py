@@ -21,10 +21,14 @@ from underseal_core.bundle import load_bundle
 from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.ciphertext import Kind, wire_size
 from underseal_core.scheme.evaluation import Evaluator
+from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit
 from underseal_server.store.store import Store
+
+RECEIPT = Envelope("receipt", b"of the unit", (Signature(bytes(32), bytes(64)),))
+"""The store keeps receipts; whoever enrols checks them before."""
 
 
 class Countdown:
@@ -67,7 +71,7 @@ def enrol(gallery: GalleryStore, path: Path, evaluator: Evaluator) -> None:
         for start in range(0, len(data), size):
             staged.write(data[start : start + size])
         staged.sync()
-        unit = NewUnit(token, shape, templates, "agency", staged.sha256, staged.size)
+        unit = NewUnit(token, shape, templates, "agency", staged.sha256, staged.size, RECEIPT)
         columns = evaluator.expand(staged.row) if staged.row is not None else None
         gallery.enrol(unit, staged, columns)
     tell("enrolled", token)

@@ -90,7 +90,7 @@ def check(data: Path, answered: list[dict[str, str]], evaluator: Evaluator) -> N
     templates = store.templates.page(gallery, None, (-1, -1), 100)
     assert len(templates) == sum(unit.placement.count for unit in live.values())
     assert len({(template.block, template.slot) for template in templates}) == len(templates)
-    assert opened.view().blocks == ((0,) if live else ())
+    assert list(opened.view().blocks) == ([0] if live else [])
     expected = np.zeros_like(opened.tiles(0))
     for unit in live.values():
         for index, ciphertext in enumerate(opened.files.ciphertexts(unit)):

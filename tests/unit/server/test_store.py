@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.server_fixtures import Lab, Vectors, labelled, unit_vectors
+from tests.server_fixtures import Lab, UnitContent, Vectors, labelled, signed_for, unit_vectors
 from underseal_core.errors import Conflict, Damaged, InvalidInput, MalformedCiphertext, NotFound
 from underseal_core.gallery.unit import Shape, usable_slots
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.store.gallery_store import GalleryStore
-from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit, Receipt
+from underseal_server.store.records import FeedPage, GallerySpec, NewTemplate, NewUnit, Receipt
 from underseal_server.store.store import Store
 
 LAB = Lab()
@@ -57,14 +57,10 @@ def enrol(
         for ciphertext in ciphertexts:
             staged.write(ciphertext.to_bytes())
         staged.sync()
-        unit = NewUnit(
-            token or secrets.token_bytes(16),
-            shape,
-            tuple(templates or labelled(len(vectors))),
-            "agency",
-            staged.sha256,
-            staged.size,
-        )
+        made = templates or labelled(len(vectors))
+        token = token or secrets.token_bytes(16)
+        content = UnitContent(token, shape, made, staged, gallery.gallery.spec.pin)
+        unit = signed_for(gallery.gallery.name, content)
         columns = None
         if staged.row is not None:
             columns = gallery._evaluator.expand(staged.row)
@@ -94,7 +90,7 @@ def test_rows_and_columns_share_a_block_and_every_slot_has_its_score(
     got = scores(gallery, evaluator, vectors[5])
     assert np.abs(got[slots] - vectors @ vectors[5]).max() < 2**-9
     view = gallery.view()
-    assert (view.version, view.templates, view.blocks) == (3, 24, (0,))
+    assert (view.version, view.templates, list(view.blocks)) == (3, 24, [0])
 
 
 def test_state_survives_a_restart(tmp_path: Path, evaluator: Evaluator) -> None:
@@ -150,11 +146,12 @@ def test_a_part_of_a_unit_dies_first_and_the_last_one_takes_the_unit_along(
     view = gallery.view()
     assert view.templates == 1
     assert not np.array_equal(gallery.tiles(0), empty)
-    changes = [c for page, _ in gallery._templates.changes(gallery.gallery, 0, 10) for c in page]
+    pages = gallery._templates.changes(gallery.gallery, 0, 10)
+    changes = [change for page in pages for change in page.templates]
     dead = [change for change in changes if change.removed_version]
     assert all(change.sealed_label == b"" for change in dead)
     assert gallery.remove(stored, ids, None) == 1
-    assert gallery.view().blocks == ()
+    assert gallery.view().blocks == {}
     assert np.array_equal(gallery.tiles(0), empty)
 
 
@@ -297,18 +294,25 @@ def test_changes_show_one_consistent_state(store: Store, evaluator: Evaluator) -
     gallery = opened(store, evaluator)
     _, one = enrol(gallery, Shape.ROW, unit_vectors(3))
     pages = gallery._templates.changes(gallery.gallery, 0, 2)
-    assert next(pages) == ((), 1)
-    first, version = next(pages)
+    assert next(pages) == FeedPage(1)
+    (unit,) = next(pages).units
+    assert (unit.token, unit.sha256, unit.receipt) == (one.token, one.sha256, one.receipt)
+    page = next(pages)
+    first, version = page.templates, page.version
     _, two = enrol(gallery, Shape.ROW, unit_vectors(1))
     stored = gallery._units.by_token(gallery.gallery, one.token)
     assert stored is not None
     gallery.remove(stored, [one.templates[2].template_id], None)
-    rest = [change for page, _ in pages for change in page]
+    rest = [change for page in pages for change in page.templates]
     assert version == 1
     assert [c.template_id for c in (*first, *rest)] == [t.template_id for t in one.templates]
     assert all(not change.removed_version and change.sealed_label for change in (*first, *rest))
-    assert {change.unit_sha256 for change in first} == {one.sha256}
-    later = [c for page, v in gallery._templates.changes(gallery.gallery, 1, 2) for c in page]
+    assert [(c.unit_token, c.place) for c in (*first, *rest)] == [
+        (one.token, place) for place in range(3)
+    ]
+    newer = list(gallery._templates.changes(gallery.gallery, 1, 2))
+    assert [entry.token for page in newer for entry in page.units] == [two.token]
+    later = [change for page in newer for change in page.templates]
     assert {(c.template_id, c.removed_version > 0) for c in later} == {
         (two.templates[0].template_id, False),
         (one.templates[2].template_id, True),

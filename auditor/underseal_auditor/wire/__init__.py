@@ -17,18 +17,17 @@ from underseal_auditor.guardianship import Summons
 from underseal_auditor.keys.joint_opening import ZeroCommitment
 from underseal_auditor.keys.messages import SALT_BYTES, CeremonyFailed, Commitment, Reveal
 from underseal_auditor.keys.signed import SignedCommitment
-from underseal_auditor.mirror import Changes
 from underseal_auditor.panel import GuardianFacts
 from underseal_auditor.petition import Petition
 from underseal_auditor.policy.approvals import MAX_APPROVALS
 from underseal_auditor.verify.announcement import Notice
-from underseal_auditor.verify.catalogue import MAX_BLOCK, MAX_SEALED_LABEL, CatalogueEntry
 from underseal_auditor.verify.chain import Place
 from underseal_auditor.waiting_room import Case
 from underseal_core.bundle import MAX_MEMBERS
 from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.log_entries import MAX_ENTRY, Logged
 from underseal_core.log_evidence import Evidence
+from underseal_core.provenance import Origin
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin, SearchRequest
@@ -38,7 +37,6 @@ from underseal_proto.v1 import (
     approval_pb2,
     ceremony_pb2,
     common_pb2,
-    gallery_pb2,
     guardian_pb2,
     registrar_pb2,
     search_pb2,
@@ -52,7 +50,6 @@ _HASH: Final = re.compile(r"[0-9a-f]{64}")
 HASH_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 MAX_VERSION: Final = 2**53 - 1
-MAX_SLOT: Final = 1 << 14
 
 _KINDS: Final = {
     search_pb2.SealedCiphertext.KIND_RESULT: Kind.RESULT,
@@ -93,6 +90,16 @@ def envelope_from_wire(message: common_pb2.Envelope) -> Envelope:
 def logged_to_wire(logged: Logged) -> common_pb2.LoggedEntry:
     """Return the message for a log entry with its receipt."""
     return common_pb2.LoggedEntry(entry=logged.entry, receipt=logged.receipt)
+
+
+def origin_to_wire(origin: Origin) -> registrar_pb2.MatchOrigin:
+    """Return the message for where a released template comes from."""
+    return registrar_pb2.MatchOrigin(
+        receipt=envelope_to_wire(origin.receipt),
+        place=origin.place,
+        path=origin.path,
+        label_sha256=origin.label_sha256,
+    )
 
 
 def evidence_to_wire(evidence: Evidence) -> registrar_pb2.LogEvidence:
@@ -184,44 +191,6 @@ def pin_from_wire(message: common_pb2.Pin) -> Pin:
         )
     except ValidationError as error:
         raise Damaged("the server states an impossible pin") from error
-
-
-def changes_from_wire(message: gallery_pb2.SyncCatalogueResponse) -> Changes:
-    """Return a piece of a server's catalogue feed.
-
-    Raises
-    ------
-    Damaged
-        A field out of its range.
-    """
-    if message.complete_version > MAX_VERSION:
-        raise Damaged("the server's catalogue has an impossible version")
-    return Changes(tuple(_entry(e) for e in message.entries), message.complete_version)
-
-
-def _entry(message: gallery_pb2.CatalogueEntry) -> CatalogueEntry:
-    sound = (
-        len(message.template_id) == ID_BYTES
-        and len(message.subject_id) == ID_BYTES
-        and len(message.unit_sha256) == HASH_BYTES
-        and len(message.sealed_label) <= MAX_SEALED_LABEL
-        and message.block < MAX_BLOCK
-        and message.slot < MAX_SLOT
-        and 0 < message.added_version <= MAX_VERSION
-        and message.removed_version <= MAX_VERSION
-    )
-    if not sound:
-        raise Damaged("the server's catalogue has an impossible entry")
-    return CatalogueEntry(
-        template_id=message.template_id,
-        subject_id=message.subject_id,
-        block=message.block,
-        slot=message.slot,
-        sealed_label=message.sealed_label,
-        unit_sha256=message.unit_sha256,
-        added_version=message.added_version,
-        removed_version=message.removed_version,
-    )
 
 
 def round_from_wire(number: int, rounds: type[IntEnum]) -> IntEnum:

@@ -1,0 +1,172 @@
+"""The mirrored catalogues' tables: what may be added to them, and what one version holds."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from underseal_auditor.feed import (
+    ENTRY_COLUMNS,
+    UNIT_COLUMNS,
+    StagedFeed,
+    entry_row,
+    unit_of,
+    unit_row,
+)
+from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit
+from underseal_auditor.verify.provenance import Enrollers, check_occupancy
+from underseal_core.errors import Damaged
+from underseal_core.gallery.unit import Unit
+from underseal_core.snapshot import LiveEntry
+from underseal_core.statements import Pin
+
+_RETIRE: Final = """
+UPDATE units SET removed_version = (
+    SELECT max(removed_version) FROM templates t
+    WHERE t.server = units.server AND t.gallery = units.gallery AND t.token = units.token
+)
+WHERE server = ? AND gallery = ? AND token = ? AND NOT EXISTS (
+    SELECT 1 FROM templates t
+    WHERE t.server = units.server AND t.gallery = units.gallery AND t.token = units.token
+    AND t.removed_version = 0
+)
+"""
+"""A unit leaves its block with the last of its templates."""
+
+Place = tuple[str, str]
+"""Server and gallery."""
+
+
+def check_pin(connection: sqlite3.Connection, place: Place, pin: Pin) -> None:
+    """Check that a gallery is pinned to what it was when it was first mirrored."""
+    row = connection.execute(
+        "SELECT pin FROM galleries WHERE server = ? AND gallery = ?", place
+    ).fetchone()
+    if row is not None and Pin.model_validate_json(row[0]) != pin:
+        raise Damaged(
+            "the server's gallery is pinned to something else than before",
+            hint="if it was deleted and made again, an auditor must tell the registrar: "
+            "underseal-auditor mirror forget",
+        )
+
+
+def apply(
+    connection: sqlite3.Connection, place: Place, staged: StagedFeed, signers: dict[bytes, str]
+) -> None:
+    """Add what a checked feed holds; ``signers``: the enrollers of its units by token.
+
+    Raises
+    ------
+    Damaged
+        It contradicts what was mirrored.
+    """
+    touched = set()
+    try:
+        for unit in staged.units():
+            templates = staged.templates_of(unit)
+            _insert(connection, place, unit, templates, signers[unit.token])
+            if any(template.removed_version for template in templates):
+                touched.add(unit.token)
+    except sqlite3.IntegrityError as error:
+        raise Damaged("the server's catalogue contradicts what it stated before") from error
+    for entry in staged.removals():
+        _remove(connection, place, entry)
+        touched.add(entry.unit_token)
+    connection.executemany(_RETIRE, [(*place, token) for token in touched])
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    place: Place,
+    unit: CatalogueUnit,
+    templates: Iterable[CatalogueEntry],
+    enroller: str,
+) -> None:
+    receipt_sha256 = hashlib.sha256(unit.receipt.payload).digest()
+    row = (*place, *unit_row(unit), receipt_sha256, enroller)
+    connection.execute(
+        f"INSERT INTO units (server, gallery, {UNIT_COLUMNS}, receipt_sha256, enroller)"  # noqa: S608
+        f" VALUES ({', '.join('?' * len(row))})",
+        row,
+    )
+    connection.executemany(
+        f"INSERT INTO templates (server, gallery, {ENTRY_COLUMNS})"  # noqa: S608
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(*place, *entry_row(_without_removed_label(entry))) for entry in templates],
+    )
+
+
+def _without_removed_label(entry: CatalogueEntry) -> CatalogueEntry:
+    if entry.removed_version:
+        return replace(entry, sealed_label=b"")
+    if hashlib.sha256(entry.sealed_label).digest() != entry.label_sha256:
+        raise Damaged("the server's catalogue has a label of another hash")
+    return entry
+
+
+def _remove(connection: sqlite3.Connection, place: Place, entry: CatalogueEntry) -> None:
+    stored = connection.execute(
+        "SELECT subject_id, token, place, label_sha256, removed_version"
+        " FROM templates WHERE server = ? AND gallery = ? AND template_id = ?",
+        (*place, entry.template_id),
+    ).fetchone()
+    fixed = (entry.subject_id, entry.unit_token, entry.place, entry.label_sha256)
+    if stored != (*fixed, 0) or not entry.removed_version:
+        raise Damaged("the server's catalogue contradicts what it stated before")
+    connection.execute(
+        "UPDATE templates SET removed_version = ?, sealed_label = x''"
+        " WHERE server = ? AND gallery = ? AND template_id = ?",
+        (entry.removed_version, *place, entry.template_id),
+    )
+
+
+def check_slots(connection: sqlite3.Connection, place: Place, pin: Pin, known: int) -> None:
+    """Check the blocks that units were added to, from version ``known`` on."""
+    rows = connection.execute(
+        f"SELECT removed_version, {UNIT_COLUMNS} FROM units"  # noqa: S608
+        " WHERE server = ? AND gallery = ? AND (removed_version = 0 OR removed_version > ?)"
+        " AND block IN (SELECT block FROM units"
+        " WHERE server = ? AND gallery = ? AND added_version > ?)",
+        (*place, known, *place, known),
+    )
+    timeline: list[tuple[int, bool, Unit]] = []
+    for removed, *row in rows:
+        unit = unit_of(tuple(row))
+        timeline.append((unit.added_version, True, unit))
+        if removed:
+            timeline.append((removed, False, unit))
+    check_occupancy(pin, timeline)
+
+
+def check_enrollers(connection: sqlite3.Connection, place: Place, enrollers: Enrollers) -> None:
+    """Check that whoever enrolled what is live still counts: the policy may have changed."""
+    rows = connection.execute(
+        "SELECT DISTINCT enroller, receipt_key FROM units"
+        " WHERE server = ? AND gallery = ? AND removed_version = 0",
+        place,
+    )
+    for name, key in rows:
+        if enrollers.get(name) != key:
+            raise Damaged(
+                f"the gallery holds templates of {name}, whom the policy does not let enrol",
+                hint="name it among the gallery's enrollers, or have its templates removed",
+            )
+
+
+def live(
+    connection: sqlite3.Connection, place: Place, version: int
+) -> Iterator[tuple[LiveEntry, bool]]:
+    """Yield what was live at a version, in order of block and slot, and whether it still is."""
+    rows = connection.execute(
+        "SELECT block, first_slot + place * step AS slot, template_id, subject_id, label_sha256,"
+        " sha256, receipt_sha256, t.removed_version"
+        " FROM templates t JOIN units USING (server, gallery, token)"
+        " WHERE server = ? AND gallery = ? AND added_version <= ?"
+        " AND (t.removed_version = 0 OR t.removed_version > ?) ORDER BY block, slot",
+        (*place, version, version),
+    )
+    for *fields, removed in rows:
+        yield LiveEntry(*fields), removed == 0

@@ -1,0 +1,133 @@
+"""Who enrolled a template, as an auditor checks it for itself. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit, View
+from underseal_core.errors import Damaged, PermissionRefused
+from underseal_core.gallery.slots import SlotMap
+from underseal_core.gallery.unit import Unit, usable_slots
+from underseal_core.provenance import Enrolled, EnrolReceipt, Origin, open_match, template_leaf
+from underseal_core.scheme.profiles import padded_dimension, profile_named
+from underseal_core.statements import Pin, Release
+
+Enrollers = Mapping[str, bytes]
+"""Ed25519 keys by name of client, from the auditors' policy."""
+
+
+def check_unit(
+    gallery: str,
+    pin: Pin,
+    unit: CatalogueUnit,
+    templates: Sequence[CatalogueEntry],
+    enrollers: Enrollers,
+) -> str:
+    """Check that an enroller of the policy signed for this unit, as it stands in the catalogue.
+
+    Parameters
+    ----------
+    templates
+        All that were ever in the unit, in the order of their places.
+
+    Returns
+    -------
+    str
+        The enroller's name.
+
+    Raises
+    ------
+    Damaged
+        The receipt is missing, of another unit, gallery or pin, or of somebody else; templates
+        are missing or in other places; or the unit cannot be where the server says.
+    """
+    if [template.place for template in templates] != list(range(unit.placement.count)):
+        raise Damaged("the server's catalogue has a unit without exactly its templates")
+    _check_placement(pin, unit)
+    leaves = [template_leaf(t.template_id, t.subject_id, t.label_sha256) for t in templates]
+    try:
+        client = EnrolReceipt.parse(unit.receipt.payload).client
+        if client not in enrollers:
+            raise Damaged(
+                f"the gallery holds templates of {client}, whom the policy does not let enrol",
+                hint="name it among the gallery's enrollers, or have its templates removed",
+            )
+        receipt = EnrolReceipt.open(unit.receipt, enrollers[client])
+        enrolled = Enrolled(gallery, pin, unit.token, unit.shape, leaves, unit.sha256)
+        enrolled.check(receipt, client)
+    except PermissionRefused as error:
+        raise Damaged("the server's catalogue has a unit that its enroller did not sign") from error
+    return client
+
+
+def _check_placement(pin: Pin, unit: Unit) -> None:
+    profile, dimension = profile_named(pin.profile), padded_dimension(pin.model_dimension)
+    placement = unit.placement
+    sound = (
+        placement.step == unit.shape.step(dimension)
+        and 1 <= placement.count <= unit.shape.capacity(profile, dimension)
+        and placement.slots()[-1] < profile.degree
+    )
+    if not sound:
+        raise Damaged("the server's catalogue has a unit in a place where none can be")
+
+
+def check_occupancy(pin: Pin, timeline: Iterable[tuple[int, bool, Unit]]) -> None:
+    """Check that no two units are ever in one slot at the same version.
+
+    Parameters
+    ----------
+    pin
+        The gallery's.
+    timeline
+        Changes: version, whether the unit comes (or goes), and the unit.
+
+    Raises
+    ------
+    Damaged
+        Two units share a slot, or one is where slots must stay empty.
+    """
+    degree, dimension = profile_named(pin.profile).degree, padded_dimension(pin.model_dimension)
+    slots = SlotMap(degree, usable_slots(degree, dimension))
+    # Of one version, what goes is gone before something else comes.
+    for _, comes, unit in sorted(timeline, key=lambda change: change[:2]):
+        change = slots.take if comes else slots.free
+        change(unit.placement)
+
+
+def check_matches(
+    release: Release, gallery: str, view: View, origins: Sequence[Origin], enrollers: Enrollers
+) -> None:
+    """Check that every released match is a live template that one of the enrollers signed for.
+
+    Parameters
+    ----------
+    view
+        The auditor's own, of the version that the result was computed for.
+    origins
+        From the auditor's own catalogue, one for each match.
+
+    Raises
+    ------
+    Damaged, PermissionRefused
+        A match is not what it claims to be.
+    """
+    if len(origins) != len(release.matches):
+        raise Damaged("the release has not one enrolment for each match")
+    entries = {
+        entry.template_id: entry
+        for block in view.blocks.values()
+        for entry, current in zip(block.entries, block.current, strict=True)
+        if current
+    }
+    for match, origin in zip(release.matches, origins, strict=True):
+        entry = entries.get(bytes.fromhex(match.template_id))
+        receipt = open_match(match, origin)
+        known = entry is not None and (entry.subject_id.hex(), entry.receipt_sha256.hex()) == (
+            match.subject_id,
+            match.enrolment_sha256,
+        )
+        if not known or receipt.gallery != gallery:
+            raise Damaged("the release names a template that is not enrolled in this gallery")
+        if enrollers.get(receipt.client, b"").hex() != match.enroller_key:
+            raise PermissionRefused("a released template is of no enroller of the policy")

@@ -1,0 +1,174 @@
+"""Who enrolled what: receipts that an enroller signs, and proofs that one template is in one.
+
+    leaf            template id (16 bytes) || subject id (16 bytes) || SHA-256(sealed label)
+    templates root  root of the Merkle tree of RFC 6962 over a unit's leaves, in slot order
+
+A receipt names a unit's ciphertexts by their hash and its templates by their root, so nobody can
+plant a template, swap two labels or move a template to another slot of its unit: the ``r``-th leaf
+belongs to slot ``first_slot + r * step``, wherever the unit is. Where that is, the server's
+snapshot says, and re-folding the unit proves it (docs/adr/0010-guardians-hold-a-replica.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final
+
+from pydantic import Field
+
+from underseal_core.errors import Damaged, InvalidInput
+from underseal_core.gallery.unit import Shape
+from underseal_core.signing import Envelope
+from underseal_core.statements import Id, Match, Name, Pin, Sha256, Statement, Time
+from underseal_core.tlog.tree import NodeReader, inclusion_proof
+from underseal_core.tlog.verifier import check_inclusion, hash_entry, layers, root_of
+
+ID_BYTES: Final = 16
+HASH_BYTES: Final = 32
+MAX_PATH: Final = 14
+"""Hashes of a proof: a unit holds at most 2**14 templates."""
+
+
+class EnrolReceipt(Statement):
+    """Signed by the enroller, a client, for each unit.
+
+    ``templates``: how many; ``templates_root``: see above; ``unit_sha256``: over the unit's
+    ciphertexts as sent, one after another.
+    """
+
+    payload_type: ClassVar[str] = "application/vnd.underseal.enrol-receipt.v1+json"
+    max_bytes: ClassVar[int] = 4 << 10
+
+    gallery: Name
+    pin: Pin
+    client: Name
+    token: Id
+    shape: Shape
+    templates: Annotated[int, Field(ge=1, le=1 << MAX_PATH)]
+    templates_root: Sha256
+    unit_sha256: Sha256
+    issued_at: Time
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What a receipt must say of a unit.
+
+    ``leaves``: of :func:`template_leaf`, in slot order. ``unit_sha256``: 32 bytes.
+    """
+
+    gallery: str
+    pin: Pin
+    token: bytes
+    shape: Shape
+    leaves: Sequence[bytes]
+    unit_sha256: bytes
+
+    def receipt(self, client: str, issued_at: str) -> EnrolReceipt:
+        """Return the statement for ``client`` to sign."""
+        return EnrolReceipt(
+            gallery=self.gallery,
+            pin=self.pin,
+            client=client,
+            token=self.token.hex(),
+            shape=self.shape,
+            templates=len(self.leaves),
+            templates_root=templates_root(self.leaves),
+            unit_sha256=self.unit_sha256.hex(),
+            issued_at=issued_at,
+        )
+
+    def check(self, receipt: EnrolReceipt, client: str) -> None:
+        """Check that ``receipt`` is ``client``'s for exactly this.
+
+        Raises
+        ------
+        Damaged
+            A field differs; the text names it.
+        """
+        expected = self.receipt(client, receipt.issued_at)
+        for name in EnrolReceipt.model_fields:
+            if getattr(receipt, name) != getattr(expected, name):
+                raise Damaged(f"the enroller's receipt is of another unit: {name} differs")
+
+
+def template_leaf(template_id: bytes, subject_id: bytes, label_sha256: bytes) -> bytes:
+    """Return a template's leaf, 64 bytes.
+
+    Raises
+    ------
+    InvalidInput
+        Other lengths than 16, 16 and 32: bytes could move from one field to the next.
+    """
+    lengths = (len(template_id), len(subject_id), len(label_sha256))
+    if lengths != (ID_BYTES, ID_BYTES, HASH_BYTES):
+        raise InvalidInput("a template's ids have 16 bytes, its label's hash 32")
+    return template_id + subject_id + label_sha256
+
+
+def templates_root(leaves: Sequence[bytes]) -> str:
+    """Return the hex root over a unit's leaves."""
+    return root_of([hash_entry(leaf) for leaf in leaves]).hex()
+
+
+def prove_template(leaves: Sequence[bytes], place: int) -> tuple[bytes, ...]:
+    """Return the inclusion proof of leaf ``place``, from 0.
+
+    Raises
+    ------
+    InvalidInput
+        There is no such leaf.
+    """
+    return inclusion_proof(_reader(leaves), place, len(leaves))
+
+
+def _reader(leaves: Sequence[bytes]) -> NodeReader:
+    nodes = layers([hash_entry(leaf) for leaf in leaves])
+    return lambda level, index: nodes[level][index]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a template comes from: its enroller's receipt, and its place in the unit.
+
+    ``path``: inclusion proof of its leaf. ``label_sha256``: of its sealed label.
+    """
+
+    receipt: Envelope
+    place: int
+    path: tuple[bytes, ...]
+    label_sha256: bytes
+
+    def open(self, key: bytes, template_id: bytes, subject_id: bytes) -> EnrolReceipt:
+        """Check that ``key`` signed for this template and return the receipt.
+
+        Raises
+        ------
+        PermissionRefused
+            Signed by nobody with this key.
+        Damaged
+            Not a receipt, or not one for this template.
+        """
+        receipt = EnrolReceipt.open(self.receipt, key)
+        leaf = hash_entry(template_leaf(template_id, subject_id, self.label_sha256))
+        root = bytes.fromhex(receipt.templates_root)
+        check_inclusion(leaf, self.place, receipt.templates, self.path, root)
+        return receipt
+
+
+def open_match(match: Match, origin: Origin) -> EnrolReceipt:
+    """Return the receipt of a released match, checked against what the auditors signed.
+
+    Raises
+    ------
+    PermissionRefused
+        Its enroller, by the key in the release, did not sign it.
+    Damaged
+        It is of another template, or not the receipt that the release names.
+    """
+    ids = bytes.fromhex(match.template_id), bytes.fromhex(match.subject_id)
+    receipt = origin.open(bytes.fromhex(match.enroller_key), *ids)
+    if receipt.sha256() != match.enrolment_sha256:
+        raise Damaged("the enrolment of a match is not the one that the release names")
+    return receipt
