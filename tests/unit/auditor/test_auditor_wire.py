@@ -28,6 +28,7 @@ from underseal_core.gallery.unit import Placement, Shape
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
 from underseal_proto.v1 import (
+    approval_pb2,
     ceremony_pb2,
     common_pb2,
     gallery_pb2,
@@ -180,6 +181,7 @@ def test_every_call_of_the_registrar_has_a_row() -> None:
     services = [
         registrar_pb2.DESCRIPTOR.services_by_name["RegistrarService"],
         log_pb2.DESCRIPTOR.services_by_name["LogService"],
+        approval_pb2.DESCRIPTOR.services_by_name["ApprovalService"],
     ]
     methods = {f"/{s.full_name}/{method.name}" for s in services for method in s.methods}
     assert methods == {name for name in ACCESS if "underseal" in name}
