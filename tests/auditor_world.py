@@ -38,6 +38,7 @@ from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.pending import PendingStore
 from underseal_auditor.store.policies import PolicyMemory
 from underseal_auditor.store.quotas import Tallies
+from underseal_auditor.store.warrants import WarrantStore
 from underseal_auditor.verify.announcement import Authority, intent_of
 from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit
 from underseal_auditor.verify.chain import Intake, open_chain
@@ -529,6 +530,7 @@ def desk(
             sketcher=Sketcher(of.keys.label_key),
             tallies=Tallies(database),
             pending=PendingStore(database),
+            provisional=WarrantStore(database),
             logbook=book,
             mirror=mirror,
             feeds={"server": operator or of.operator},

@@ -179,6 +179,7 @@ class Books:
             compared=0 if release is None else release.compared,
             values_charged=charge,
             epoch_total=epoch_total,
+            warrant_deadline="" if release is None else release.warrant_deadline,
             at=utc_text(self._clock()),
         )
         return self._logbook.signed(outcome)

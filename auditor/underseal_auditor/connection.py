@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
@@ -22,11 +23,11 @@ from underseal_auditor.verify.chain import PROBE_BLOCK, Place
 from underseal_auditor.wire import (
     PieceReader,
     commitment_from_wire,
+    envelope_from_wire,
     envelope_to_wire,
     facts_from_wire,
     kind_to_wire,
     opening_header_to_wire,
-    petition_from_wire,
     pin_from_wire,
     place_to_wire,
     reveal_from_wire,
@@ -42,7 +43,7 @@ from underseal_core.rpc.status import from_rpc_error
 from underseal_core.rpc.tls import open_channel
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
-from underseal_core.statements import Pin
+from underseal_core.statements import Pin, SearchRequest
 from underseal_core.tlog.proof import MAX_HASHES
 from underseal_proto.v1 import (
     approval_pb2,
@@ -58,6 +59,7 @@ from underseal_proto.v1 import (
 )
 
 CALL_SECONDS: Final = 10.0
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
 ANSWER_SECONDS: Final = 60.0
 PIECE_BYTES: Final = 1 << 20
 FEED_SECONDS: Final = 600.0
@@ -303,14 +305,36 @@ class RegistrarApprovals:
         """Return what waits, oldest first."""
         with _translated("registrar"):
             answer = self._stub.ListPending(approval_pb2.ListPendingRequest(), timeout=CALL_SECONDS)
-        return [petition_from_wire(message) for message in answer.pending]
+        return [_petition(message) for message in answer.pending]
 
     def decide(self, approval: Envelope) -> Petition:
         """Hand in a decision, and return how the request stands with it."""
         request = approval_pb2.DecideRequest(approval=envelope_to_wire(approval))
         with _translated("registrar"):
             answer = self._stub.Decide(request, timeout=CALL_SECONDS)
-        return petition_from_wire(answer.pending)
+        return _petition(answer.pending)
+
+
+def _petition(message: approval_pb2.PendingRequest) -> Petition:
+    """Return what a registrar shows to an approver.
+
+    Raises
+    ------
+    InvalidInput, Damaged
+        Not a request that waits.
+    """
+    request = SearchRequest.parse(envelope_from_wire(message.request).payload)
+    if not _HASH.fullmatch(message.result_sha256):
+        raise Damaged("the registrar names no result")
+    return Petition(
+        request=request,
+        result_sha256=message.result_sha256,
+        submitted_at=message.submitted_at,
+        expires_at=message.expires_at,
+        needed=message.needed,
+        approving=tuple(message.approving),
+        refusing=tuple(message.refusing),
+    )
 
 
 @contextmanager

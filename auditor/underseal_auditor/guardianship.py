@@ -35,7 +35,7 @@ from underseal_auditor.policy.approvals import approving
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.quotas import Use
 from underseal_auditor.policy.rulebook import Rulebook
-from underseal_auditor.policy.rules import Case, KeyFacts, Terms, decide
+from underseal_auditor.policy.rules import CLOCK_SKEW, Case, KeyFacts, Terms, decide
 from underseal_auditor.store.docket import Docket
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.quotas import Tallies
@@ -56,7 +56,7 @@ from underseal_core.roster import Roster
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.signing import Envelope, Identity, Signature
-from underseal_core.statements import Release, SearchRequest
+from underseal_core.statements import Release, SearchRequest, utc_moment
 
 _log: Final = structlog.get_logger("underseal.guardian")
 
@@ -337,6 +337,7 @@ class GuardianDesk:
             request_sha256=chain.request_sha256,
             result_sha256=chain.result_sha256,
             key_epoch=self._watch.bundle.epoch,
+            purpose=chain.request.purpose,
         )
 
     def _terms(
@@ -423,6 +424,9 @@ def _check_release(release: Release, session: Session, watch: Watch) -> None:
         and release.values_charged <= largest * weight
         and (bool(terms.decimals) or not any(match.score for match in release.matches))
     )
+    released = utc_moment(release.released_at)
+    allowed &= release.warrant_deadline == terms.warrant_deadline(released)
+    allowed &= abs(released - watch.clock()) <= CLOCK_SKEW + SESSION_LIFETIME
     if not allowed or not _within_quotas(release, session, watch):
         _log.warning("release not countersigned", request=request.request_id)
         raise PermissionRefused("this guardian does not countersign the release")

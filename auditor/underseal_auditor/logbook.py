@@ -178,8 +178,11 @@ class Logbook:
                 break
             if any(name in entry for name in missing):
                 statement = open_entry(entry)
-                if isinstance(statement, PolicyInForce) or statement.key_epoch == key_epoch:
-                    found.setdefault(type(statement), statement)
+                match statement:
+                    case PolicyInForce():
+                        found.setdefault(PolicyInForce, statement)
+                    case Intent() | Outcome() if statement.key_epoch == key_epoch:
+                        found.setdefault(type(statement), statement)
         policy, intent, outcome = (found.get(kind) for kind in kinds)
         return Last(
             policy if isinstance(policy, PolicyInForce) else None,

@@ -38,12 +38,14 @@ from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.pending import PendingStore
 from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.store.submission import Cost, Submission
+from underseal_auditor.store.warrants import WarrantStore
 from underseal_auditor.verify.announcement import Authority
 from underseal_auditor.verify.catalogue import View
 from underseal_auditor.verify.chain import Chain, Intake, client_key, open_chain
 from underseal_auditor.verify.probe import check_recomputed
 from underseal_auditor.verify.sketch import Sketcher, is_near
 from underseal_auditor.waiting_room import WaitingRoom
+from underseal_auditor.warrants import WarrantDesk
 from underseal_core.credentials import Peer
 from underseal_core.errors import (
     Busy,
@@ -105,6 +107,7 @@ class Office:
     sketcher: Sketcher
     tallies: Tallies
     pending: PendingStore
+    provisional: WarrantStore
     clock: Callable[[], datetime]
 
     @property
@@ -120,6 +123,13 @@ class Registrar:
         self._office = office
         self._books = Books(office.ledger, office.logbook, office.clock)
         self.waiting = WaitingRoom(office.pending, office.rulebook, office.clock)
+        self.warrants = WarrantDesk(
+            office.provisional,
+            office.rulebook,
+            office.logbook,
+            office.ledger.keep_log_head,
+            office.clock,
+        )
         self._lock = threading.Lock()
 
     def resume(self) -> None:
@@ -135,6 +145,7 @@ class Registrar:
         """
         self._books.resume(self._office.guardian.keys.epoch)
         self._log_policy()
+        self.warrants.sweep()
 
     def adopt(self, signed: SignedPolicy) -> None:
         """Put another policy in force, for every submission that is not being opened already.
@@ -159,6 +170,7 @@ class Registrar:
             signed.envelope.signatures,
             profile=keys.profile,
             budget=signed.policy.document.release.budget,
+            lifted=signed.policy.document.lifted,
             at=utc_text(office.clock()),
         )
         office.logbook.put_in_force(entry)
@@ -188,7 +200,9 @@ class Registrar:
             request_sha256=chain.request_sha256,
             result_sha256=chain.result_sha256,
             key_epoch=office.guardian.keys.epoch,
+            purpose=chain.request.purpose,
         )
+        self.warrants.sweep()
         stored = self._books.stored(submission)
         if stored is not None:
             return stored
@@ -259,6 +273,7 @@ class Registrar:
             It was refused, or the policy does not name this client with this key.
         """
         client_key(self._office.policy.document, peer)
+        self.warrants.sweep()
         stored = self._books.delivered(peer.name, request_id)
         if stored is not None:
             return stored
@@ -399,7 +414,7 @@ class Registrar:
         weight: int,
         epoch_total: int,
     ) -> Release:
-        office, request = self._office, chain.request
+        office, request, now = self._office, chain.request, self._office.clock()
         return Release(
             request_id=request.request_id,
             request_sha256=chain.request_sha256,
@@ -414,10 +429,11 @@ class Registrar:
             threshold=str(terms.threshold),
             noise_std=f"{terms.noise_std:.3g}",
             approvers=intent.approvers,
+            warrant_deadline=terms.warrant_deadline(now),
             values_charged=weight * verdict.charge,
             searches_charged=weight,
             epoch_total=epoch_total,
-            released_at=utc_text(office.clock()),
+            released_at=utc_text(now),
         )
 
     def _origin(self, chain: Chain, hit: Hit) -> Origin:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from underseal_client.asking import Findings, SearchListener, StoredRelease
     from underseal_client.enrolling import EnrolListener, EnrolReport
+    from underseal_client.filing import FiledWarrant
     from underseal_client.records import Gallery, StoredTemplate
     from underseal_client.settings import ClientSettings
     from underseal_client.units import TemplateRecord
@@ -128,6 +129,7 @@ class AsyncClient:
         gallery: str,
         purpose: str,
         case: str,
+        warrant: str = "",
         top_k: int = 10,
         threshold: float | None = None,
         listener: SearchListener | None = None,
@@ -139,6 +141,7 @@ class AsyncClient:
             gallery=gallery,
             purpose=purpose,
             case=case,
+            warrant=warrant,
             top_k=top_k,
             threshold=threshold,
             listener=listener,
@@ -151,6 +154,7 @@ class AsyncClient:
         gallery: str,
         purpose: str,
         case: str,
+        warrant: str = "",
         top_k: int = 10,
         threshold: float | None = None,
         listener: SearchListener | None = None,
@@ -162,6 +166,7 @@ class AsyncClient:
             gallery=gallery,
             purpose=purpose,
             case=case,
+            warrant=warrant,
             top_k=top_k,
             threshold=threshold,
             listener=listener,
@@ -174,6 +179,7 @@ class AsyncClient:
         gallery: str,
         purpose: str,
         case: str,
+        warrant: str = "",
         subject: str = "",
         template_ids: Sequence[bytes] = (),
         threshold: float | None = None,
@@ -186,6 +192,7 @@ class AsyncClient:
             gallery=gallery,
             purpose=purpose,
             case=case,
+            warrant=warrant,
             subject=subject,
             template_ids=template_ids,
             threshold=threshold,
@@ -199,6 +206,7 @@ class AsyncClient:
         gallery: str,
         purpose: str,
         case: str,
+        warrant: str = "",
         subject: str = "",
         template_ids: Sequence[bytes] = (),
         threshold: float | None = None,
@@ -211,6 +219,7 @@ class AsyncClient:
             gallery=gallery,
             purpose=purpose,
             case=case,
+            warrant=warrant,
             subject=subject,
             template_ids=template_ids,
             threshold=threshold,
@@ -220,3 +229,7 @@ class AsyncClient:
     async def release(self, request_id: str) -> StoredRelease:
         """See ``Client.release``."""
         return await asyncio.to_thread(self._client.release, request_id)
+
+    async def file_warrant(self, request_id: str, reference: str) -> FiledWarrant:
+        """See ``Client.file_warrant``."""
+        return await asyncio.to_thread(self._client.file_warrant, request_id, reference)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from underseal_client import asking, enrolling
+from underseal_client import asking, enrolling, filing
 from underseal_client import gallery as galleries
 from underseal_client.context import ClientContext
 from underseal_client.enrolling import Unheard
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from underseal_client.asking import Findings, SearchListener, StoredRelease
     from underseal_client.enrolling import EnrolListener, EnrolReport
+    from underseal_client.filing import FiledWarrant
     from underseal_client.records import Gallery, Progress, StoredTemplate
     from underseal_client.units import TemplateRecord
 
@@ -203,6 +204,7 @@ class Client:
         gallery: str,
         purpose: str,
         case: str,
+        warrant: str = "",
         top_k: int = 10,
         threshold: float | None = None,
         listener: SearchListener | None = None,
@@ -215,12 +217,14 @@ class Client:
             A file or its bytes, showing one face.
         purpose, case
             What the auditors' policy allows, and the reference of the case; both are signed.
+        warrant
+            Reference of an authorisation, for purposes that ask for one; signed.
         top_k
             How many matches at most; the policy may allow fewer.
         threshold
             Cosine, to raise the policy's own; a lower one has no effect.
         """
-        question = Question(purpose, case, wanted(top_k, threshold))
+        question = Question(purpose, case, wanted(top_k, threshold), warrant=warrant)
         return asking.search_photo(self._context, photo, gallery, question, listener or _Silent())
 
     def search_template(
@@ -230,12 +234,13 @@ class Client:
         gallery: str,
         purpose: str,
         case: str,
+        warrant: str = "",
         top_k: int = 10,
         threshold: float | None = None,
         listener: SearchListener | None = None,
     ) -> Findings:
         """Search with an embedding, unit norm, made with the gallery's model."""
-        question = Question(purpose, case, wanted(top_k, threshold))
+        question = Question(purpose, case, wanted(top_k, threshold), warrant=warrant)
         described = self.gallery(gallery)
         return asking.search_vector(
             self._context, vector, described, question, listener or _Silent()
@@ -248,6 +253,7 @@ class Client:
         gallery: str,
         purpose: str,
         case: str,
+        warrant: str = "",
         subject: str = "",
         template_ids: Sequence[bytes] = (),
         threshold: float | None = None,
@@ -268,7 +274,7 @@ class Client:
             Neither or both are given.
         """
         targets = self._targets(gallery, subject, template_ids)
-        question = Question(purpose, case, wanted(10, threshold), targets)
+        question = Question(purpose, case, wanted(10, threshold), targets, warrant)
         return asking.search_photo(self._context, photo, gallery, question, listener or _Silent())
 
     def verify_template(
@@ -278,6 +284,7 @@ class Client:
         gallery: str,
         purpose: str,
         case: str,
+        warrant: str = "",
         subject: str = "",
         template_ids: Sequence[bytes] = (),
         threshold: float | None = None,
@@ -285,7 +292,7 @@ class Client:
     ) -> Findings:
         """Verify with an embedding, see :meth:`verify`."""
         targets = self._targets(gallery, subject, template_ids)
-        question = Question(purpose, case, wanted(10, threshold), targets)
+        question = Question(purpose, case, wanted(10, threshold), targets, warrant)
         described = self.gallery(gallery)
         return asking.search_vector(
             self._context, vector, described, question, listener or _Silent()
@@ -301,3 +308,15 @@ class Client:
     def release(self, request_id: str) -> StoredRelease:
         """Return the verified release of an earlier request of this client."""
         return asking.stored_release(self._context, request_id)
+
+    def file_warrant(self, request_id: str, reference: str) -> FiledWarrant:
+        """File the warrant of a provisional release of this client.
+
+        Raises
+        ------
+        NotFound
+            The request was not made from here, or needs no warrant.
+        Conflict
+            One was filed.
+        """
+        return filing.file_warrant(self._context, request_id, reference)

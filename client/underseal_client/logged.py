@@ -31,6 +31,7 @@ class InLog:
     """Where a release is in the log, verified.
 
     ``size``: entries of the log that are known to hold this and everything seen before.
+    ``revoked_at``: UTC; the release does not hold any more, because no warrant was filed in time.
     """
 
     origin: str
@@ -38,6 +39,7 @@ class InLog:
     outcome_index: int
     size: int
     evidence: Evidence
+    revoked_at: str = ""
 
 
 def check_logged(context: ClientContext, delivered: Delivered) -> InLog:
@@ -80,7 +82,8 @@ def believe(
     proof = check_evidence(evidence, delivered.release, key, members)
     shown = [proof.intent_checkpoint, proof.outcome_checkpoint]
     size = follow(state, key, shown, prove)
-    return InLog(key.name, proof.intent_index, proof.outcome_index, size, evidence)
+    revoked_at = "" if proof.revocation is None else proof.revocation.at
+    return InLog(key.name, proof.intent_index, proof.outcome_index, size, evidence, revoked_at)
 
 
 def follow(

@@ -45,6 +45,7 @@ class Question:
     case_reference: str
     wanted: Wanted
     targets: Targets = _EVERYTHING
+    warrant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def sign_request(
             probe_sha256=hashlib.sha256(probe).hexdigest(),
             purpose=question.purpose,
             case_reference=question.case_reference,
+            warrant=question.warrant,
             wanted=question.wanted,
             targets=question.targets,
             issued_at=utc_text(moment),

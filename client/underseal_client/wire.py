@@ -100,11 +100,9 @@ def delivered_from_wire(
         A malformed envelope, or an entry, receipt or proof that is too long.
     """
     sent = message.evidence
-    for one in (sent.intent, sent.outcome):
-        _check(len(one.entry) <= MAX_ENTRY, "a log entry is too long")
-        _check(len(one.receipt) <= MAX_RECEIPT, "a log receipt is too long")
-    intent, outcome = (Logged(one.entry, one.receipt) for one in (sent.intent, sent.outcome))
-    evidence = Evidence(intent, outcome)
+    intent, outcome = _logged(sent.intent), _logged(sent.outcome)
+    revocation = _logged(sent.revocation) if sent.HasField("revocation") else None
+    evidence = Evidence(intent, outcome, revocation)
     _check(len(message.origins) <= MAX_MATCHES, "a release has too many matches")
     origins = tuple(_origin(one) for one in message.origins)
     return Delivered(envelope_from_wire(message.release), evidence, origins)
@@ -116,6 +114,28 @@ def _origin(message: registrar_pb2.MatchOrigin) -> Origin:
     _check(all(len(value) == HASH_BYTES for value in hashes), "a hash has a wrong length")
     receipt = envelope_from_wire(message.receipt)
     return Origin(receipt, message.place, tuple(message.path), message.label_sha256)
+
+
+def warrant_to_wire(warrant: Envelope) -> registrar_pb2.FileWarrantRequest:
+    """Return the request that files a warrant."""
+    return registrar_pb2.FileWarrantRequest(warrant=envelope_to_wire(warrant))
+
+
+def filed_from_wire(message: registrar_pb2.FileWarrantResponse) -> tuple[Logged, bool]:
+    """Return a warrant's log entry, not verified here, and whether it came too late.
+
+    Raises
+    ------
+    Damaged
+        The entry or its receipt is too long.
+    """
+    return _logged(message.filed), message.late
+
+
+def _logged(one: common_pb2.LoggedEntry) -> Logged:
+    _check(len(one.entry) <= MAX_ENTRY, "a log entry is too long")
+    _check(len(one.receipt) <= MAX_RECEIPT, "a log receipt is too long")
+    return Logged(one.entry, one.receipt)
 
 
 def consistency_to_wire(old: int, new: int) -> log_pb2.GetConsistencyRequest:

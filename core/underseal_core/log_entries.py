@@ -7,6 +7,8 @@ hash keep anyone from guessing it.
 
     Intent          before anything of a request is opened
     Outcome         after it: released or refused, and what it cost
+    WarrantFiled    a warrant was filed for a provisional release
+    Revocation      none was, in time
     PolicyInForce   when the registrar starts with another policy or other keys than before
     Succession      when the key's shares were dealt anew, to the same members or to others
 
@@ -94,8 +96,36 @@ class Outcome(Statement):
     compared: Count
     values_charged: Count
     epoch_total: Count
+    warrant_deadline: Time | Literal[""] = ""
     policy_sha256: Sha256
     key_epoch: Sha256
+    at: Time
+
+
+class WarrantFiled(Statement):
+    """A client filed a warrant for a provisional release; the log has its hash only."""
+
+    payload_type: ClassVar[str] = "application/vnd.underseal.log-warrant.v1+json"
+
+    request_id: Id
+    request_sha256: Sha256
+    client: Name
+    purpose: Name
+    warrant_sha256: Sha256
+    at: Time
+
+
+class Revocation(Statement):
+    """A provisional release whose deadline passed without a warrant does not hold any more."""
+
+    payload_type: ClassVar[str] = "application/vnd.underseal.log-revocation.v1+json"
+
+    request_id: Id
+    request_sha256: Sha256
+    client: Name
+    purpose: Name
+    release_sha256: Sha256
+    warrant_deadline: Time
     at: Time
 
 
@@ -109,7 +139,8 @@ class MemberSignature(Part):
 class PolicyInForce(Statement):
     """From here on this policy and these keys hold. ``budget``: values of the key epoch.
 
-    ``signatures`` are those of :meth:`approval`, by k members of the key epoch.
+    ``signatures`` are those of :meth:`approval`, by k members of the key epoch. ``lifted``:
+    requests whose missing warrant does not suspend their client any more.
     """
 
     payload_type: ClassVar[str] = "application/vnd.underseal.log-policy.v1+json"
@@ -121,6 +152,7 @@ class PolicyInForce(Statement):
     profile: Name
     budget: Count
     signatures: Annotated[tuple[MemberSignature, ...], Field(max_length=MAX_SIGNATURES)]
+    lifted: tuple[Id, ...] = ()
     at: Time
 
     def approval(self) -> PolicyApproval:
@@ -139,7 +171,13 @@ class PolicyInForce(Statement):
 
 
 def policy_in_force(
-    approval: PolicyApproval, signatures: Sequence[Signature], *, profile: str, budget: int, at: str
+    approval: PolicyApproval,
+    signatures: Sequence[Signature],
+    *,
+    profile: str,
+    budget: int,
+    at: str,
+    lifted: tuple[str, ...] = (),
 ) -> PolicyInForce:
     """Return the entry for a policy that k members approved."""
     return PolicyInForce(
@@ -152,6 +190,7 @@ def policy_in_force(
         signatures=tuple(
             MemberSignature(key=s.public_key.hex(), signature=s.signature.hex()) for s in signatures
         ),
+        lifted=lifted,
         at=at,
     )
 
@@ -175,11 +214,12 @@ class Succession(Statement):
     transcript: Sha256
 
 
-LogStatement = Intent | Outcome | PolicyInForce | Succession
-S = TypeVar("S", Intent, Outcome, PolicyInForce, Succession)
+LogStatement = Intent | Outcome | PolicyInForce | Succession | WarrantFiled | Revocation
+S = TypeVar("S", Intent, Outcome, PolicyInForce, Succession, WarrantFiled, Revocation)
 
 _KINDS: Final[dict[str, type[LogStatement]]] = {
-    kind.payload_type: kind for kind in (Intent, Outcome, PolicyInForce, Succession)
+    kind.payload_type: kind
+    for kind in (Intent, Outcome, PolicyInForce, Succession, WarrantFiled, Revocation)
 }
 
 

@@ -12,7 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from underseal_core.errors import Damaged, PermissionRefused
-from underseal_core.log_entries import RELEASED, Intent, Logged, Outcome, open_entry_as
+from underseal_core.log_entries import (
+    RELEASED,
+    Intent,
+    Logged,
+    Outcome,
+    Revocation,
+    WarrantFiled,
+    open_entry_as,
+)
+from underseal_core.oversight import Warrant
 from underseal_core.signing import Envelope
 from underseal_core.statements import Release
 from underseal_core.tlog.checkpoint import SignedCheckpoint
@@ -24,23 +33,26 @@ _HINT = "trust nothing in it; tell the auditors and whoever watches their log"
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What comes with a release: its intent and its outcome, as logged."""
+    """What comes with a release: its intent and its outcome, as logged; also its revocation."""
 
     intent: Logged
     outcome: Logged
+    revocation: Logged | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LogProof:
     """What was proved: places of both entries, and the checkpoints that cover them.
 
-    ``outcome_checkpoint`` is the larger one or equal.
+    ``outcome_checkpoint`` is the larger one or equal. A ``revocation`` says that the release does
+    not hold any more.
     """
 
     intent_index: int
     outcome_index: int
     intent_checkpoint: SignedCheckpoint
     outcome_checkpoint: SignedCheckpoint
+    revocation: Revocation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +130,37 @@ def check_evidence(
     sizes = first.signed.checkpoint.size, second.signed.checkpoint.size
     if first.index >= second.index or sizes[0] > second.index:
         raise Damaged("the release was opened before its intent was logged", hint=_HINT)
-    return LogProof(first.index, second.index, first.signed, second.signed)
+    revoked = _revocation(evidence.revocation, log, keys, release)
+    return LogProof(first.index, second.index, first.signed, second.signed, revoked)
+
+
+def _revocation(
+    logged: Logged | None, log: VerifierKey, members: frozenset[bytes], release: Release
+) -> Revocation | None:
+    if logged is None:
+        return None
+    _prove(logged, log)
+    revocation = open_entry_as(Revocation, logged.entry, members)
+    if (revocation.request_id, revocation.release_sha256) != (release.request_id, release.sha256()):
+        raise Damaged("the logged revocation is of another release", hint=_HINT)
+    return revocation
+
+
+def check_filed(
+    logged: Logged, log: VerifierKey, members: Sequence[bytes], warrant: Warrant
+) -> WarrantFiled:
+    """Check that a warrant is in the log.
+
+    Raises
+    ------
+    Damaged, PermissionRefused
+        It is not.
+    """
+    _prove(logged, log)
+    filed = open_entry_as(WarrantFiled, logged.entry, frozenset(members))
+    if (filed.request_id, filed.warrant_sha256) != (warrant.request_id, warrant.sha256()):
+        raise Damaged("the log has another warrant", hint=_HINT)
+    return filed
 
 
 def _check_same(intent: Intent, outcome: Outcome, release: Release, sha256: str) -> None:
@@ -139,6 +181,7 @@ def _check_same(intent: Intent, outcome: Outcome, release: Release, sha256: str)
         outcome.compared,
         outcome.values_charged,
         outcome.epoch_total,
+        outcome.warrant_deadline,
     )
     true = (
         intent.sha256(),
@@ -149,6 +192,7 @@ def _check_same(intent: Intent, outcome: Outcome, release: Release, sha256: str)
         release.compared,
         release.values_charged,
         release.epoch_total,
+        release.warrant_deadline,
     )
     names = (outcome.request_id, outcome.client, outcome.purpose, outcome.key_epoch)
     policies = {intent.policy_sha256, outcome.policy_sha256, release.policy_sha256}

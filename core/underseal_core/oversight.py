@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from underseal_core.statements import Name, Sha256, Statement, Text, Time
+from underseal_core.statements import Id, Name, Sha256, Statement, Text, Time
 
 Serial = Annotated[int, Field(ge=1, le=2**53 - 1)]
 """Rises with every change of a policy, so that an older one cannot come back."""
@@ -42,3 +42,20 @@ class Approval(Statement):
     reason: Name
     at: Time
     expires_at: Time
+
+
+class Warrant(Statement):
+    """Signed by the client: the authorisation of a search that was released without one.
+
+    ``salt`` is random: the log holds this statement's hash, and references can be guessed.
+    """
+
+    payload_type: ClassVar[str] = "application/vnd.underseal.warrant.v1+json"
+    max_bytes: ClassVar[int] = 8 << 10
+
+    request_id: Id
+    request_sha256: Sha256
+    client: Name
+    reference: Text
+    salt: Id
+    at: Time

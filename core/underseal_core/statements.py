@@ -156,7 +156,10 @@ class Targets(Part):
 
 
 class SearchRequest(Statement):
-    """Signed by the client. ``request_id`` is random and is the nonce."""
+    """Signed by the client. ``request_id`` is random and is the nonce.
+
+    ``warrant``: reference of an authorisation, for purposes that ask for one.
+    """
 
     payload_type: ClassVar[str] = "application/vnd.underseal.search-request.v1+json"
     max_bytes: ClassVar[int] = 64 << 10
@@ -169,6 +172,7 @@ class SearchRequest(Statement):
     probe_sha256: Sha256
     purpose: Name
     case_reference: Text
+    warrant: Text | Literal[""] = ""
     wanted: Wanted
     targets: Targets = Targets()
     issued_at: Time
@@ -251,7 +255,8 @@ class Match(Part):
 class Release(Statement):
     """Signed by the auditors. "No match" is a release too.
 
-    ``approvers``: the persons who approved the request. ``searches_charged``: what this counts as
+    ``approvers``: the persons who approved the request. ``warrant_deadline``: a provisional
+    release, revoked unless a warrant is filed by then. ``searches_charged``: what this counts as
     among the client's searches of the day; more than one for a near duplicate of an earlier probe.
     """
 
@@ -270,6 +275,7 @@ class Release(Statement):
     threshold: Text
     noise_std: Text
     approvers: tuple[Name, ...] = ()
+    warrant_deadline: Time | Literal[""] = ""
     values_charged: Count
     searches_charged: Annotated[int, Field(ge=1, le=1000)] = 1
     epoch_total: Count

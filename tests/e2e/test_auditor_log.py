@@ -76,6 +76,8 @@ def test_statistics_are_recomputed(place: Place) -> None:
         "released": 2,
         "refused": 0,
         "unanswered": 0,
+        "provisional": 0,
+        "revoked": 0,
         "matches": 2,
         "compared": 24,
         "values_charged": 2,

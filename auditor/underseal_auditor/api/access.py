@@ -14,6 +14,7 @@ APPROVAL_SERVICE: Final = "underseal.v1.ApprovalService"
 ACCESS: Final[AccessTable] = {
     f"/{SERVICE}/Submit": frozenset({Role.CLIENT}),
     f"/{SERVICE}/GetRelease": frozenset({Role.CLIENT}),
+    f"/{SERVICE}/FileWarrant": frozenset({Role.CLIENT}),
     f"/{SERVICE}/GetPolicy": EVERYONE,
     f"/{LOG_SERVICE}/GetCheckpoint": EVERYONE,
     f"/{LOG_SERVICE}/GetConsistency": EVERYONE,

@@ -13,9 +13,11 @@ from typing import Final, TypeVar
 from underseal_auditor.books import Delivery
 from underseal_auditor.registrar import Admission, Registrar
 from underseal_auditor.wire import (
+    envelope_from_wire,
     envelope_to_wire,
     evidence_to_wire,
     header_from_wire,
+    logged_to_wire,
     origin_to_wire,
     sealed_from_wire,
 )
@@ -77,6 +79,16 @@ class RegistrarServicer(registrar_pb2_grpc.RegistrarServiceServicer):
             release=envelope_to_wire(delivery.release),
             evidence=evidence_to_wire(delivery.evidence),
             origins=[origin_to_wire(one) for one in delivery.origins],
+        )
+
+    async def FileWarrant(  # noqa: N802 generated name
+        self, request: registrar_pb2.FileWarrantRequest, context: Context
+    ) -> registrar_pb2.FileWarrantResponse:
+        """File a warrant for one of the caller's provisional releases."""
+        peer, envelope = current_peer(), envelope_from_wire(request.warrant)
+        filed = await self._read(partial(self._registrar.warrants.file, peer, envelope))
+        return registrar_pb2.FileWarrantResponse(
+            filed=logged_to_wire(filed.logged), late=filed.late
         )
 
     async def GetPolicy(  # noqa: N802 generated name

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
+
+import structlog
 
 from underseal_auditor.api.access import ACCESS, APPROVAL_SERVICE, LOG_SERVICE, SERVICE
 from underseal_auditor.api.approval_servicer import ApprovalServicer
@@ -31,10 +34,11 @@ from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.pending import PendingStore
 from underseal_auditor.store.policies import PolicyMemory
 from underseal_auditor.store.quotas import Tallies
+from underseal_auditor.store.warrants import WarrantStore
 from underseal_auditor.verify.sketch import Sketcher
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.credentials import Credentials, Role
-from underseal_core.errors import InvalidInput, Mismatch
+from underseal_core.errors import InvalidInput, Mismatch, UndersealError
 from underseal_core.roster import Roster, find_successions, follow
 from underseal_core.rpc.guard import Guard
 from underseal_core.rpc.listener import Listener
@@ -42,6 +46,9 @@ from underseal_core.rpc.tls import own_peer
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_proto.v1 import approval_pb2_grpc, log_pb2_grpc, registrar_pb2_grpc
 
+_log: Final = structlog.get_logger("underseal.registrar")
+
+SWEEP_SECONDS: Final = 60.0
 DATABASE_NAME: Final = "registrar.sqlite"
 
 
@@ -103,6 +110,7 @@ class RegistrarProcess:
             mirror=Mirror(database),
             tallies=Tallies(database),
             pending=PendingStore(database),
+            provisional=WarrantStore(database),
             feeds=feeds,
             clock=partial(datetime.now, UTC),
         )
@@ -181,16 +189,28 @@ class RegistrarProcess:
             register,
         )
         port = await self._listener.start()
+        self._sweeping = asyncio.create_task(self._sweep())
         return f"{self._address.rpartition(':')[0]}:{port}"
 
     async def stop(self) -> None:
         """Stop listening; calls that run have a few seconds."""
+        self._sweeping.cancel()
         await self._listener.stop()
+
+    async def _sweep(self) -> None:
+        """Revoke provisional releases when their time is over, also while nobody asks."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await asyncio.to_thread(self._registrar.warrants.sweep)
+            except UndersealError as error:
+                _log.error("cannot revoke", reason=error.public)
 
     async def serve_until_signal(self) -> None:
         """Return after SIGINT or SIGTERM; SIGHUP reads the policy again."""
         on_hangup(self.reload)
         await self._listener.serve_until_signal()
+        self._sweeping.cancel()
 
     def close(self) -> None:
         """Close files and connections, and overwrite the share."""

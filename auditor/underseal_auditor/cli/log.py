@@ -112,7 +112,7 @@ def stats(
         report, audit = _audited(tiles, key, None, None)
     rows = [{**asdict(row), "unanswered": row.unanswered} for row in audit.rows()]
     names = ["month", "client", "purpose", "intents", "released", "refused", "unanswered"]
-    names += ["matches", "compared", "values_charged"]
+    names += ["provisional", "revoked", "matches", "compared", "values_charged"]
     cells = [names, *([str(row[name]) for name in names] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     lines = [

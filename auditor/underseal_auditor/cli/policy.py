@@ -221,6 +221,7 @@ def _record(data: Path, request: SearchRequest, keys: KeyFacts, now: datetime) -
         request_sha256=request.sha256(),
         result_sha256="",
         key_epoch=keys.epoch,
+        purpose=request.purpose,
     )
     with closing(Database(found[0])) as database:
         return Ledger(database).record(submission, now)
@@ -247,6 +248,7 @@ def _facts(decision: Decision) -> dict[str, object]:
             "top_k": decision.terms.top_k,
             "decimals": decision.terms.decimals,
             "max_positives": decision.terms.max_positives,
+            "warrant_hours": decision.terms.warrant_hours,
             "noise_std": decision.terms.noise_std,
         }
     return facts

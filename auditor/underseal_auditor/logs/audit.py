@@ -9,6 +9,8 @@ Rules that any honest registrar keeps, and that anyone can check:
     policy      an intent is made under the policy and keys that were logged last
     intent      an outcome follows its own intent, once, and says the same about the request
     answered    a request is answered once
+    revoked     a revocation follows a provisional release whose deadline has passed, once
+    warrant     nothing is opened for a client and purpose while a warrant of theirs is overdue
     total       ``epoch_total`` is the sum of all charges of the key epoch so far
     budget      the sum stays within the budget that was logged for the key epoch
     succession  a succession follows the last one of its key epoch, and all its members signed it
@@ -27,7 +29,9 @@ from underseal_core.log_entries import (
     LogStatement,
     Outcome,
     PolicyInForce,
+    Revocation,
     Succession,
+    WarrantFiled,
     decode_entry,
     open_entry,
 )
@@ -50,6 +54,8 @@ class Row:
     matches: int = 0
     compared: int = 0
     values_charged: int = 0
+    provisional: int = 0
+    revoked: int = 0
 
     @property
     def unanswered(self) -> int:
@@ -80,6 +86,30 @@ class Epoch:
 
 
 @dataclass(slots=True)
+class _Due:
+    """A provisional release. Times of statements compare as texts."""
+
+    outcome: Outcome
+    row: Row
+    filed: bool = False
+    revoked: bool = False
+    lifted: bool = False
+
+    def suspends(self, intent: Intent) -> bool:
+        """Tell whether nothing may be opened for this intent's client and purpose."""
+        same = (self.outcome.client, self.outcome.purpose) == (intent.client, intent.purpose)
+        missing = same and not self.filed and not self.lifted
+        return missing and intent.at > self.outcome.warrant_deadline
+
+    def fits(self, revocation: Revocation) -> bool:
+        """Tell whether a revocation is of this release, and not too early."""
+        outcome = self.outcome
+        stated = (revocation.release_sha256, revocation.warrant_deadline, revocation.purpose)
+        true = (outcome.release_sha256, outcome.warrant_deadline, outcome.purpose)
+        return stated == true and revocation.at > outcome.warrant_deadline
+
+
+@dataclass(slots=True)
 class EntryAudit:
     """Takes entries in order, see :meth:`visit`.
 
@@ -97,6 +127,7 @@ class EntryAudit:
     _open: dict[str, Intent] = field(default_factory=dict)
     _answered: set[tuple[str, str]] = field(default_factory=set)
     _policy: PolicyInForce | None = None
+    _due: dict[tuple[str, str], _Due] = field(default_factory=dict)
     _successions: dict[str, Succession] = field(default_factory=dict)
 
     def visit(self, index: int, entry: bytes) -> None:
@@ -124,12 +155,17 @@ class EntryAudit:
             case PolicyInForce():
                 yield from self._approved(statement)
                 self._policy = statement
+                self._lift(statement)
                 self.policies += 1
                 self.epochs.setdefault(statement.key_epoch, Epoch()).budget = statement.budget
             case Intent():
                 yield from self._intent(statement)
             case Outcome():
                 yield from self._outcome(statement)
+            case WarrantFiled():
+                yield from self._filed(statement)
+            case Revocation():
+                yield from self._revoked(statement)
             case Succession():
                 yield from self._succession(statement, signers)
 
@@ -161,6 +197,8 @@ class EntryAudit:
             yield "policy", "an intent under another policy or other keys than were logged"
         if (intent.client, intent.request_id) in self._answered:
             yield "answered", "a request that was answered is opened again"
+        if any(due.suspends(intent) for due in self._due.values()):
+            yield "warrant", "an intent of a client whose warrant for this purpose is overdue"
 
     def _outcome(self, outcome: Outcome) -> Iterator[tuple[str, str]]:
         intent = self._open.pop(outcome.intent_sha256, None)
@@ -168,6 +206,9 @@ class EntryAudit:
             yield "intent", "an outcome without an intent before it"
         else:
             self._count(self._row(intent), outcome)
+            if outcome.warrant_deadline:
+                owner = outcome.client, outcome.request_id
+                self._due[owner] = _Due(outcome, self._row(intent))
             if _subject(intent) != _subject(outcome):
                 yield "intent", "an outcome that says something else than its intent"
         if (outcome.client, outcome.request_id) in self._answered:
@@ -176,6 +217,25 @@ class EntryAudit:
         if (outcome.outcome == RELEASED) != bool(outcome.release_sha256):
             yield "intent", "an outcome that is neither a release nor a refusal"
         yield from self._charge(outcome)
+
+    def _lift(self, policy: PolicyInForce) -> None:
+        for due in self._due.values():
+            due.lifted |= due.outcome.request_id in policy.lifted
+
+    def _filed(self, filed: WarrantFiled) -> Iterator[tuple[str, str]]:
+        due = self._due.get((filed.client, filed.request_id))
+        if due is None or due.outcome.request_sha256 != filed.request_sha256:
+            yield "intent", "a warrant for a release that needs none"
+        else:
+            due.filed = True
+
+    def _revoked(self, revocation: Revocation) -> Iterator[tuple[str, str]]:
+        due = self._due.get((revocation.client, revocation.request_id))
+        if due is None or due.filed or due.revoked or not due.fits(revocation):
+            yield "revoked", "a revocation of a release that is not provisional and overdue"
+        else:
+            due.revoked = True
+            due.row.revoked += 1
 
     def _succession(self, new: Succession, signers: set[bytes]) -> Iterator[tuple[str, str]]:
         last = self._successions.get(new.key_epoch)
@@ -199,6 +259,7 @@ class EntryAudit:
         row.matches += outcome.matches
         row.compared += outcome.compared
         row.values_charged += outcome.values_charged
+        row.provisional += bool(outcome.warrant_deadline)
 
     def _charge(self, outcome: Outcome) -> Iterator[tuple[str, str]]:
         epoch = self.epochs.setdefault(outcome.key_epoch, Epoch())

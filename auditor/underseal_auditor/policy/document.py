@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from math import sqrt
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -33,7 +33,7 @@ from underseal_auditor.policy.sections import (
 from underseal_core.errors import InvalidInput
 from underseal_core.oversight import Serial
 from underseal_core.scheme.profiles import Profile, profile_named
-from underseal_core.statements import Name, Text
+from underseal_core.statements import Id, Name, Text
 
 MAX_POLICY_BYTES: Final = 1 << 20
 """No policy is longer: bounds the parser's work."""
@@ -55,6 +55,7 @@ class PolicyDocument(Section):
     approvers: dict[Name, ApproverSection] = Field(default_factory=dict)
     quotas: QuotaSection = QuotaSection()
     freeze: FreezeSection = FreezeSection()
+    lifted: Annotated[tuple[Id, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -15,6 +15,8 @@ The rules, in the order in which they are asked; the first that refuses decides:
     issued               the request is not from the future
     lifetime             it is valid for no longer than MAX_LIFETIME
     expiry               it has not expired
+    warrant              it names a warrant, if the purpose asks for one before
+    warrant-overdue      no release of this client and purpose waits for a warrant too long
     searches-per-day     the client has asked less than it may in 24 hours
     budget               the key epoch has values left
     refusals             the client was not refused too often after opening, in this key epoch
@@ -37,7 +39,7 @@ from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.sections import MAX_TOP_K, PurposeSection, QuotaSection
 from underseal_core.errors import InvalidInput, Mismatch, PermissionRefused, UndersealError, Waiting
 from underseal_core.scheme.profiles import padded_dimension
-from underseal_core.statements import SearchRequest, utc_moment
+from underseal_core.statements import SearchRequest, utc_moment, utc_text
 
 ALLOWED: Final = "allowed"
 CLOCK_SKEW: Final = timedelta(seconds=60)
@@ -59,12 +61,13 @@ class Record:
 
     With these keys, so far: ``epoch_total`` values were made visible, ``refusals`` of the client
     were refused after opening. ``searches``: what the client's other requests of the last 24 hours
-    count.
+    count. ``overdue``: ids of its requests of this purpose whose warrant is overdue.
     """
 
     epoch_total: int = 0
     refusals: int = 0
     searches: int = 0
+    overdue: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,13 @@ class Terms:
     strict: bool
     quotas: QuotaSection
     approvals: int
+    warrant_hours: int
+
+    def warrant_deadline(self, released: datetime) -> str:
+        """Return until when a warrant must be filed, as statements write times; empty if never."""
+        return (
+            utc_text(released + timedelta(hours=self.warrant_hours)) if self.warrant_hours else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,8 @@ def rules_asked(decision: Decision) -> tuple[str, ...]:
 def _terms(policy: Policy, case: Case) -> Terms:
     release = policy.document.release
     pin, wanted = case.request.pin, case.request.wanted
+    purpose = policy.document.purposes[case.request.purpose]
+    later = purpose.warrant == "within"
     gallery = policy.document.galleries[case.request.gallery]
     own = policy.document.models[pin.model_id].threshold_for(case.templates)
     zero = Decimal(0)
@@ -150,7 +162,8 @@ def _terms(policy: Policy, case: Case) -> Terms:
         band=policy.limits.band,
         strict=policy.limits.strict,
         quotas=policy.document.quotas,
-        approvals=policy.document.purposes[case.request.purpose].approvals_needed,
+        approvals=purpose.approvals_needed,
+        warrant_hours=0 if case.request.warrant or not later else purpose.warrant_hours,
     )
 
 
@@ -262,6 +275,26 @@ def _approvals(policy: Policy, case: Case) -> UndersealError | None:
     )
 
 
+def _warrant(policy: Policy, case: Case) -> UndersealError | None:
+    purpose = policy.document.purposes[case.request.purpose]
+    if purpose.warrant != "before" or case.request.warrant:
+        return None
+    return PermissionRefused(
+        f"purpose {case.request.purpose!r} needs a warrant",
+        hint="name it: underseal search --warrant REFERENCE",
+    )
+
+
+def _warrant_overdue(policy: Policy, case: Case) -> UndersealError | None:
+    left = sorted(set(case.record.overdue) - set(policy.document.lifted))
+    if not left:
+        return None
+    return PermissionRefused(
+        f"the warrant for request {left[0]} is overdue, and this purpose suspended",
+        hint=f"file it: underseal warrant {left[0]} REFERENCE",
+    )
+
+
 def _searches_per_day(policy: Policy, case: Case) -> UndersealError | None:
     if case.record.searches < policy.document.quotas.searches_per_day:
         return None
@@ -301,6 +334,8 @@ RULES: Final[tuple[tuple[str, Check], ...]] = (
     ("issued", _issued),
     ("lifetime", _lifetime),
     ("expiry", _expiry),
+    ("warrant", _warrant),
+    ("warrant-overdue", _warrant_overdue),
     ("searches-per-day", _searches_per_day),
     ("budget", _budget),
     ("refusals", _refusals),

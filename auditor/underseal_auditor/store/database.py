@@ -125,6 +125,16 @@ STEPS: Final = (
     ) STRICT;
     """,
     """
+    ALTER TABLE answers ADD COLUMN purpose TEXT NOT NULL DEFAULT '';
+    ALTER TABLE answers ADD COLUMN warrant_deadline TEXT NOT NULL DEFAULT '';
+    ALTER TABLE answers ADD COLUMN warrant BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE answers ADD COLUMN filed_entry BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE answers ADD COLUMN filed_receipt BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE answers ADD COLUMN revocation_entry BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE answers ADD COLUMN revocation_receipt BLOB NOT NULL DEFAULT x'';
+    CREATE INDEX answers_by_deadline ON answers (warrant_deadline);
+    """,
+    """
     CREATE TABLE policy_in_force (
         id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
         serial INTEGER NOT NULL,

@@ -115,8 +115,17 @@ class Ledger:
                 " WHERE client = ? AND request_id != ? AND began_at > ?",
                 (client, submission.request_id, day),
             ).fetchone()
-        epoch = submission.key_epoch
-        return Record(self.epoch_total(epoch), self.refusals(client, epoch), int(row[0]))
+            late = connection.execute(
+                "SELECT request_id FROM answers WHERE client = ? AND purpose = ?"
+                " AND warrant_deadline != '' AND warrant_deadline < ? AND filed_entry = x''",
+                (client, submission.purpose, utc_text(now)),
+            ).fetchall()
+        return Record(
+            epoch_total=self.epoch_total(submission.key_epoch),
+            refusals=self.refusals(client, submission.key_epoch),
+            searches=int(row[0]),
+            overdue=tuple(str(found[0]) for found in late),
+        )
 
     def begin(self, submission: Submission, openings: Sequence[bytes], now: datetime) -> None:
         """Take the request id and every ciphertext, for good.
@@ -135,10 +144,10 @@ class Ledger:
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO answers (client, request_id, request_sha256, result_sha256,"
-                " key_epoch, state, began_at) VALUES (?, ?, ?, ?, ?, 'opening', ?)"
+                " key_epoch, purpose, state, began_at) VALUES (?, ?, ?, ?, ?, ?, 'opening', ?)"
                 " ON CONFLICT DO NOTHING",
                 (*owner, submission.request_sha256, submission.result_sha256,
-                 submission.key_epoch, utc_text(now)),
+                 submission.key_epoch, submission.purpose, utc_text(now)),
             )  # fmt: skip
             connection.executemany(
                 "INSERT INTO openings VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -197,10 +206,12 @@ class Ledger:
         with self._database.transaction() as connection:
             changed = connection.execute(
                 "UPDATE answers SET state = 'released', payload_type = ?, payload = ?,"
-                " signatures = ?, values_charged = ?, weight = ?, answered_at = ?,"
-                " outcome_entry = ? WHERE client = ? AND request_id = ? AND state = 'opening'",
+                " signatures = ?, values_charged = ?, weight = ?, warrant_deadline = ?,"
+                " answered_at = ?, outcome_entry = ?"
+                " WHERE client = ? AND request_id = ? AND state = 'opening'",
                 (release.payload_type, release.payload, signatures, cost.charge, cost.weight,
-                 utc_text(now), outcome, submission.client, submission.request_id),
+                 cost.warrant_deadline, utc_text(now), outcome,
+                 submission.client, submission.request_id),
             ).rowcount  # fmt: skip
             _expect_one(changed)
             keep_origins(connection, submission.client, submission.request_id, origins)
@@ -281,6 +292,9 @@ def _evidence(row: sqlite3.Row) -> Evidence:
     return Evidence(
         Logged(row["intent_entry"], row["intent_receipt"]),
         Logged(row["outcome_entry"], row["outcome_receipt"]),
+        Logged(row["revocation_entry"], row["revocation_receipt"])
+        if row["revocation_receipt"]
+        else None,
     )
 
 

@@ -18,23 +18,27 @@ class Submission:
     request_sha256: str
     result_sha256: str
     key_epoch: str
+    purpose: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
     """``charge``: values made visible; ``weight``: what it counts as among a client's searches.
 
-    ``uses``: what a release says about subjects of ``gallery``.
+    ``uses``: what a release says about subjects of ``gallery``. ``warrant_deadline``: of a
+    provisional release, else empty.
     """
 
     charge: int
     weight: int = 1
     gallery: str = ""
     uses: Mapping[bytes, Use] = field(default_factory=dict)
+    warrant_deadline: str = ""
 
 
 def cost_of(release: Release, gallery: str) -> Cost:
     """Return what a release costs, as it states itself."""
     shown = [(bytes.fromhex(m.subject_id), bool(m.score)) for m in release.matches]
     weight = release.searches_charged
-    return Cost(release.values_charged, weight, gallery, used(shown, weight))
+    uses = used(shown, weight)
+    return Cost(release.values_charged, weight, gallery, uses, release.warrant_deadline)

@@ -5,7 +5,6 @@ The only place of this role, beside servicers and connections, that knows genera
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Final
@@ -18,11 +17,9 @@ from underseal_auditor.keys.joint_opening import ZeroCommitment
 from underseal_auditor.keys.messages import SALT_BYTES, CeremonyFailed, Commitment, Reveal
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_auditor.panel import GuardianFacts
-from underseal_auditor.petition import Petition
 from underseal_auditor.policy.approvals import MAX_APPROVALS
 from underseal_auditor.verify.announcement import Notice
 from underseal_auditor.verify.chain import Place
-from underseal_auditor.waiting_room import Case
 from underseal_core.bundle import MAX_MEMBERS
 from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.log_entries import MAX_ENTRY, Logged
@@ -30,11 +27,10 @@ from underseal_core.log_evidence import Evidence
 from underseal_core.provenance import Origin
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
-from underseal_core.statements import Pin, SearchRequest
+from underseal_core.statements import Pin
 from underseal_core.tlog.note import MAX_NOTE
 from underseal_core.tlog.proof import MAX_HASHES
 from underseal_proto.v1 import (
-    approval_pb2,
     ceremony_pb2,
     common_pb2,
     guardian_pb2,
@@ -46,7 +42,6 @@ MAX_SIGNATURES: Final = 32
 """As many as there can be auditors: bounds the work that one envelope can cause."""
 
 ID_BYTES: Final = 16
-_HASH: Final = re.compile(r"[0-9a-f]{64}")
 HASH_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 MAX_VERSION: Final = 2**53 - 1
@@ -105,43 +100,8 @@ def origin_to_wire(origin: Origin) -> registrar_pb2.MatchOrigin:
 def evidence_to_wire(evidence: Evidence) -> registrar_pb2.LogEvidence:
     """Return the message for a release's log entries and receipts."""
     intent, outcome = logged_to_wire(evidence.intent), logged_to_wire(evidence.outcome)
-    return registrar_pb2.LogEvidence(intent=intent, outcome=outcome)
-
-
-def case_to_wire(case: Case) -> approval_pb2.PendingRequest:
-    """Return the message for a submission that waits for persons."""
-    pending = case.pending
-    return approval_pb2.PendingRequest(
-        request=envelope_to_wire(pending.request),
-        result_sha256=pending.result_sha256,
-        submitted_at=pending.submitted_at,
-        expires_at=pending.expires_at,
-        needed=case.needed,
-        approving=case.approving,
-        refusing=case.refusing,
-    )
-
-
-def petition_from_wire(message: approval_pb2.PendingRequest) -> Petition:
-    """Return what a registrar shows to an approver.
-
-    Raises
-    ------
-    InvalidInput, Damaged
-        Not a request that waits.
-    """
-    request = SearchRequest.parse(envelope_from_wire(message.request).payload)
-    if not _HASH.fullmatch(message.result_sha256):
-        raise Damaged("the registrar names no result")
-    return Petition(
-        request=request,
-        result_sha256=message.result_sha256,
-        submitted_at=message.submitted_at,
-        expires_at=message.expires_at,
-        needed=message.needed,
-        approving=tuple(message.approving),
-        refusing=tuple(message.refusing),
-    )
+    revocation = None if evidence.revocation is None else logged_to_wire(evidence.revocation)
+    return registrar_pb2.LogEvidence(intent=intent, outcome=outcome, revocation=revocation)
 
 
 def header_from_wire(message: registrar_pb2.SubmitRequest) -> tuple[Envelope, Envelope]:

@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from underseal_client.cli import demonstrating, enroll, galleries, models, releases, searching
+from underseal_client.cli import (
+    demonstrating,
+    enroll,
+    galleries,
+    models,
+    releases,
+    searching,
+    warrants,
+)
 from underseal_client.cli.output import show_error
 from underseal_client.settings import CONFIG_VARIABLE, ClientSettings
 
@@ -26,6 +34,7 @@ app.add_typer(galleries.template_app, name="template")
 app.command("enroll")(enroll.enroll)
 app.command("search")(searching.search)
 app.command("verify")(searching.verify)
+app.command("warrant")(warrants.warrant)
 app.add_typer(releases.release_app, name="release")
 app.add_typer(models.models_app, name="models")
 app.command("demo")(demonstrating.demo)

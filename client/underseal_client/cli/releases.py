@@ -32,7 +32,7 @@ def show(
         place = {"log": log_json(stored.logged)}
         print_json({**shown, **place, "request_known": stored.request_known})
         return
-    show_release(stored.release, stored.found)
+    show_release(stored.release, stored.found, stored.logged)
     show_log(stored.logged)
     if not stored.request_known:
         note("the request was not made from here: only signatures and the log were checked")

@@ -15,6 +15,7 @@ from underseal_client.cli.output import (
     NoSuchPhoto,
     counted,
     err,
+    note,
     print_json,
     print_table,
     say,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Photo = Annotated[Path, typer.Argument(help="A photo that shows one face.")]
 Purpose = Annotated[str, typer.Option(help="A purpose that the auditors' policy knows.")]
 Case = Annotated[str, typer.Option(help="Reference of the case; signed and logged.")]
+Warrant = Annotated[str, typer.Option(help="Reference of an authorisation; signed.")]
 Threshold = Annotated[
     float | None, typer.Option(min=0, max=0.9999, help="Raise the policy's threshold (cosine).")
 ]
@@ -69,6 +71,7 @@ def search(
     gallery: InGallery,
     purpose: Purpose,
     case: Case,
+    warrant: Warrant = "",
     top_k: Annotated[int, typer.Option(min=1, max=1000, help="At most so many matches.")] = 10,
     threshold: Threshold = None,
     min_face_pixels: MinFacePixels = None,
@@ -85,6 +88,7 @@ def search(
             gallery=gallery,
             purpose=purpose,
             case=case,
+            warrant=warrant,
             top_k=top_k,
             threshold=threshold,
             listener=SearchStatus(status),
@@ -98,6 +102,7 @@ def verify(
     gallery: InGallery,
     purpose: Purpose,
     case: Case,
+    warrant: Warrant = "",
     subject: Annotated[str, typer.Option(help="Whom the photo should show.")] = "",
     template: Annotated[
         list[str] | None, typer.Option(help="Or: a template id to compare with; repeat.")
@@ -117,6 +122,7 @@ def verify(
             gallery=gallery,
             purpose=purpose,
             case=case,
+            warrant=warrant,
             subject=subject,
             template_ids=template_ids(template or []),
             threshold=threshold,
@@ -129,7 +135,7 @@ def _print(findings: Findings, as_json: bool) -> None:
     if as_json:
         print_json(findings_json(findings))
         return
-    show_release(findings.release, findings.found)
+    show_release(findings.release, findings.found, findings.logged)
     show_log(findings.logged)
     timings = findings.timings
     say(
@@ -167,8 +173,15 @@ def release_json(release: Release, found: Sequence[Found]) -> dict[str, object]:
     return {**release.model_dump(exclude={"matches"}), "matches": matches}
 
 
-def show_release(release: Release, found: Sequence[Found]) -> None:
-    """Print a release for people."""
+def show_release(release: Release, found: Sequence[Found], logged: InLog) -> None:
+    """Print a release for people; one that was revoked shows no match any more."""
+    if logged.revoked_at:
+        say(f"REVOKED {logged.revoked_at}: no warrant was filed by {release.warrant_deadline}")
+        say(f"request {release.request_id}, released {release.released_at}")
+        return
+    if release.warrant_deadline:
+        due = f"revoked unless a warrant is filed by {release.warrant_deadline}"
+        note(f"provisional: {due}: underseal warrant {release.request_id} REFERENCE")
     if found:
         rows = [
             (
@@ -198,6 +211,7 @@ def log_json(logged: InLog) -> dict[str, object]:
         "intent": logged.intent_index,
         "outcome": logged.outcome_index,
         "size": logged.size,
+        "revoked_at": logged.revoked_at,
     }
 
 

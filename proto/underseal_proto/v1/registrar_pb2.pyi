@@ -150,19 +150,25 @@ class LogEvidence(_message.Message):
 
     INTENT_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    REVOCATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def intent(self) -> _common_pb2.LoggedEntry: ...
     @_builtins.property
     def outcome(self) -> _common_pb2.LoggedEntry: ...
+    @_builtins.property
+    def revocation(self) -> _common_pb2.LoggedEntry:
+        """Of a provisional release whose warrant was not filed in time."""
+
     def __init__(
         self,
         *,
         intent: _common_pb2.LoggedEntry | None = ...,
         outcome: _common_pb2.LoggedEntry | None = ...,
+        revocation: _common_pb2.LoggedEntry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent", "outcome", b"outcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent", "outcome", b"outcome", "revocation", b"revocation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent", "outcome", b"outcome", "revocation", b"revocation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -214,6 +220,54 @@ class GetReleaseResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetReleaseResponse: _TypeAlias = GetReleaseResponse  # noqa: Y015
+
+@_typing.final
+class FileWarrantRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WARRANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def warrant(self) -> _common_pb2.Envelope:
+        """Statement warrant, signed by the client."""
+
+    def __init__(
+        self,
+        *,
+        warrant: _common_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["warrant", b"warrant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["warrant", b"warrant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileWarrantRequest: _TypeAlias = FileWarrantRequest  # noqa: Y015
+
+@_typing.final
+class FileWarrantResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILED_FIELD_NUMBER: _builtins.int
+    LATE_FIELD_NUMBER: _builtins.int
+    late: _builtins.bool
+    """The release was revoked before, and stays so."""
+    @_builtins.property
+    def filed(self) -> _common_pb2.LoggedEntry:
+        """Its entry in the log, which holds its hash."""
+
+    def __init__(
+        self,
+        *,
+        filed: _common_pb2.LoggedEntry | None = ...,
+        late: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filed", b"filed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filed", b"filed", "late", b"late"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileWarrantResponse: _TypeAlias = FileWarrantResponse  # noqa: Y015
 
 @_typing.final
 class GetPolicyRequest(_message.Message):

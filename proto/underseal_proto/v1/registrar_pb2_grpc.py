@@ -45,6 +45,11 @@ class RegistrarServiceStub(object):
                 request_serializer=underseal__proto_dot_v1_dot_registrar__pb2.GetReleaseRequest.SerializeToString,
                 response_deserializer=underseal__proto_dot_v1_dot_registrar__pb2.GetReleaseResponse.FromString,
                 _registered_method=True)
+        self.FileWarrant = channel.unary_unary(
+                '/underseal.v1.RegistrarService/FileWarrant',
+                request_serializer=underseal__proto_dot_v1_dot_registrar__pb2.FileWarrantRequest.SerializeToString,
+                response_deserializer=underseal__proto_dot_v1_dot_registrar__pb2.FileWarrantResponse.FromString,
+                _registered_method=True)
         self.GetPolicy = channel.unary_unary(
                 '/underseal.v1.RegistrarService/GetPolicy',
                 request_serializer=underseal__proto_dot_v1_dot_registrar__pb2.GetPolicyRequest.SerializeToString,
@@ -70,6 +75,13 @@ class RegistrarServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FileWarrant(self, request, context):
+        """The warrant of a provisional release.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetPolicy(self, request, context):
         """The policy in force, for anyone with a certificate.
         """
@@ -89,6 +101,11 @@ def add_RegistrarServiceServicer_to_server(servicer, server):
                     servicer.GetRelease,
                     request_deserializer=underseal__proto_dot_v1_dot_registrar__pb2.GetReleaseRequest.FromString,
                     response_serializer=underseal__proto_dot_v1_dot_registrar__pb2.GetReleaseResponse.SerializeToString,
+            ),
+            'FileWarrant': grpc.unary_unary_rpc_method_handler(
+                    servicer.FileWarrant,
+                    request_deserializer=underseal__proto_dot_v1_dot_registrar__pb2.FileWarrantRequest.FromString,
+                    response_serializer=underseal__proto_dot_v1_dot_registrar__pb2.FileWarrantResponse.SerializeToString,
             ),
             'GetPolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPolicy,
@@ -151,6 +168,33 @@ class RegistrarService(object):
             '/underseal.v1.RegistrarService/GetRelease',
             underseal__proto_dot_v1_dot_registrar__pb2.GetReleaseRequest.SerializeToString,
             underseal__proto_dot_v1_dot_registrar__pb2.GetReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FileWarrant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/underseal.v1.RegistrarService/FileWarrant',
+            underseal__proto_dot_v1_dot_registrar__pb2.FileWarrantRequest.SerializeToString,
+            underseal__proto_dot_v1_dot_registrar__pb2.FileWarrantResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class RegistrarServiceStub:
     """Header first, then the probe and every ciphertext that the result names."""
     GetRelease: _grpc.UnaryUnaryMultiCallable[_registrar_pb2.GetReleaseRequest, _registrar_pb2.GetReleaseResponse]
     """The stored release of one of the caller's own requests."""
+    FileWarrant: _grpc.UnaryUnaryMultiCallable[_registrar_pb2.FileWarrantRequest, _registrar_pb2.FileWarrantResponse]
+    """The warrant of a provisional release."""
     GetPolicy: _grpc.UnaryUnaryMultiCallable[_registrar_pb2.GetPolicyRequest, _registrar_pb2.GetPolicyResponse]
     """The policy in force, for anyone with a certificate."""
 
@@ -49,6 +51,8 @@ class RegistrarServiceAsyncStub(RegistrarServiceStub):
     """Header first, then the probe and every ciphertext that the result names."""
     GetRelease: _aio.UnaryUnaryMultiCallable[_registrar_pb2.GetReleaseRequest, _registrar_pb2.GetReleaseResponse]  # type: ignore[assignment]
     """The stored release of one of the caller's own requests."""
+    FileWarrant: _aio.UnaryUnaryMultiCallable[_registrar_pb2.FileWarrantRequest, _registrar_pb2.FileWarrantResponse]  # type: ignore[assignment]
+    """The warrant of a provisional release."""
     GetPolicy: _aio.UnaryUnaryMultiCallable[_registrar_pb2.GetPolicyRequest, _registrar_pb2.GetPolicyResponse]  # type: ignore[assignment]
     """The policy in force, for anyone with a certificate."""
 
@@ -70,6 +74,14 @@ class RegistrarServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registrar_pb2.GetReleaseResponse, _abc.Awaitable[_registrar_pb2.GetReleaseResponse]]:
         """The stored release of one of the caller's own requests."""
+
+    @_abc_1.abstractmethod
+    def FileWarrant(
+        self,
+        request: _registrar_pb2.FileWarrantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registrar_pb2.FileWarrantResponse, _abc.Awaitable[_registrar_pb2.FileWarrantResponse]]:
+        """The warrant of a provisional release."""
 
     @_abc_1.abstractmethod
     def GetPolicy(

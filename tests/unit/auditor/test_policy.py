@@ -275,11 +275,16 @@ REFUSED = {
     "issued": (case(now=NOW - timedelta(seconds=61)), InvalidInput),
     "lifetime": (case(expires_at=utc_text(NOW + timedelta(seconds=3601))), InvalidInput),
     "expiry": (case(now=NOW + timedelta(seconds=661)), InvalidInput),
+    "warrant": (case(), PermissionRefused),
+    "warrant-overdue": (case(record=Record(overdue=("7" * 32,))), PermissionRefused),
     "searches-per-day": (case(record=Record(searches=100)), PermissionRefused),
     "budget": (case(record=Record(epoch_total=1000)), PermissionRefused),
     "refusals": (case(record=Record(refusals=64)), PermissionRefused),
     "approvals": (case(approvers=("alice",)), Waiting),
 }
+BEFORE = parse_policy(
+    policy_text().replace('["missing"]\n', '["missing"]\nwarrant = "before"\n').encode()
+)
 TWO = parse_policy(
     policy_text()
     .replace('approvals = "none"', 'approvals = "two"')
@@ -302,8 +307,9 @@ def test_every_rule_has_a_case() -> None:
 @pytest.mark.parametrize("rule", REFUSED)
 def test_rule_refuses(rule: str) -> None:
     asked, error = REFUSED[rule]
-    rules = TWO if rule == "approvals" else policy()
-    decision = decide(FROZEN if rule.endswith("-frozen") else rules, asked)
+    special = {"approvals": TWO, "warrant": BEFORE}
+    rules = FROZEN if rule.endswith("-frozen") else special.get(rule, policy())
+    decision = decide(rules, asked)
     assert decision.rule == rule
     assert type(decision.refusal) is error
     assert decision.terms is None
