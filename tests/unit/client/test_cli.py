@@ -161,6 +161,7 @@ def test_every_leaf_command_offers_json() -> None:
         " template list",
         " template remove",
         " verify",
+        " warrant",
     }
     assert [name for name, options in leaves if "--json" not in options] == []
 
