@@ -34,6 +34,7 @@ from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Credentials
 from underseal_core.errors import Busy, InvalidInput, NotFound, PermissionRefused
 from underseal_core.gallery.unit import Shape, usable_slots
+from underseal_core.provenance import EnrolReceipt
 from underseal_core.scheme.ciphertext import Kind, parse_ciphertext
 from underseal_core.snapshot import LiveEntry, snapshot_root
 from underseal_core.statements import SearchResult
@@ -368,3 +369,33 @@ def test_health_and_reflection_are_served(people: dict[str, Caller]) -> None:
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     services = ProtoReflectionDescriptorDatabase(channel).get_services()
     assert {"underseal.v1.GalleryService", "underseal.v1.SearchService"} <= set(services)
+
+
+def test_auditors_fetch_units_as_they_were_enrolled(people: dict[str, Caller]) -> None:
+    agency, auditor = people["agency"], people["auditor"]
+    agency.create()
+    vectors = unit_vectors(5)
+    columns = ciphertexts(LAB, vectors, Shape.COLUMNS)
+    parts = agency.signed(unit_parts(labelled(5), columns, Shape.COLUMNS))
+    agency.stream([agency.header(), *parts])
+    templates, _ = agency.enrol(vectors[:2])
+    feed = gallery_pb2.SyncCatalogueRequest(gallery="missing")
+    news = [changes_from_wire(part) for part in auditor.galleries.SyncCatalogue(feed)]
+    units = [unit for part in news for unit in part.units]
+    for unit in units:
+        request = gallery_pb2.FetchUnitRequest(gallery="missing", token=unit.token)
+        sent = [part.ciphertext for part in auditor.galleries.FetchUnit(request)]
+        assert hashlib.sha256(b"".join(sent)).digest() == unit.sha256
+        receipt = EnrolReceipt.open(unit.receipt, agency.credentials.identity.public_key)
+        assert (receipt.unit_sha256, receipt.token) == (unit.sha256.hex(), unit.token.hex())
+        with pytest.raises(PermissionRefused):
+            list(agency.galleries.FetchUnit(request))
+        if unit.shape is Shape.COLUMNS:
+            assert sent == [column.to_bytes() for column in columns]
+    gone = [template.template_id for template in templates]
+    remove = gallery_pb2.RemoveTemplatesRequest(gallery="missing", template_ids=gone)
+    agency.galleries.RemoveTemplates(remove)
+    for token in (units[1].token, bytes(16)):
+        request = gallery_pb2.FetchUnitRequest(gallery="missing", token=token)
+        with pytest.raises(NotFound):
+            list(auditor.galleries.FetchUnit(request))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from underseal_auditor.feed import CatalogueFeed, Changes
 from underseal_auditor.mirror import Mirror
 from underseal_auditor.store.database import Database
 from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit
-from underseal_core.errors import Damaged, InvalidInput, NotFound
+from underseal_auditor.verify.provenance import check_matches
+from underseal_core.errors import Damaged, InvalidInput, NotFound, PermissionRefused
 from underseal_core.gallery.unit import Placement, Shape
+from underseal_core.provenance import EnrolReceipt
 from underseal_core.signing import Identity
 from underseal_core.snapshot import snapshot_root
-from underseal_core.statements import BlockTiles, Pin, Snapshot, Targets
+from underseal_core.statements import BlockTiles, Match, Pin, Release, Snapshot, Targets
 
 SERVER = "server"
 GALLERY = "missing"
@@ -309,3 +312,82 @@ def test_file_of_a_newer_program(tmp_path: Path) -> None:
     opened.close()
     with pytest.raises(InvalidInput, match="newer"):
         Database(tmp_path / "new.sqlite")
+
+
+def test_database_is_free_while_a_server_talks(mirror: Mirror, database: Database) -> None:
+    """A server that is slow, or never ends, does not stop the registrar's other work."""
+    a = one(0)
+    seen: list[int] = []
+
+    class Slow(Feed):
+        def changes(self, gallery: str, after_version: int) -> Iterator[Changes]:
+            for piece in self.pieces:
+                with ThreadPoolExecutor(1) as other:
+                    seen.append(other.submit(mirror.version, SERVER, GALLERY).result(timeout=20))
+                yield piece
+
+    assert update(mirror, Slow(*told(a, version=1).pieces)) == 1
+    assert seen == [0, 0, 0]
+
+
+def test_gallery_that_is_pinned_to_something_else(mirror: Mirror) -> None:
+    update(mirror, told(one(0), version=1))
+    other = PIN.model_copy(update={"key_epoch": "cd" * 32})
+    with pytest.raises(Damaged, match="pinned to something else"):
+        mirror.update(SERVER, GALLERY, told(version=2), other, ENROLLERS)
+
+
+def release_of(*matches: Match) -> Release:
+    return Release(
+        request_id="1" * 32,
+        request_sha256="2" * 64,
+        result_sha256="3" * 64,
+        policy_sha256="4" * 64,
+        key_epoch=PIN.key_epoch,
+        client="agency",
+        purpose="missing-person",
+        case_reference="case 7",
+        matches=matches,
+        compared=2,
+        threshold="0.6",
+        noise_std="0.1",
+        values_charged=1,
+        epoch_total=1,
+        released_at="2026-05-01T12:00:00Z",
+    )
+
+
+def test_released_matches_are_live_and_enrolled_by_someone_of_the_policy(mirror: Mirror) -> None:
+    a, b = one(0), one(1)
+    update(mirror, told(a, b, version=1))
+    view = mirror.view(SERVER, snapshot(1, a, b))
+    unit, entry = a
+    match = Match(
+        template_id=entry.template_id.hex(),
+        subject_id=entry.subject_id.hex(),
+        rank=1,
+        score="0.71",
+        label="Ada",
+        enrolment_sha256=EnrolReceipt.parse(unit.receipt.payload).sha256(),
+        enroller_key=AGENCY.public_key.hex(),
+    )
+    origin = mirror.origin(SERVER, GALLERY, entry.template_id)
+    other = mirror.origin(SERVER, GALLERY, b[1].template_id)
+    check_matches(release_of(match), GALLERY, view, [origin], ENROLLERS)
+    check_matches(release_of(), GALLERY, view, [], ENROLLERS)
+    stranger = match.model_copy(update={"subject_id": b[1].subject_id.hex()})
+    for release, origins in (
+        (release_of(match), []),
+        (release_of(match), [other]),
+        (release_of(stranger), [origin]),
+    ):
+        with pytest.raises(Damaged):
+            check_matches(release, GALLERY, view, origins, ENROLLERS)
+    with pytest.raises(Damaged, match="not enrolled in this gallery"):
+        check_matches(release_of(match), "wanted", view, [origin], ENROLLERS)
+    with pytest.raises(PermissionRefused, match="no enroller of the policy"):
+        check_matches(release_of(match), GALLERY, view, [origin], {"bureau": AGENCY.public_key})
+    update(mirror, told(gone(a, 2), version=2))
+    later = mirror.view(SERVER, snapshot(1, a, b))
+    with pytest.raises(Damaged, match="not enrolled in this gallery"):
+        check_matches(release_of(match), GALLERY, later, [origin], ENROLLERS)
