@@ -41,10 +41,17 @@ class MirroredGallery:
 
 
 class Mirror:
-    """Catalogues in an auditor's database."""
+    """Catalogues in an auditor's database.
 
-    def __init__(self, database: Database) -> None:
+    Parameters
+    ----------
+    earlier
+        Key epochs before the one that this auditor works in: units may come from there.
+    """
+
+    def __init__(self, database: Database, earlier: frozenset[str] = frozenset()) -> None:
         self._database = database
+        self._earlier = earlier
         self._views: OrderedDict[tuple[object, ...], View] = OrderedDict()
         self._updating = threading.Lock()
 
@@ -70,7 +77,7 @@ class Mirror:
         with self._updating:
             known = self.version(*place)
             with StagedFeed(feed.changes(gallery, known), known) as staged:
-                signers = _check_staged(staged, gallery, pin, enrollers)
+                signers = _check_staged(staged, gallery, pin, enrollers, self._earlier)
                 with self._database.transaction() as connection:
                     catalogue.check_pin(connection, place, pin)
                     catalogue.apply(connection, place, staged, signers)
@@ -216,7 +223,7 @@ class Mirror:
 
 
 def _check_staged(
-    staged: StagedFeed, gallery: str, pin: Pin, enrollers: Enrollers
+    staged: StagedFeed, gallery: str, pin: Pin, enrollers: Enrollers, earlier: frozenset[str]
 ) -> dict[bytes, str]:
     """Check every new unit, and return the enrollers by token."""
     signers = {}
@@ -225,5 +232,5 @@ def _check_staged(
         for template in templates:
             if 0 < template.removed_version <= unit.added_version:
                 raise Damaged("the server's catalogue has a template that left before it came")
-        signers[unit.token] = check_unit(gallery, pin, unit, templates, enrollers)
+        signers[unit.token] = check_unit(gallery, pin, unit, templates, enrollers, earlier)
     return signers

@@ -40,6 +40,11 @@ def parse_servers(value: object) -> object:
     return {name: address for name, _, address in pairs}
 
 
+def parse_list(value: object) -> object:
+    """Split a text at its commas; anything else stays as it is."""
+    return [part.strip() for part in value.split(",") if part] if isinstance(value, str) else value
+
+
 Address = Annotated[str, Field(pattern=r"^[^\s/]+:\d{1,5}$")]
 
 
@@ -64,6 +69,7 @@ class RegistrarSettings(BaseModel):
     credentials: Path
     bundle: Path
     successions: Path | None = None
+    earlier: Annotated[tuple[Path, ...], BeforeValidator(parse_list)] = ()
     share: Path | None = None
     label_key: Path
     policy: Path
@@ -87,6 +93,7 @@ class GuardianSettings(BaseModel):
     credentials: Path
     bundle: Path
     successions: Path | None = None
+    earlier: Annotated[tuple[Path, ...], BeforeValidator(parse_list)] = ()
     share: Path
     policy: Path
     log_key: Path
@@ -138,7 +145,9 @@ def _load(config: Path | None, flags: Mapping[str, object], kind: type[T]) -> T:
 
 def _paths(kind: type[BaseModel]) -> frozenset[str]:
     return frozenset(
-        name for name, info in kind.model_fields.items() if info.annotation in (Path, Path | None)
+        name
+        for name, info in kind.model_fields.items()
+        if info.annotation in (Path, Path | None, tuple[Path, ...])
     )
 
 
@@ -148,10 +157,13 @@ def _from_file(path: Path, paths: frozenset[str]) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InvalidInput(f"cannot read the settings file {path}: {error}") from error
     folder = path.parent
-    return {
-        name: folder / value if name in paths and isinstance(value, str) else value
-        for name, value in data.items()
-    }
+    return {name: _under(folder, value) if name in paths else value for name, value in data.items()}
+
+
+def _under(folder: Path, value: object) -> object:
+    if isinstance(value, list):
+        return [_under(folder, one) for one in value]
+    return folder / value if isinstance(value, str) else value
 
 
 def _from_environment(environment: Mapping[str, str], kind: type[BaseModel]) -> dict[str, Any]:

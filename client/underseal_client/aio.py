@@ -226,6 +226,10 @@ class AsyncClient:
             listener=listener,
         )
 
+    async def update_bundle(self) -> tuple[str, ...]:
+        """See ``Client.update_bundle``."""
+        return await asyncio.to_thread(self._client.update_bundle)
+
     async def release(self, request_id: str) -> StoredRelease:
         """See ``Client.release``."""
         return await asyncio.to_thread(self._client.release, request_id)

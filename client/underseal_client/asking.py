@@ -14,6 +14,7 @@ from underseal_client.resume import Asked
 from underseal_client.search import ask_server, fetch_release, submit
 from underseal_client.units import check_vector
 from underseal_core.errors import Damaged, PermissionRefused
+from underseal_core.statements import Release
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from underseal_core.credentials import Peer
     from underseal_core.provenance import EnrolReceipt, Origin
     from underseal_core.signing import Envelope
-    from underseal_core.statements import Match, Release
+    from underseal_core.statements import Match
 
 
 class SearchListener(Protocol):
@@ -200,7 +201,7 @@ def _open(context: ClientContext, answer: SealedAnswer) -> tuple[Delivered, Rele
         hint = f"{error.hint}; {quoted}" if error.hint else quoted
         raise PermissionRefused(error.public, hint=hint) from error
     release = open_release(delivered.release, context.roster, asked)
-    return delivered, release, check_logged(context, delivered)
+    return delivered, release, check_logged(context, delivered, release)
 
 
 def stored_release(context: ClientContext, request_id: str) -> StoredRelease:
@@ -208,9 +209,10 @@ def stored_release(context: ClientContext, request_id: str) -> StoredRelease:
     asked = context.state.asked_before(request_id)
     delivered = fetch_release(context.connection, request_id)
     envelope = delivered.release
-    release = open_release(envelope, context.roster, asked)
+    epoch = asked.key_epoch if asked else Release.parse(envelope.payload).key_epoch
+    release = open_release(envelope, context.roster_of(epoch), asked)
     if release.request_id != request_id:
         raise Damaged("the registrar sent the release of another request")
-    logged = check_logged(context, delivered)
+    logged = check_logged(context, delivered, release)
     found = open_findings(release, delivered.origins, context.connection.me)
     return StoredRelease(release, found, envelope, logged, asked is not None)

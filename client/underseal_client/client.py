@@ -8,6 +8,7 @@ from underseal_client import asking, enrolling, filing
 from underseal_client import gallery as galleries
 from underseal_client.context import ClientContext
 from underseal_client.enrolling import Unheard
+from underseal_client.renewal import renew_bundle
 from underseal_client.resume import gallery_key
 from underseal_client.search import Question, wanted
 from underseal_client.settings import ClientSettings
@@ -304,6 +305,25 @@ class Client:
         if subject:
             return Targets(subject_id=self.subject_id(gallery, subject).hex())
         return Targets(template_ids=tuple(entry.hex() for entry in template_ids))
+
+    def update_bundle(self) -> tuple[str, ...]:
+        """Follow the auditors to their newest key epoch, and replace the bundle's file.
+
+        Use a new client afterwards. What the earlier epochs' releases are verified with is kept.
+
+        Returns
+        -------
+        tuple of str
+            The key epochs that were gone through; empty when the bundle is the newest.
+
+        Raises
+        ------
+        Damaged, Mismatch
+            What the server sent is not signed by the auditors of both epochs; nothing changed.
+        InvalidInput
+            The settings insist on another key epoch.
+        """
+        return renew_bundle(self._context)
 
     def release(self, request_id: str) -> StoredRelease:
         """Return the verified release of an earlier request of this client."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from underseal_client.connection import Connection
 from underseal_client.faces import FaceEmbedder, open_pack
+from underseal_client.renewal import earlier_roster
 from underseal_client.resume import ClientState
 from underseal_client.subjects import SubjectKey
 from underseal_core.bundle import PublicBundle, load_bundle
@@ -92,6 +93,18 @@ class ClientContext:
             A succession does not follow the one before it, or is not signed by its members.
         """
         return self._once("roster", self._load_roster)
+
+    def roster_of(self, epoch: str) -> Roster:
+        """Return the auditors who held, or hold, the shares of a key epoch.
+
+        Raises
+        ------
+        NotFound
+            This client never had the bundle of that epoch.
+        """
+        if epoch == self.bundle.epoch:
+            return self.roster
+        return earlier_roster(self.settings.bundle, epoch)
 
     def _load_roster(self) -> Roster:
         settings = self.settings
@@ -192,7 +205,7 @@ class ClientContext:
             raise Mismatch(
                 f"gallery {gallery.name} has key epoch {pin.key_epoch[:16]}..., "
                 f"the bundle {bundle.epoch[:16]}...",
-                hint="get the bundle of the gallery's key epoch from the auditors",
+                hint="follow the auditors to their newest keys: underseal bundle update",
             )
 
     def check_model(self, gallery: Gallery) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from underseal_client.records import Delivered
     from underseal_client.resume import ClientState
     from underseal_core.log_evidence import Evidence
+    from underseal_core.statements import Release
     from underseal_core.tlog.checkpoint import SignedCheckpoint
     from underseal_core.tlog.note import VerifierKey
 
@@ -42,12 +43,12 @@ class InLog:
     revoked_at: str = ""
 
 
-def check_logged(context: ClientContext, delivered: Delivered) -> InLog:
+def check_logged(context: ClientContext, delivered: Delivered, release: Release) -> InLog:
     """Check a release against the log of the settings; see :func:`believe`."""
     return believe(
         delivered,
         context.log_key,
-        context.roster.members,
+        context.roster_of(release.key_epoch).members,
         context.state,
         lambda old, new: _ask(context, old, new),
     )

@@ -24,6 +24,7 @@ from underseal_client.records import (
     SignedResult,
     StoredTemplate,
 )
+from underseal_core.bundle import MAX_BUNDLE_BYTES
 from underseal_core.errors import Damaged
 from underseal_core.gallery.unit import Shape
 from underseal_core.log_entries import MAX_ENTRY, Logged
@@ -31,6 +32,7 @@ from underseal_core.log_evidence import Evidence
 from underseal_core.provenance import HASH_BYTES, MAX_PATH, Origin
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import MAX_BYTES, Pin
+from underseal_core.switching import MAX_SWITCHING_KEY_BYTES
 from underseal_core.tlog.proof import MAX_HASHES
 from underseal_proto.v1 import common_pb2, gallery_pb2, log_pb2, registrar_pb2, search_pb2
 
@@ -378,6 +380,30 @@ def get_release_to_wire(request_id: str) -> registrar_pb2.GetReleaseRequest:
 def get_policy_to_wire() -> registrar_pb2.GetPolicyRequest:
     """Return the request for the policy in force."""
     return registrar_pb2.GetPolicyRequest()
+
+
+def get_successor_to_wire(epoch: str) -> gallery_pb2.GetSuccessorRequest:
+    """Return the message that asks what follows a key epoch."""
+    return gallery_pb2.GetSuccessorRequest(key_epoch=epoch)
+
+
+def successor_from_wire(
+    parts: Iterable[gallery_pb2.GetSuccessorResponse],
+) -> tuple[bytes, bytes]:
+    """Return switching key and bundle; neither is parsed here.
+
+    Raises
+    ------
+    Damaged
+        More than either can be.
+    """
+    key, bundle = bytearray(), bytearray()
+    for part in parts:
+        key += part.switching_key
+        bundle += part.bundle
+        sound = len(key) <= MAX_SWITCHING_KEY_BYTES and len(bundle) <= MAX_BUNDLE_BYTES
+        _check(sound, "the server sent more than a switching key and a bundle")
+    return bytes(key), bytes(bundle)
 
 
 def _check(condition: object, public: str) -> None:

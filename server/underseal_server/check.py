@@ -88,7 +88,7 @@ class Checker:
     def _check_gallery(self, gallery: Gallery) -> None:
         self.report.galleries += 1
         live = self._store.units.live(gallery)
-        folders = self._store.folders(gallery.id)
+        folders = self._store.folders(gallery)
         files = UnitFiles(folders.units, gallery.profile, gallery.dimension)
         self.report.problems += _slot_problems(gallery, live)
         self.report.templates += len(self._store.templates.live(gallery).entries)

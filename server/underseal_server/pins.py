@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from underseal_core.errors import Mismatch
 from underseal_core.statements import Pin
+
+MOVED_HINT: Final = "get the bundle of the gallery's key epoch: underseal bundle update"
 
 
 def check_pin(given: Pin, gallery: Pin) -> None:
@@ -25,7 +29,5 @@ def check_pin(given: Pin, gallery: Pin) -> None:
         what, ours, theirs = "key epoch", gallery.key_epoch[:16], given.key_epoch[:16]
     else:
         return
-    raise Mismatch(
-        f"the gallery's {what} is {ours}, not {theirs}",
-        hint="use the gallery's model and the bundle of its key epoch",
-    )
+    hint = MOVED_HINT if what == "key epoch" else "use the gallery's model and bundle"
+    raise Mismatch(f"the gallery's {what} is {ours}, not {theirs}", hint=hint)

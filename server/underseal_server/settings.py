@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     call_seconds: Seconds = 3600.0
     save_seconds: Seconds = 10.0
     stop_seconds: Seconds = 5.0
+    old_units_seconds: Annotated[float, Field(ge=0)] = 86400.0
     metrics_listen: Annotated[str, Field(pattern=r"^$|^.+:\d{1,5}$")] = ""
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
 

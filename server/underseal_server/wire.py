@@ -28,6 +28,7 @@ from underseal_server.store.records import (
 MAX_LABEL_BYTES: Final = 8 << 10
 """A sealed label has about 1.5 kB; pages of labels must fit a message."""
 MAX_WRITERS: Final = 100
+EPOCH_DIGITS: Final = 64
 MAX_SIGNATURES: Final = 16
 MAX_VERSION: Final = 2**53 - 1
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -313,3 +314,16 @@ def slot_place(token: str) -> tuple[int, int]:
     if match is None:
         raise InvalidInput("not a page token of this server")
     return int(match[1]), int(match[2])
+
+
+def epoch_from_wire(text: str) -> str:
+    """Check a key epoch.
+
+    Raises
+    ------
+    InvalidInput
+        Not 64 hexadecimal digits.
+    """
+    if len(text) != EPOCH_DIGITS or any(digit not in "0123456789abcdef" for digit in text):
+        raise InvalidInput("a key epoch has 64 hexadecimal digits")
+    return text

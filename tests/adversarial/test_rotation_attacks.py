@@ -13,6 +13,8 @@ from tests.oracles import seal_keys
 from tests.oracles.ceremonies import finished, joint_secret
 from tests.oracles.rotations import context, plan, rotated, successor
 from tests.oracles.seal_evaluation import F64, U32, unit_vectors
+from tests.server_harness import make_credentials, serving
+from tests.server_rotation import succession
 from underseal_auditor.keys.elements import gadget, times_integers
 from underseal_auditor.keys.rotation import RotationContext, rotation_member
 from underseal_auditor.keys.share import Share
@@ -20,6 +22,9 @@ from underseal_auditor.keys.sharing import lagrange
 from underseal_auditor.keys.switching import contribute
 from underseal_auditor.store.ceremony_journal import CeremonyJournal
 from underseal_auditor.store.contribution_record import ContributionRecord
+from underseal_client import Client, ClientSettings
+from underseal_core.bundle import load_bundle
+from underseal_core.epochs import load_earlier
 from underseal_core.errors import Conflict, Damaged
 from underseal_core.ring import kernel
 from underseal_core.scheme.ciphertext import Ciphertext
@@ -28,8 +33,11 @@ from underseal_core.scheme.encryption import Encryptor
 from underseal_core.scheme.profiles import SWIFT, Profile
 from underseal_core.scheme.reencryption import Reencryptor
 from underseal_core.signing import Identity
-from underseal_core.switching import parse_switching_key, verify_switching_key
+from underseal_core.switching import SwitchingKey, parse_switching_key, verify_switching_key
+from underseal_server.engine.keys import KeyEpochs, SwitchingKeys
+from underseal_server.settings import Settings
 
+SUCCESSION = succession()
 DIMENSION = 16
 CLOSE = 1e-3
 PASSPHRASE = b"correct horse battery"
@@ -145,3 +153,84 @@ def test_switching_key_signed_by_fewer_than_k_old_members_is_refused() -> None:
         verify_switching_key(
             parse_switching_key(alone.to_bytes()), move.old.bundle, move.new.bundle
         )
+
+
+def forged_key() -> SwitchingKey:
+    """One member short: an old member signs twice under two names, all new ones sign."""
+    real = SUCCESSION.key
+    planted = replace(real, key=np.ascontiguousarray(np.roll(real.key, 1, axis=0)))
+    message = planted.signing_message()
+    insider = SUCCESSION.old.members[0].identity.sign_bytes(message)
+    signed = tuple(member.identity.sign_bytes(message) for member in SUCCESSION.new.members)
+    return replace(planted, old_signatures=(insider, insider), new_signatures=signed)
+
+
+def epochs_in(folder: Path) -> KeyEpochs:
+    folder.mkdir()
+    for bundle in (SUCCESSION.old.bundle, SUCCESSION.new.bundle):
+        bundle.save(folder / f"{bundle.epoch}.usb")
+    return KeyEpochs(folder, 1)
+
+
+def test_server_moves_no_gallery_by_a_key_that_too_few_signed(tmp_path: Path) -> None:
+    """Neither by the command nor when somebody lays the file into its folder."""
+    switching = SwitchingKeys(tmp_path, epochs_in(tmp_path / "bundles"))
+    forged = forged_key()
+    forged.save(tmp_path / "forged.usk")
+    with pytest.raises(Damaged, match="not signed by 2 members of the old"):
+        switching.add(tmp_path / "forged.usk")
+    forged.save(tmp_path / f"{forged.old_epoch}.usk")
+    with pytest.raises(Damaged, match="not signed by 2 members of the old"):
+        switching.successor(forged.old_epoch)
+
+
+def test_client_follows_no_server_to_keys_that_too_few_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that checks nothing itself passes on a forged key, for a bundle of its choice."""
+    credentials = make_credentials(tmp_path / "credentials")
+    monkeypatch.setattr(SwitchingKeys, "_check", lambda *_: None)
+    settings = Settings(
+        listen="127.0.0.1:0",
+        data=tmp_path / "data",
+        credentials=credentials / "server",
+        threads=1,
+    )
+    bundle = tmp_path / "client" / "bundle.usb"
+    bundle.parent.mkdir()
+    SUCCESSION.old.bundle.save(bundle)
+    before = bundle.read_bytes()
+    with serving(settings) as server:
+        for made in (SUCCESSION.old.bundle, SUCCESSION.new.bundle):
+            made.save(settings.data / "bundles" / f"{made.epoch}.usb")
+        forged = forged_key()
+        forged.save(settings.data / "switching" / f"{forged.old_epoch}.usk")
+        own = ClientSettings(
+            server=f"127.0.0.1:{server.port}",
+            credentials=credentials / "agency",
+            bundle=bundle,
+            state=tmp_path / "client" / "state.sqlite",
+        )
+        with Client(own) as client:
+            with pytest.raises(Damaged, match="not signed by 2 members of the old"):
+                client.update_bundle()
+            assert bundle.read_bytes() == before
+            assert not (bundle.parent / "earlier").exists()
+        SUCCESSION.key.save(settings.data / "switching" / f"{forged.old_epoch}.usk")
+        with Client(own) as client:
+            assert client.update_bundle() == (SUCCESSION.new.bundle.epoch,)
+    assert load_bundle(bundle).epoch == SUCCESSION.new.bundle.epoch
+
+
+def test_auditor_takes_no_unit_from_an_epoch_that_too_few_signed_away(tmp_path: Path) -> None:
+    """A folder of an earlier epoch counts only with a key that its members signed."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+    SUCCESSION.old.bundle.save(folder / "bundle.usb")
+    forged_key().save(folder / "switching.usk")
+    with pytest.raises(Damaged, match="not signed by 2 members of the old"):
+        load_earlier([folder], SUCCESSION.new.bundle)
+    SUCCESSION.key.save(folder / "switching.usk")
+    assert load_earlier([folder], SUCCESSION.new.bundle).ids == {SUCCESSION.old.bundle.epoch}
+    with pytest.raises(Damaged, match="does not lead"):
+        load_earlier([folder], SUCCESSION.old.bundle)

@@ -38,6 +38,7 @@ from underseal_auditor.store.warrants import WarrantStore
 from underseal_auditor.verify.sketch import Sketcher
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.credentials import Credentials, Role
+from underseal_core.epochs import load_earlier
 from underseal_core.errors import InvalidInput, Mismatch, UndersealError
 from underseal_core.roster import Roster, find_successions, follow
 from underseal_core.rpc.guard import Guard
@@ -107,7 +108,7 @@ class RegistrarProcess:
             identity=credentials.identity,
             ledger=Ledger(database),
             logbook=logbook,
-            mirror=Mirror(database),
+            mirror=Mirror(database, load_earlier(settings.earlier, bundle).ids),
             tallies=Tallies(database),
             pending=PendingStore(database),
             provisional=WarrantStore(database),

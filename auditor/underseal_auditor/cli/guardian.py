@@ -31,6 +31,10 @@ def serve(
     successions: Annotated[
         Path | None, typer.Option(help="Successions; else those beside the bundle.")
     ] = None,
+    earlier: Annotated[
+        list[Path] | None,
+        typer.Option(help="Keys of an epoch before: bundle.usb, switching.usk; repeatable."),
+    ] = None,
     share: Annotated[Path | None, typer.Option(help="Sealed key share.")] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy file.")] = None,
     log_key: Annotated[
@@ -50,6 +54,7 @@ def serve(
         "credentials": credentials,
         "bundle": bundle,
         "successions": successions,
+        "earlier": earlier or None,
         "share": share,
         "policy": policy,
         "log_key": log_key,

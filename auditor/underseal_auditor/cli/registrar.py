@@ -31,6 +31,10 @@ def serve(
     successions: Annotated[
         Path | None, typer.Option(help="Successions; else those beside the bundle.")
     ] = None,
+    earlier: Annotated[
+        list[Path] | None,
+        typer.Option(help="Keys of an epoch before: bundle.usb, switching.usk; repeatable."),
+    ] = None,
     share: Annotated[Path | None, typer.Option(help="Sealed key share.")] = None,
     label_key: Annotated[Path | None, typer.Option(help="Sealed label key.")] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy file.")] = None,
@@ -54,6 +58,7 @@ def serve(
         "credentials": credentials,
         "bundle": bundle,
         "successions": successions,
+        "earlier": earlier or None,
         "share": share,
         "label_key": label_key,
         "policy": policy,

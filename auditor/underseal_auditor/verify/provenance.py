@@ -22,6 +22,7 @@ def check_unit(
     unit: CatalogueUnit,
     templates: Sequence[CatalogueEntry],
     enrollers: Enrollers,
+    earlier: frozenset[str] = frozenset(),
 ) -> str:
     """Check that an enroller of the policy signed for this unit, as it stands in the catalogue.
 
@@ -29,6 +30,10 @@ def check_unit(
     ----------
     templates
         All that were ever in the unit, in the order of their places.
+    earlier
+        Key epochs that the pin's follows. A unit that was enrolled under one of them was
+        re-encrypted since: its hash is no longer the one that was signed, and only a replica
+        that re-encrypts the signed one for itself can tell whether it is the right one.
 
     Returns
     -------
@@ -53,7 +58,11 @@ def check_unit(
                 hint="name it among the gallery's enrollers, or have its templates removed",
             )
         receipt = EnrolReceipt.open(unit.receipt, enrollers[client])
-        enrolled = Enrolled(gallery, pin, unit.token, unit.shape, leaves, unit.sha256)
+        epoch, sha256 = receipt.pin.key_epoch, unit.sha256
+        if epoch in earlier:
+            pin = pin.model_copy(update={"key_epoch": epoch})
+            sha256 = bytes.fromhex(receipt.unit_sha256)
+        enrolled = Enrolled(gallery, pin, unit.token, unit.shape, leaves, sha256)
         enrolled.check(receipt, client)
     except PermissionRefused as error:
         raise Damaged("the server's catalogue has a unit that its enroller did not sign") from error

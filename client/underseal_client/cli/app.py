@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from underseal_client.cli import (
+    bundles,
     demonstrating,
     enroll,
     galleries,
@@ -37,6 +38,7 @@ app.command("verify")(searching.verify)
 app.command("warrant")(warrants.warrant)
 app.add_typer(releases.release_app, name="release")
 app.add_typer(models.models_app, name="models")
+app.add_typer(bundles.bundle_app, name="bundle")
 app.command("demo")(demonstrating.demo)
 
 

@@ -130,6 +130,17 @@ class UnitFiles:
         with disk_errors():
             self.path(token).unlink(missing_ok=True)
 
+    def sha256(self, token: bytes) -> bytes:
+        """Return the hash of a unit's file, whatever it should be.
+
+        Raises
+        ------
+        Damaged
+            It is missing or cannot be read.
+        """
+        with disk_errors(), self.path(token).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
     def ciphertexts(self, unit: Unit) -> Generator[Ciphertext, None, None]:
         """Yield the unit's ciphertexts, reading one at a time.
 

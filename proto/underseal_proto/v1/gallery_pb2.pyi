@@ -728,17 +728,23 @@ class FetchUnitRequest(_message.Message):
 
     GALLERY_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
+    KEY_EPOCH_FIELD_NUMBER: _builtins.int
     gallery: _builtins.str
     token: _builtins.bytes
+    key_epoch: _builtins.str
+    """A key epoch that the gallery has left: as the unit was then, while that is kept. Empty: as it
+    is.
+    """
     def __init__(
         self,
         *,
         gallery: _builtins.str = ...,
         token: _builtins.bytes = ...,
+        key_epoch: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery", b"gallery", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery", b"gallery", "key_epoch", b"key_epoch", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -762,3 +768,49 @@ class FetchUnitResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FetchUnitResponse: _TypeAlias = FetchUnitResponse  # noqa: Y015
+
+@_typing.final
+class GetSuccessorRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_EPOCH_FIELD_NUMBER: _builtins.int
+    key_epoch: _builtins.str
+    """64 hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        key_epoch: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_epoch", b"key_epoch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSuccessorRequest: _TypeAlias = GetSuccessorRequest  # noqa: Y015
+
+@_typing.final
+class GetSuccessorResponse(_message.Message):
+    """Pieces of the switching key, then of the new bundle."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWITCHING_KEY_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    switching_key: _builtins.bytes
+    bundle: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        switching_key: _builtins.bytes = ...,
+        bundle: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "piece", b"piece", "switching_key", b"switching_key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "piece", b"piece", "switching_key", b"switching_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_piece: _TypeAlias = _typing.Literal["switching_key", "bundle"]  # noqa: Y015
+    _WhichOneofArgType_piece: _TypeAlias = _typing.Literal["piece", b"piece"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_piece) -> _WhichOneofReturnType_piece | None: ...
+
+Global___GetSuccessorResponse: _TypeAlias = GetSuccessorResponse  # noqa: Y015

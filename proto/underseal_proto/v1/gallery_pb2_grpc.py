@@ -80,6 +80,11 @@ class GalleryServiceStub(object):
                 request_serializer=underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitRequest.SerializeToString,
                 response_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitResponse.FromString,
                 _registered_method=True)
+        self.GetSuccessor = channel.unary_stream(
+                '/underseal.v1.GalleryService/GetSuccessor',
+                request_serializer=underseal__proto_dot_v1_dot_gallery__pb2.GetSuccessorRequest.SerializeToString,
+                response_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.GetSuccessorResponse.FromString,
+                _registered_method=True)
 
 
 class GalleryServiceServicer(object):
@@ -139,7 +144,14 @@ class GalleryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def FetchUnit(self, request, context):
-        """For auditors: the ciphertexts of a live unit, as they were enrolled.
+        """For auditors: the ciphertexts of a live unit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSuccessor(self, request, context):
+        """What leads on from a key epoch; NOT_FOUND while none follows it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,6 +204,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.FetchUnit,
                     request_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitRequest.FromString,
                     response_serializer=underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitResponse.SerializeToString,
+            ),
+            'GetSuccessor': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetSuccessor,
+                    request_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.GetSuccessorRequest.FromString,
+                    response_serializer=underseal__proto_dot_v1_dot_gallery__pb2.GetSuccessorResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -438,6 +455,33 @@ class GalleryService(object):
             '/underseal.v1.GalleryService/FetchUnit',
             underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitRequest.SerializeToString,
             underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSuccessor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/underseal.v1.GalleryService/GetSuccessor',
+            underseal__proto_dot_v1_dot_gallery__pb2.GetSuccessorRequest.SerializeToString,
+            underseal__proto_dot_v1_dot_gallery__pb2.GetSuccessorResponse.FromString,
             options,
             channel_credentials,
             insecure,

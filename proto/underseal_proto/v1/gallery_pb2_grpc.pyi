@@ -48,7 +48,9 @@ class GalleryServiceStub:
     keeps the operator from learning which templates matched.
     """
     FetchUnit: _grpc.UnaryStreamMultiCallable[_gallery_pb2.FetchUnitRequest, _gallery_pb2.FetchUnitResponse]
-    """For auditors: the ciphertexts of a live unit, as they were enrolled."""
+    """For auditors: the ciphertexts of a live unit."""
+    GetSuccessor: _grpc.UnaryStreamMultiCallable[_gallery_pb2.GetSuccessorRequest, _gallery_pb2.GetSuccessorResponse]
+    """What leads on from a key epoch; NOT_FOUND while none follows it."""
 
 @_typing.type_check_only
 class GalleryServiceAsyncStub(GalleryServiceStub):
@@ -70,7 +72,9 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     keeps the operator from learning which templates matched.
     """
     FetchUnit: _aio.UnaryStreamMultiCallable[_gallery_pb2.FetchUnitRequest, _gallery_pb2.FetchUnitResponse]  # type: ignore[assignment]
-    """For auditors: the ciphertexts of a live unit, as they were enrolled."""
+    """For auditors: the ciphertexts of a live unit."""
+    GetSuccessor: _aio.UnaryStreamMultiCallable[_gallery_pb2.GetSuccessorRequest, _gallery_pb2.GetSuccessorResponse]  # type: ignore[assignment]
+    """What leads on from a key epoch; NOT_FOUND while none follows it."""
 
 class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Galleries of encrypted templates."""
@@ -143,6 +147,14 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gallery_pb2.FetchUnitRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gallery_pb2.FetchUnitResponse], _abc.AsyncIterator[_gallery_pb2.FetchUnitResponse]]:
-        """For auditors: the ciphertexts of a live unit, as they were enrolled."""
+        """For auditors: the ciphertexts of a live unit."""
+
+    @_abc_1.abstractmethod
+    def GetSuccessor(
+        self,
+        request: _gallery_pb2.GetSuccessorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gallery_pb2.GetSuccessorResponse], _abc.AsyncIterator[_gallery_pb2.GetSuccessorResponse]]:
+        """What leads on from a key epoch; NOT_FOUND while none follows it."""
 
 def add_GalleryServiceServicer_to_server(servicer: GalleryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -12,6 +12,7 @@ from underseal_proto.v1 import gallery_pb2, gallery_pb2_grpc
 from underseal_server import wire
 from underseal_server.api.access import check_owner, check_writer
 from underseal_server.api.enrol import EnrolStream
+from underseal_server.api.successions import Successions
 from underseal_server.engine.admission import PerClient
 from underseal_server.engine.hosting import Hosting
 from underseal_server.engine.threads import Threads, finish
@@ -45,12 +46,14 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         *,
         per_subject: int,
         streams: PerClient,
+        succession: Successions,
     ) -> None:
         self._hosting = hosting
         self._templates = templates
         self._threads = threads
         self._per_subject = per_subject
         self._streams = streams
+        self._succession = succession
         self._feeds = PerClient(FEEDS, "catalogue feeds")
         self._fetches = PerClient(FETCHES, "fetches of units")
 
@@ -161,10 +164,19 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
     async def FetchUnit(  # noqa: N802
         self, request: gallery_pb2.FetchUnitRequest, context: Context
     ) -> AsyncIterator[gallery_pb2.FetchUnitResponse]:
-        """Send a live unit's ciphertexts, as they were enrolled."""
+        """Send a live unit's ciphertexts."""
         token = wire.id_from_wire(request.token, "token")
+        epoch = wire.epoch_from_wire(request.key_epoch) if request.key_epoch else ""
         with self._fetches.hold(current_peer().name):
             hosted = await self._hosting.open(wire.name_from_wire(request.gallery))
-            async with aclosing(self._hosting.unit(hosted, token)) as ciphertexts:
+            async with aclosing(self._hosting.unit(hosted, token, epoch)) as ciphertexts:
                 async for ciphertext in ciphertexts:
                     yield gallery_pb2.FetchUnitResponse(ciphertext=ciphertext.to_bytes())
+
+    async def GetSuccessor(  # noqa: N802
+        self, request: gallery_pb2.GetSuccessorRequest, context: Context
+    ) -> AsyncIterator[gallery_pb2.GetSuccessorResponse]:
+        """Send the switching key from a key epoch to the next, and that one's bundle."""
+        epoch = wire.epoch_from_wire(request.key_epoch)
+        async for part in self._succession.parts(epoch):
+            yield part

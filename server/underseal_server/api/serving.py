@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,15 +20,17 @@ from underseal_proto.v1.search_pb2_grpc import add_SearchServiceServicer_to_serv
 from underseal_server.api.access import GALLERY_SERVICE, SEARCH_SERVICE, TABLE
 from underseal_server.api.gallery import GalleryServicer
 from underseal_server.api.search import SearchServicer
+from underseal_server.api.successions import Successions
 from underseal_server.engine.admission import Admission, PerClient
 from underseal_server.engine.executor import ThreadExecutor
 from underseal_server.engine.hosting import Hosting
-from underseal_server.engine.keys import KeyEpochs
+from underseal_server.engine.keys import KeyEpochs, SwitchingKeys
+from underseal_server.engine.rotation import Rotator
 from underseal_server.engine.search import SearchEngine
 from underseal_server.engine.threads import Threads
 from underseal_server.metrics import Metrics
 from underseal_server.settings import Settings
-from underseal_server.store.store import BUNDLES, Store, utc_now
+from underseal_server.store.store import BUNDLES, SWITCHING_KEYS, Store, utc_now
 
 if TYPE_CHECKING:
     import grpc
@@ -74,6 +76,7 @@ async def running(
         stack.callback(keys.close)
         for path in settings.bundles:
             keys.add(path)
+        switching = SwitchingKeys(settings.data / SWITCHING_KEYS, keys)
         threads = Threads()
         stack.callback(threads.close)
         executor = ThreadExecutor(threads)
@@ -88,6 +91,7 @@ async def running(
             threads,
             per_subject=settings.templates_per_subject,
             streams=PerClient(settings.enrolments_per_client, "enrolments"),
+            succession=Successions(keys, switching, threads),
         )
         searches = SearchServicer(
             hosting, engine, store.requests, threads, name, credentials.identity, now
@@ -97,6 +101,16 @@ async def running(
             stack.callback(metrics.serve(settings.metrics_listen))
         saving = asyncio.create_task(hosting.keep_saving(settings.save_seconds))
         stack.push_async_callback(_ended, saving)
+        rotator = Rotator(
+            store,
+            hosting,
+            keys,
+            switching,
+            threads,
+            timedelta(seconds=settings.old_units_seconds),
+        )
+        rotating = asyncio.create_task(rotator.keep_rotating(settings.save_seconds))
+        stack.push_async_callback(_ended, rotating)
         port = await listener.start()
         stack.push_async_callback(listener.stop, settings.stop_seconds)
         yield Running(port, listener, hosting, engine, metrics)

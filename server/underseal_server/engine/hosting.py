@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
 
-from underseal_core.errors import Damaged, NotFound, UndersealError
+from underseal_core.errors import Damaged, Mismatch, NotFound, UndersealError
 from underseal_core.gallery.unit_files import StagedUnit
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
@@ -23,11 +23,18 @@ from underseal_server.engine.executor import Executor
 from underseal_server.engine.keys import KeyEpochs
 from underseal_server.engine.locks import SharedLock
 from underseal_server.engine.threads import Threads, finish
+from underseal_server.pins import MOVED_HINT
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import Gallery, GallerySpec, NewUnit, Receipt, StoredUnit, View
+from underseal_server.store.reencryption import Reencryption
+from underseal_server.store.rotations import Move
 from underseal_server.store.store import Store
 
 _log: Final = structlog.get_logger("underseal.engine")
+
+
+class Moved(Mismatch):
+    """The gallery went to another key epoch while the call ran. Fetch the new bundle."""
 
 
 @dataclass(eq=False, slots=True)
@@ -39,6 +46,7 @@ class Hosted:
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     shared: SharedLock = field(default_factory=SharedLock)
     deleted: bool = False
+    moved: bool = False
 
     @property
     def gallery(self) -> Gallery:
@@ -60,15 +68,19 @@ class Hosted:
             yield self.store
 
     def check(self) -> None:
-        """Refuse when the gallery was deleted.
+        """Refuse when the gallery was deleted, or is of another key epoch by now.
 
         Raises
         ------
         NotFound
-            It was.
+            It was deleted.
+        Moved
+            It is of another key epoch.
         """
         if self.deleted:
             raise NotFound(f"there is no gallery {self.gallery.name}")
+        if self.moved:
+            raise Moved(f"gallery {self.gallery.name} has moved to new keys", hint=MOVED_HINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +185,13 @@ class Hosting:
             live = await finish(self._pool, self._store.templates.live, gallery)
             closed = View(live.version, "", len(live.entries), dict.fromkeys(live.blocks, ""))
             return Description(gallery, closed, await finish(self._pool, measure, gallery))
-        async with hosted.reading() as opened:  # deletion waits: the files stay while measured
-            view = await finish(self._pool, opened.view)
-            return Description(gallery, view, await finish(self._pool, measure, gallery))
+        try:
+            async with hosted.reading() as opened:  # deletion waits: the files stay while measured
+                view = await finish(self._pool, opened.view)
+                row = await finish(self._pool, self._store.galleries.get, gallery.name)
+                return Description(row, view, await finish(self._pool, measure, row))
+        except Moved:
+            return await self.describe(await self.row(gallery.name))
 
     async def page(self, after: str, limit: int) -> Sequence[Description]:
         """Return a page of galleries in order of name."""
@@ -191,6 +207,22 @@ class Hosting:
                 return
             async with hosted.changing, hosted.writing():
                 await self._delete_open(hosted)
+
+    async def move(self, hosted: Hosted, way: Reencryption, move: Move) -> None:
+        """Let a gallery be of its new key epoch, once nothing changes and nobody reads it.
+
+        What is left to re-encrypt is done while searches go on; enrolments and removals wait.
+        """
+        async with self._opening, hosted.changing:
+            hosted.check()
+            await finish(self._pool, way.settle)
+            async with hosted.writing():
+                moment, ended = self._store.clock(), self._store.rotations.finish
+                await finish(self._pool, ended, hosted.gallery, move, moment)
+                hosted.moved = True
+                del self._hosted[hosted.gallery.id]
+            gallery = await self.row(hosted.gallery.name)
+            self._hosted[gallery.id] = await self._open(gallery)
 
     async def _delete_open(self, hosted: Hosted) -> None:
         hosted.deleted = True  # before its files go: who misses one asks
@@ -213,18 +245,32 @@ class Hosting:
         async with hosted.changing, hosted.writing() as opened:
             return await finish(self._pool, opened.enrol, unit, staged, columns)
 
-    async def unit(self, hosted: Hosted, token: bytes) -> AsyncGenerator[Ciphertext, None]:
-        """Yield a live unit's ciphertexts, as they were enrolled.
+    async def unit(
+        self, hosted: Hosted, token: bytes, epoch: str
+    ) -> AsyncGenerator[Ciphertext, None]:
+        """Yield a live unit's ciphertexts.
+
+        Parameters
+        ----------
+        epoch
+            A key epoch that the gallery has left: as the unit was then. Empty: as it is.
 
         Raises
         ------
         NotFound
-            There is no live unit of this token, or it was removed meanwhile.
+            There is no live unit of this token, it was removed meanwhile, or it was not of this
+            epoch or is not kept.
         Damaged
             Its file is.
         """
         found = await self._live_unit(hosted, token)
-        ciphertexts = hosted.store.files.ciphertexts(found)
+        files = hosted.store.files
+        if epoch and epoch != hosted.gallery.spec.pin.key_epoch:
+            files = await finish(self._pool, self._store.old_units, hosted.gallery, epoch)
+            if not files.path(token).exists():
+                raise NotFound("the unit was not there under this key epoch")
+            found = replace(found, sha256=await finish(self._pool, files.sha256, token))
+        ciphertexts = files.ciphertexts(found)
         try:
             while (one := await finish(self._pool, next, ciphertexts, None)) is not None:
                 yield one

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from underseal_core.bundle import load_bundle
+from underseal_core.bundle import PublicBundle, load_bundle
+from underseal_core.durable import replace_file
 from underseal_core.errors import Conflict, Mismatch, NotFound
 from underseal_core.gallery.disk import disk_errors
+from underseal_core.roster import follow, read_successions
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.scheme.profiles import Profile, padded_dimension
 from underseal_core.statements import Pin
+from underseal_core.switching import SwitchingKey, load_switching_key, verify_switching_key
 
 SUFFIX: Final = ".usb"
+SWITCHING_SUFFIX: Final = ".usk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +102,97 @@ class KeyEpochs:
             raise Mismatch(f"the key epoch's dimension is {evaluator.dimension}")
         return evaluator
 
-    def _load(self, epoch: str) -> Evaluator:
+    def bundle(self, epoch: str) -> PublicBundle:
+        """Return a stored bundle.
+
+        Raises
+        ------
+        Mismatch
+            There is none of this epoch.
+        InvalidInput, Damaged
+            It is unusable.
+        """
         try:
-            bundle = load_bundle(self._folder / (epoch + SUFFIX), epoch)
+            return load_bundle(self._folder / (epoch + SUFFIX), epoch)
         except NotFound as error:
             raise Mismatch(
                 "this server has no bundle of the key epoch",
                 hint="the operator adds it with: underseal-server bundle add FILE",
             ) from error
+
+    def _load(self, epoch: str) -> Evaluator:
+        bundle = self.bundle(epoch)
         return Evaluator(bundle.profile, bundle.dimension, bundle.keys, self._threads)
+
+
+class SwitchingKeys:
+    """Switching keys in a folder: at most one from each key epoch, ``OLD-EPOCH.usk``.
+
+    Parameters
+    ----------
+    folder
+        New keys are noticed.
+    epochs
+        The bundles that a key is checked against.
+    """
+
+    def __init__(self, folder: Path, epochs: KeyEpochs) -> None:
+        self._folder = folder
+        self._epochs = epochs
+
+    def add(self, path: Path, successions: Path | None = None) -> SwitchingKey:
+        """Check a key against both bundles and copy it into the folder; again changes nothing.
+
+        Parameters
+        ----------
+        successions
+            Who took over shares of the old epoch, if anybody did.
+
+        Raises
+        ------
+        NotFound, InvalidInput, Damaged
+            The file is missing, not a switching key, or not signed by both epochs' members.
+        Mismatch
+            A bundle of the two epochs is missing, or they do not follow each other.
+        Conflict
+            The folder has another key from this epoch.
+        """
+        key = load_switching_key(path)
+        if successions is not None:
+            with disk_errors():
+                replace_file(self._successions(key), successions.read_bytes())
+        self._check(key)
+        target = self._folder / (key.old_epoch + SWITCHING_SUFFIX)
+        if not target.exists():
+            with disk_errors():
+                key.save(target)
+        elif target.read_bytes() != key.to_bytes():
+            raise Conflict("another switching key from this key epoch is stored")
+        return key
+
+    def successor(self, epoch: str) -> SwitchingKey | None:
+        """Return the key that leads on from an epoch, checked; None when there is none.
+
+        Raises
+        ------
+        InvalidInput, Damaged, Mismatch
+            The stored key or a bundle of its is unusable.
+        """
+        path = self._folder / (epoch + SWITCHING_SUFFIX)
+        if not path.exists():
+            return None
+        key = load_switching_key(path)
+        self._check(key)
+        return key
+
+    def _check(self, key: SwitchingKey) -> None:
+        old, new = self._epochs.bundle(key.old_epoch), self._epochs.bundle(key.new_epoch)
+        path = self._successions(key)
+        known = read_successions(path) if path.exists() else ()
+        verify_switching_key(key, old, new, follow(old, known)[-1])
+
+    def _successions(self, key: SwitchingKey) -> Path:
+        return self._folder / (key.old_epoch + ".jsonl")
 
 
 def _info(path: Path) -> EpochInfo:

@@ -7,8 +7,6 @@ gallery; ``underseal_server.engine.hosting`` sees to that.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -22,6 +20,7 @@ from underseal_core.gallery.unit_files import StagedUnit, UnitFiles
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.snapshot import snapshot_root
+from underseal_server.store.folders import Folders
 from underseal_server.store.records import Gallery, NewUnit, Receipt, StoredUnit, View
 from underseal_server.store.templates import Templates
 from underseal_server.store.units import Units
@@ -32,14 +31,6 @@ MAX_UNSAVED_BLOCKS: Final = 4
 """Changed blocks in memory: bounds memory that the system cannot reclaim."""
 
 _log: Final = structlog.get_logger("underseal.store")
-
-
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """Where a gallery's files are."""
-
-    units: Path
-    blocks: Path
 
 
 class GalleryStore:

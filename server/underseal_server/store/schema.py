@@ -69,6 +69,27 @@ units: Final = sa.Table(
     sqlite_autoincrement=True,  # a number never names two units
 )
 
+rotations: Final = sa.Table(
+    "rotations",
+    metadata,
+    sa.Column("gallery_id", sa.ForeignKey("galleries.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("old_epoch", sa.String(64), primary_key=True),
+    sa.Column("new_epoch", sa.String(64), nullable=False),
+    sa.Column("switching_key", sa.String(64), nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("moved_at", sa.String(20), nullable=False),
+)
+"""Key epochs that galleries left, each with the first version under the next one."""
+
+reencrypted: Final = sa.Table(
+    "reencrypted",
+    metadata,
+    sa.Column("unit_id", sa.ForeignKey("units.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("switching_key", sa.String(64), nullable=False),
+    sa.Column("sha256", sa.LargeBinary(32), nullable=False),
+)
+"""Units of galleries that are on their way to a new key epoch: what their files there hash to."""
+
 templates: Final = sa.Table(
     "templates",
     metadata,

@@ -6,24 +6,29 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from underseal_core.errors import InvalidInput
+from underseal_core.errors import InvalidInput, NotFound
 from underseal_core.gallery.disk import disk_errors, make_folder
+from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.evaluation import Evaluator
-from underseal_core.statements import utc_text
+from underseal_core.statements import utc_moment, utc_text
 from underseal_server.store.database import Database
+from underseal_server.store.folders import Folders
 from underseal_server.store.galleries import Galleries
-from underseal_server.store.gallery_store import Folders, GalleryStore
+from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import Gallery
+from underseal_server.store.reencryption import Reencryption, Successor
 from underseal_server.store.requests import Requests
+from underseal_server.store.rotations import Rotations
 from underseal_server.store.templates import Templates
 from underseal_server.store.units import Units
 
 CATALOGUE: Final = "catalogue.sqlite"
 BUNDLES: Final = "bundles"
+SWITCHING_KEYS: Final = "switching"
 
 
 def utc_now() -> datetime:
@@ -55,13 +60,14 @@ class Store:
         self._lock = _lock(folder)
         try:
             with disk_errors():
-                for name in (BUNDLES, "units", "blocks"):
+                for name in (BUNDLES, SWITCHING_KEYS, "units", "blocks"):
                     make_folder(folder / name)
                 self._database = Database(folder / CATALOGUE)
             self.galleries = Galleries(self._database)
             self.units = Units(self._database)
             self.templates = Templates(self._database)
             self.requests = Requests(self._database)
+            self.rotations = Rotations(self._database, self.units)
             self._sweep()
         except BaseException:
             os.close(self._lock)
@@ -83,13 +89,45 @@ class Store:
     def open_gallery(self, gallery: Gallery, evaluator: Evaluator) -> GalleryStore:
         """Open a gallery's files; see :class:`GalleryStore`."""
         return GalleryStore(
-            gallery, self.units, self.templates, self.folders(gallery.id), evaluator, self.clock
+            gallery, self.units, self.templates, self.folders(gallery), evaluator, self.clock
         )
+
+    def open_reencryption(self, opened: GalleryStore, successor: Successor) -> Reencryption:
+        """Begin, or go on with, a gallery's way to a new key epoch."""
+        gallery = opened.gallery
+        new = Folders.of(self.folder, gallery.id, successor.move.new_epoch)
+        catalogue = (self.units, self.rotations)
+        return Reencryption(gallery, successor, catalogue, opened.files, new)
+
+    def delete_old_files(self, gallery: Gallery, keep: timedelta) -> None:
+        """Delete the files of the key epochs that a gallery has left.
+
+        Parameters
+        ----------
+        keep
+            How long the units stay, for auditors who have not seen all of them yet.
+        """
+        for epoch, moved_at in self.rotations.left(gallery).items():
+            over = utc_moment(moved_at) + keep <= self._now()
+            Folders.of(self.folder, gallery.id, epoch).delete(with_units=over)
+
+    def old_units(self, gallery: Gallery, epoch: str) -> UnitFiles:
+        """Return the units of a key epoch that a gallery has left, as far as they are kept.
+
+        Raises
+        ------
+        NotFound
+            The gallery was never of this epoch, or its units are deleted.
+        """
+        folders = Folders.of(self.folder, gallery.id, epoch)
+        if epoch not in self.rotations.left(gallery) or not folders.units.is_dir():
+            raise NotFound("units of this key epoch are not kept any more")
+        return UnitFiles(folders.units, gallery.profile, gallery.dimension)
 
     def bytes_stored(self, gallery: Gallery) -> int:
         """Return the bytes of a gallery's unit files and checkpoints."""
         with disk_errors():
-            blocks = self.folders(gallery.id).blocks.glob("*.tiles")
+            blocks = self.folders(gallery).blocks.glob("*.tiles")
             return sum(path.stat().st_size for path in blocks) + self.units.bytes_stored(gallery)
 
     def delete_gallery(self, gallery: Gallery) -> None:
@@ -97,14 +135,13 @@ class Store:
         self.galleries.delete(gallery)
         self._delete_files(gallery.id)
 
-    def folders(self, number: int) -> Folders:
-        """Return where the files of gallery ``number`` are."""
-        return Folders(self.folder / "units" / str(number), self.folder / "blocks" / str(number))
+    def folders(self, gallery: Gallery) -> Folders:
+        """Return where the files of a gallery's key epoch are."""
+        return Folders.of(self.folder, gallery.id, gallery.spec.pin.key_epoch)
 
     def _delete_files(self, number: int) -> None:
-        folders = self.folders(number)
-        for path in (folders.units, folders.blocks):
-            shutil.rmtree(path, ignore_errors=True)
+        for part in ("units", "blocks"):
+            shutil.rmtree(self.folder / part / str(number), ignore_errors=True)
 
     def _sweep(self) -> None:
         known = {str(number) for number in self.galleries.ids()}

@@ -83,7 +83,7 @@ class Units:
         try:
             with self._database.writing() as connection:
                 _check_subjects(connection, gallery, unit)
-                version = _raise_version(connection, gallery)
+                version = raise_version(connection, gallery)
                 number = _insert_unit(connection, gallery, unit, placement, version, moment)
                 _insert_templates(connection, gallery, unit, placement, version, number)
         except sa.exc.IntegrityError as error:
@@ -115,7 +115,7 @@ class Units:
             affected = int(connection.scalar(count.where(*alive, chosen)) or 0)
             if not affected:
                 return 0
-            version = _raise_version(connection, gallery)
+            version = raise_version(connection, gallery)
             gone = {"removed_version": version, "sealed_label": b""}
             connection.execute(templates.update().where(*alive, chosen).values(gone))
             if not connection.scalar(count.where(*alive)):
@@ -150,7 +150,8 @@ def _check_subjects(connection: sa.Connection, gallery: Gallery, unit: NewUnit) 
         )
 
 
-def _raise_version(connection: sa.Connection, gallery: Gallery) -> int:
+def raise_version(connection: sa.Connection, gallery: Gallery) -> int:
+    """Raise a gallery's version by one and return it."""
     this = galleries.c.id == gallery.id
     connection.execute(galleries.update().where(this).values(version=galleries.c.version + 1))
     return int(connection.scalar(sa.select(galleries.c.version).where(this)) or 0)

@@ -148,6 +148,7 @@ def test_every_leaf_command_offers_json() -> None:
         else:
             pending += [(f"{name} {child}", value) for child, value in children.items()]
     assert {name for name, _ in leaves} == {
+        " bundle update",
         " demo",
         " enroll",
         " gallery create",

@@ -77,12 +77,17 @@ def enrol(gallery: GalleryStore, path: Path, evaluator: Evaluator) -> None:
     tell("enrolled", token)
 
 
-def work(folder: Path, data: Path, steps: int, pin: Pin, evaluator: Evaluator) -> None:
+def die_at(steps: int) -> None:
+    """Kill this process at the n-th sync, rename, deletion or commit; 0: never."""
     countdown = Countdown(steps)
     os.fsync = countdown.around(os.fsync)
     Path.replace = countdown.around(Path.replace)  # type: ignore[method-assign]
     Path.unlink = countdown.around(Path.unlink)  # type: ignore[method-assign]
     sa.event.listen(sa.Engine, "commit", lambda _: countdown.point())
+
+
+def work(folder: Path, data: Path, steps: int, pin: Pin, evaluator: Evaluator) -> None:
+    die_at(steps)
     store = Store(data)
     spec = GallerySpec("missing", pin, "agency", frozenset({"agency"}), 8)
     gallery = store.open_gallery(store.galleries.create(spec, store.clock()), evaluator)
@@ -128,4 +133,5 @@ def main() -> None:
 
 
 TOLD = os.memfd_create("told")
-main()
+if __name__ == "__main__":
+    main()

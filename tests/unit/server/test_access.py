@@ -38,7 +38,7 @@ def test_no_row_is_wider_than_meant() -> None:
         }
         for role in Role
     }
-    seen = {"GetGallery", "ListGalleries"}
+    seen = {"GetGallery", "ListGalleries", "GetSuccessor"}
     changes = {"CreateGallery", "DeleteGallery", "Enrol", "RemoveTemplates"}
     assert by_role == {
         Role.CLIENT: {*seen, *changes, "ListTemplates", "Search", "Verify"},
