@@ -19,8 +19,8 @@ def test_request_waits_until_a_person_approves(tmp_path: Path) -> None:
         policy, bundle = tmp_path / "approved.toml", tmp_path / "keys" / "bundle.usb"
         written = (tmp_path / "policy.toml").read_text()
         alice = place.credentials("alice")
-        arguments: list[object] = ["--bundle", bundle, "--purpose", "missing-person"]
-        arguments += ["--gallery", "missing", "--model", "test-model=0.6", "--approvals", "one"]
+        arguments: list[object] = ["--bundle", bundle, "--purpose", "missing-person=one"]
+        arguments += ["--gallery", "missing", "--model", "test-model=0.6"]
         for name in ("agency", "server", "alice"):
             arguments += ["--certificate", place.credentials(name) / "tls.crt"]
         command("policy", "new", *arguments, "--out", policy)

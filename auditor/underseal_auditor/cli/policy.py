@@ -7,7 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import typer
 from pydantic import ValidationError
@@ -144,13 +144,13 @@ def new(
     certificate: Annotated[
         list[Path], typer.Option(help="tls.crt of a client, server or approver.")
     ],
-    purpose: Annotated[str, typer.Option(help="The purpose that every client gets.")],
-    gallery: Annotated[list[str], typer.Option(help="Gallery of the purpose, repeatable.")],
+    purpose: Annotated[
+        list[str],
+        typer.Option(help="NAME, or NAME=one or NAME=two persons who must approve; repeatable."),
+    ],
+    gallery: Annotated[list[str], typer.Option(help="Gallery of every purpose, repeatable.")],
     model: Annotated[list[str], typer.Option(help="MODEL=THRESHOLD, repeatable.")],
     name: Annotated[str, typer.Option(help="Of the policy.")] = "first policy",
-    approvals: Annotated[
-        Literal["none", "one", "two"], typer.Option(help="Persons who must approve a request.")
-    ] = "none",
     decimals: Annotated[int | None, typer.Option(help="0 releases yes or no.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write; stdout if left out.")] = None,
 ) -> None:
@@ -160,9 +160,8 @@ def new(
     chosen = decimals if decimals is not None else (2 if profile.name == "guarded" else 0)
     participants = [peer_of_certificate(_read(path)) for path in certificate]
     models = dict(_threshold(text) for text in model)
-    starter = Starter(
-        name, profile, members, chosen, purpose, gallery, models, participants, approvals
-    )
+    purposes = dict(_purpose(text) for text in purpose)
+    starter = Starter(name, profile, members, chosen, purposes, gallery, models, participants)
     text = starter_policy(starter)
     parse_policy(text.encode())
     if out is None:
@@ -265,6 +264,11 @@ def _lines(decision: Decision) -> str:
         terms = ", ".join(f"{k} {facts[k]}" for k in ("threshold", "top_k", "decimals"))
         lines.append(f"ALLOWED  {terms}")
     return "\n".join(lines)
+
+
+def _purpose(text: str) -> tuple[str, str]:
+    name, _, approvals = text.partition("=")
+    return name, approvals or "none"
 
 
 def _threshold(text: str) -> tuple[str, Decimal]:

@@ -20,27 +20,27 @@ DEFAULT_TOP_K: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """What a first policy says. ``models`` maps model ids to thresholds.
+    """What a first policy says.
 
-    ``members``: how many took part in the ceremony.
+    ``purposes``: "none", "one" or "two" persons who must approve, by name. ``models``: thresholds,
+    by id. ``members``: how many took part in the ceremony.
     """
 
     name: str
     profile: Profile
     members: int
     decimals: int
-    purpose: str
+    purposes: dict[str, str]
     galleries: Sequence[str]
     models: dict[str, Decimal]
     participants: Sequence[Peer]
-    approvals: str = "none"
 
 
 def starter_policy(starter: Starter) -> str:
     """Return the TOML text; :func:`parse_policy` is the judge of it.
 
-    Every client gets the one purpose, and may enrol in every gallery. Where the profile has no
-    room for an information budget, the policy is strict.
+    Every client gets every purpose, and may search and enrol in every gallery. Where the profile
+    has no room for an information budget, the policy is strict.
 
     Raises
     ------
@@ -61,25 +61,24 @@ def starter_policy(starter: Starter) -> str:
         f"max_positives = {DEFAULT_MAX_POSITIVES}",
         f"budget = {min(DEFAULT_BUDGET, limits.max_values)}",
         *(["strict = true"] if strict else []),
-        "",
-        f"[purposes.{_text(starter.purpose)}]",
-        f"galleries = [{_list(starter.galleries)}]",
-        f"approvals = {_text(starter.approvals)}",
     ]
+    for purpose, approvals in starter.purposes.items():
+        lines += ["", f"[purposes.{_text(purpose)}]"]
+        lines += [f"galleries = [{_list(starter.galleries)}]", f"approvals = {_text(approvals)}"]
     clients = [peer.name for peer in starter.participants if peer.role is Role.CLIENT]
     for gallery in starter.galleries:
         lines += ["", f"[galleries.{_text(gallery)}]", f"enrollers = [{_list(clients)}]"]
     for model, threshold in starter.models.items():
         lines += ["", f"[models.{_text(model)}]", f"threshold = {threshold}"]
     for peer in starter.participants:
-        lines += _participant(peer, starter.purpose)
+        lines += _participant(peer, list(starter.purposes))
     return "\n".join(lines) + "\n"
 
 
-def _participant(peer: Peer, purpose: str) -> list[str]:
+def _participant(peer: Peer, purposes: Sequence[str]) -> list[str]:
     key = f"key = {_text(peer.key.hex())}"
     if peer.role is Role.CLIENT:
-        return ["", f"[clients.{_text(peer.name)}]", key, f"purposes = [{_text(purpose)}]"]
+        return ["", f"[clients.{_text(peer.name)}]", key, f"purposes = [{_list(purposes)}]"]
     if peer.role is Role.APPROVER:
         return ["", f"[approvers.{_text(peer.name)}]", key]
     if peer.role is Role.SERVER:

@@ -336,18 +336,20 @@ def test_rule_allows_up_to_its_limit(asked: Case) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_starter_policy_is_sound(profile: str) -> None:
+    approvers = {"alice": bytes(range(32)), "bob": bytes(range(1, 33))}
     text = starter_policy(
         Starter(
             name='the "first" one',
             profile=PROFILES[profile],
             members=3,
             decimals=2 if profile == "guarded" else 0,
-            purpose="missing-person",
+            purposes={"missing-person": "none", "detention": "two"},
             galleries=["missing"],
             models={"zoo-sface@1.0": Decimal("0.45")},
             participants=[
                 Peer(Role.CLIENT, "agency.north", CLIENT.public_key),
                 Peer(Role.SERVER, "server", SERVER.public_key),
+                *(Peer(Role.APPROVER, name, key) for name, key in approvers.items()),
             ],
         )
     )
@@ -357,11 +359,17 @@ def test_starter_policy_is_sound(profile: str) -> None:
     assert found.clients["agency.north"].key == CLIENT.public_key.hex()
     assert found.enrollers("missing") == {"agency.north": CLIENT.public_key}
     assert found.models["zoo-sface@1.0"].threshold == Decimal("0.45")
+    assert {name: rule.approvals for name, rule in found.purposes.items()} == {
+        "missing-person": "none",
+        "detention": "two",
+    }
+    assert found.clients["agency.north"].purposes == ("missing-person", "detention")
+    assert {n: bytes.fromhex(one.key) for n, one in found.approvers.items()} == approvers
 
 
 def test_starter_policy_names_no_auditor() -> None:
     auditor = Peer(Role.AUDITOR, "auditor", CLIENT.public_key)
-    starter = Starter("x", GUARDED, 1, 2, "p", ["g"], {"m": Decimal("0.5")}, [auditor])
+    starter = Starter("x", GUARDED, 1, 2, {"p": "none"}, ["g"], {"m": Decimal("0.5")}, [auditor])
     with pytest.raises(InvalidInput, match="role auditor"):
         starter_policy(starter)
 
