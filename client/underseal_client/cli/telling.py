@@ -96,7 +96,7 @@ def _show_attempts(attempts: Sequence[Attempt]) -> None:
 def _outcome(attempt: Attempt) -> str:
     if attempt.refusal is not None:
         return "nothing is released"
-    found = attempt.findings.found if attempt.findings else ()
+    found = attempt.answer.found if attempt.answer else ()
     names = [f"{entry.label.name} {entry.match.score}".strip() for entry in found]
     return f"[green]{escape(', '.join(names))}[/]" if names else "no match"
 
@@ -106,7 +106,8 @@ def _signers(attempt: Attempt) -> str:
     if not points:
         return ""
     several = "s" if len(points) > 1 else ""
-    return f"[dim]signed by guardian{several} {', '.join(points)}[/]"
+    approved = f"approved by {escape(', '.join(attempt.approvers))}, " if attempt.approvers else ""
+    return f"[dim]{approved}signed by guardian{several} {', '.join(points)}[/]"
 
 
 def _show_facts(step: Step) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SERVER_PROGRAM: Final = "underseal-server"
 AUDITOR: Final = "auditor"
+APPROVER: Final = "approver"
 SERVER: Final = "server"
 LOG_ORIGIN: Final = "localhost/underseal"
 
@@ -45,7 +46,9 @@ class Plan:
     models
         Thresholds (cosine, as text) by model id.
     clients
-        Names; all of them may state ``purpose`` for ``galleries``.
+        Names; all of them may state every purpose for ``galleries``.
+    purpose, approved_purpose
+        One that needs nobody's approval, and one that needs an approver's; "": there is none.
     decimals
         Of released scores; None takes what suits the profile.
     guardians, threshold
@@ -58,6 +61,7 @@ class Plan:
     galleries: tuple[str, ...]
     profile: str = "guarded"
     purpose: str = "demonstration"
+    approved_purpose: str = ""
     clients: tuple[str, ...] = ("agency",)
     decimals: int | None = None
     guardians: int = 1
@@ -138,6 +142,7 @@ class Deployment:
         """Make the authority, every participant's credentials, the keys and the log."""
         names = [part for client in self.plan.clients for part in ("--client", client)]
         names += [part for auditor in self.plan.auditors for part in ("--auditor", auditor)]
+        names += ["--approver", APPROVER] if self.plan.approved_purpose else []
         run_program(SERVER_PROGRAM, "init", self.folder / "authority", *names)
         if self.council is None:
             self._make_sole_keys()
@@ -167,12 +172,15 @@ class Deployment:
         shutil.copyfile(council.seats[0].keys / self.bundle.name, self.bundle)
 
     def write_policy(self) -> None:
-        """Write the policy file: all clients, one purpose, all galleries."""
+        """Write the policy file: all clients, all galleries for every purpose."""
         plan = self.plan
         participants = [self.credentials("clients", name) for name in plan.clients]
         participants.append(self.credentials("server"))
         arguments: list[object] = ["--bundle", self.bundle, "--purpose", plan.purpose]
         arguments += ["--out", self.policy]
+        if plan.approved_purpose:
+            arguments += ["--purpose", f"{plan.approved_purpose}=one"]
+            participants.append(self.credentials("approvers", APPROVER))
         for folder in participants:
             arguments += ["--certificate", folder / "tls.crt"]
         for gallery in plan.galleries:
@@ -234,6 +242,16 @@ class Deployment:
     def _guardian_options(self, seat: Seat) -> list[object]:
         """Return what a guardian gets from others."""
         return ["--policy", self.policy, "--log-key", self.log_key]
+
+    def approve(self) -> list[str]:
+        """Have the approver sign everything that waits; return the request ids."""
+        own = ["--registrar", self.registrar_address]
+        own += ["--credentials", str(self.credentials("approvers", APPROVER))]
+        said = json.loads(run_program(AUDITOR_PROGRAM, "approvals", "list", *own, "--json"))
+        waiting = [str(entry["request_id"]) for entry in said["pending"]]
+        for request_id in waiting:
+            run_program(AUDITOR_PROGRAM, "approvals", "approve", request_id, *own)
+        return waiting
 
     def kill_guardian(self, point: int) -> None:
         """End a guardian's process at once, as a crash would."""

@@ -14,17 +14,24 @@ from underseal_client.demo.run import CASE, GALLERY, PURPOSE, THRESHOLD
 from underseal_client.demo.story import Attempt, OversightReport, Step
 from underseal_client.faces import FaceEmbedder, open_pack
 from underseal_core.bundle import load_bundle
-from underseal_core.errors import Busy, InvalidInput, PermissionRefused, UndersealError
+from underseal_core.errors import (
+    Busy,
+    InvalidInput,
+    PermissionRefused,
+    UndersealError,
+    Waiting,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from underseal_client.asking import Findings
+    from underseal_client.asking import Findings, StoredRelease
     from underseal_client.demo.story import Teller
     from underseal_client.faces import Face
 
 SYNTHETIC: Final = 5_000
+APPROVED_PURPOSE: Final = "detention"
 OTHER_PURPOSE: Final = "marketing"
 
 
@@ -65,6 +72,7 @@ class OversightDemo:
         self._photos = photos
         self._teller = teller
         self._report = OversightReport(guardians, threshold)
+        self._probe = b""
 
     def run(self) -> OversightReport:
         """Run everything; every process has ended on return.
@@ -84,6 +92,7 @@ class OversightDemo:
             {model.model_id: THRESHOLD},
             (GALLERY,),
             purpose=PURPOSE,
+            approved_purpose=APPROVED_PURPOSE,
             guardians=report.guardians,
             threshold=report.threshold,
         )
@@ -93,8 +102,7 @@ class OversightDemo:
                 self._play(deployment, client, group)
             self._check_log(deployment)
             deployment.stop()  # what is on disk then is all there is
-            probe = self._released()[0].probe
-            report.evidence = server_evidence(deployment.server_data, probe)
+            report.evidence = server_evidence(deployment.server_data, self._probe)
         report.seconds = time.monotonic() - begun
         return report
 
@@ -127,6 +135,7 @@ class OversightDemo:
         ask = _Asking(client, load_bundle(deployment.bundle).members)
         with self._step("search", "All guardians are there") as step:
             step.attempts += [ask.person(known), ask.person(stranger)]
+            self._probe = ask.sent
         absent = self._lose_spares(deployment, ask, other)
         last = absent[-1]
         with self._step("too_few", f"{_guardians([last])} is killed: too few") as step:
@@ -138,10 +147,23 @@ class OversightDemo:
             deployment.restart_guardian(last)
             step.text = "The same search again, encrypted anew."
             step.attempts.append(ask.person(copy))
+        self._wait_for_a_person(deployment, ask, other)
         title = "A purpose that the policy does not know"
         with self._step("refused", title) as step:
             step.text = f"The same client asks for {OTHER_PURPOSE!r}."
             step.attempts.append(ask.refused(known, PermissionRefused, OTHER_PURPOSE))
+
+    def _wait_for_a_person(
+        self, deployment: Deployment, ask: _Asking, probe: faces.DemoProbe
+    ) -> None:
+        title = "A purpose that needs a person's approval"
+        with self._step("waiting", title) as step:
+            step.text = f"The client asks for {APPROVED_PURPOSE!r}."
+            step.text += " Nothing is opened before a person signs."
+            step.attempts.append(ask.refused(probe, Waiting, APPROVED_PURPOSE))
+        with self._step("approved", "An approver signs, and the client asks again") as step:
+            (request_id,) = deployment.approve()
+            step.attempts.append(ask.again(probe, request_id))
 
     def _enrol(self, client: Client, group: list[Face]) -> None:
         title = "The client enrols encrypted faces"
@@ -190,9 +212,9 @@ class OversightDemo:
                 "receipts that came with the releases. No name, no photo, no score is in it:"
             )
 
-    def _released(self) -> list[Findings]:
+    def _released(self) -> list[Findings | StoredRelease]:
         attempts = self._report.attempts
-        return [attempt.findings for attempt in attempts if attempt.findings is not None]
+        return [attempt.answer for attempt in attempts if attempt.answer is not None]
 
     @contextmanager
     def _step(self, name: str, title: str, waiting: str = "") -> Iterator[Step]:
@@ -206,28 +228,40 @@ class OversightDemo:
 
 
 class _Asking:
-    """Asks as the client does; ``members`` are the guardians' keys, by point."""
+    """Asks as the client does; ``members`` are the guardians' keys, by point.
+
+    ``sent``: the encrypted probe of the last release.
+    """
 
     def __init__(self, client: Client, members: tuple[bytes, ...]) -> None:
         self._client = client
         self._members = members
+        self.sent = b""
 
     def person(self, probe: faces.DemoProbe) -> Attempt:
         """Search for a photo whose people are known."""
         findings = self._search(probe, PURPOSE)
-        keys = {entry.public_key for entry in findings.envelope.signatures}
-        points = [point for point, key in enumerate(self._members, start=1) if key in keys]
-        return Attempt(probe.name, probe.expected, findings, signed_by=tuple(points))
+        self.sent = findings.probe
+        return self._answered(probe, findings)
 
     def refused(
         self, probe: faces.DemoProbe, expected: type[UndersealError], purpose: str = PURPOSE
     ) -> Attempt:
-        """Search when it should be refused."""
+        """Search when it should not be answered."""
         try:
             findings = self._search(probe, purpose)
         except UndersealError as error:
             return Attempt(probe.name, expected, refusal=error)
         return Attempt(probe.name, expected, findings)
+
+    def again(self, probe: faces.DemoProbe, request_id: str) -> Attempt:
+        """Ask for the release of a search that had to wait."""
+        return self._answered(probe, self._client.release(request_id))
+
+    def _answered(self, probe: faces.DemoProbe, answer: Findings | StoredRelease) -> Attempt:
+        keys = {entry.public_key for entry in answer.envelope.signatures}
+        points = [point for point, key in enumerate(self._members, start=1) if key in keys]
+        return Attempt(probe.name, probe.expected, answer, signed_by=tuple(points))
 
     def _search(self, probe: faces.DemoProbe, purpose: str) -> Findings:
         return self._client.search(probe.data, gallery=GALLERY, purpose=purpose, case=CASE)
@@ -252,13 +286,13 @@ def _addresses(deployment: Deployment) -> dict[str, str]:
     return known
 
 
-def _write_receipts(folder: Path, released: list[Findings]) -> list[Path]:
+def _write_receipts(folder: Path, released: list[Findings | StoredRelease]) -> list[Path]:
     """Write the receipts of intent and outcome of every release."""
     folder.mkdir()
     paths = []
-    for findings in released:
-        evidence = findings.logged.evidence
+    for answer in released:
+        evidence = answer.logged.evidence
         for name, logged in (("intent", evidence.intent), ("outcome", evidence.outcome)):
-            paths.append(folder / f"{findings.release.request_id}-{name}.tlog-proof")
+            paths.append(folder / f"{answer.release.request_id}-{name}.tlog-proof")
             paths[-1].write_bytes(logged.receipt)
     return paths

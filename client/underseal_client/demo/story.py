@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from underseal_client.asking import Findings
+    from underseal_client.asking import Findings, StoredRelease
     from underseal_client.demo.evidence import Evidence
     from underseal_core.errors import UndersealError
 
@@ -18,22 +18,29 @@ class Attempt:
     Parameters
     ----------
     expected
-        Who should be released; or the class of error that should refuse it.
+        Who should be released; or the class of error that should keep everything sealed.
+    answer
+        The release, of a search or of one that had to wait; None if there is none.
     signed_by
         Points of the guardians whose signatures the release carries.
     """
 
     probe: str
     expected: tuple[str, ...] | type[UndersealError]
-    findings: Findings | None = None
+    answer: Findings | StoredRelease | None = None
     refusal: UndersealError | None = None
     signed_by: tuple[int, ...] = ()
 
     @property
     def released(self) -> tuple[str, ...]:
         """Names on the release."""
-        found = self.findings.found if self.findings else ()
+        found = self.answer.found if self.answer else ()
         return tuple(entry.label.name for entry in found)
+
+    @property
+    def approvers(self) -> tuple[str, ...]:
+        """Names of the persons who approved, from the release."""
+        return self.answer.release.approvers if self.answer else ()
 
     @property
     def ok(self) -> bool:
@@ -47,7 +54,8 @@ class Attempt:
         outcome: dict[str, object] = {"released": list(self.released)}
         if self.refusal is not None:
             outcome = {"error": self.refusal.public, "hint": self.refusal.hint}
-        return {"probe": self.probe, **outcome, "signed_by": list(self.signed_by), "ok": self.ok}
+        people = {"signed_by": list(self.signed_by), "approved_by": list(self.approvers)}
+        return {"probe": self.probe, **outcome, **people, "ok": self.ok}
 
 
 @dataclass(slots=True)
