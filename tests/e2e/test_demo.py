@@ -109,6 +109,7 @@ def demo(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.timeout(600)
 def test_demo_of_three_guardians_tells_what_happens(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     done = demo("--guardians", 3, "--threshold", 2, "--keep", folder, cwd=tmp_path)
@@ -153,6 +154,7 @@ def test_demo_of_three_guardians_tells_what_happens(tmp_path: Path) -> None:
     assert_guardians_know_only_the_released(folder, 3)
 
 
+@pytest.mark.timeout(600)
 def test_demo_of_two_guardians_without_a_spare(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     done = demo("--guardians", 2, "--json", "--keep", folder, cwd=tmp_path)
