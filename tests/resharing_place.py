@@ -9,10 +9,11 @@ from pathlib import Path
 
 from tests.auditor_credentials import write_credentials
 from tests.ceremony_place import PASSPHRASE, Joining, command, free_ports
-from tests.oracles.ceremonies import Finished
+from tests.oracles.ceremonies import Finished, finished
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.sealed_file import Argon2Cost
 from underseal_auditor.keys.share import Share
+from underseal_core.bundle import PublicBundle
 from underseal_core.roster import Roster, load_rosters
 from underseal_core.signing import Identity
 from underseal_server.pki import Authority
@@ -25,7 +26,7 @@ class Holders:
     """Members' folders: ``keys-NAME``, ``auditor-NAME``. A member's name is its point at first."""
 
     root: Path
-    ceremony: Finished
+    bundle: PublicBundle
     authority: Authority
 
     def keys(self, name: object) -> Path:
@@ -38,7 +39,7 @@ class Holders:
         return share_file.load(self.keys(name) / "share.sealed", PASSPHRASE.encode())
 
     def rosters(self, name: object) -> list[Roster]:
-        return load_rosters(self.ceremony.bundle, self.keys(name) / "bundle.usb", None)
+        return load_rosters(self.bundle, self.keys(name) / "bundle.usb", None)
 
     def newcomer(self, name: str, after: object) -> Identity:
         """Give a new identity credentials, and what is public from a member's folder."""
@@ -93,20 +94,25 @@ class Resharing:
                     member.kill()
 
 
-def holders(root: Path, ceremony: Finished) -> Holders:
+def holders(
+    root: Path, bundle: PublicBundle, identities: Sequence[Identity], shares: Sequence[Share]
+) -> Holders:
     """Write what a ceremony leaves with each member."""
-    made = Holders(root, ceremony, Authority.create())
-    for point, (member, share) in enumerate(
-        zip(ceremony.members, ceremony.shares, strict=True), start=1
-    ):
+    made = Holders(root, bundle, Authority.create())
+    for point, (identity, share) in enumerate(zip(identities, shares, strict=True), start=1):
         folder = made.keys(point)
         folder.mkdir(parents=True)
-        ceremony.bundle.save(folder / "bundle.usb")
+        bundle.save(folder / "bundle.usb")
         share_file.save(folder / "share.sealed", share, PASSPHRASE.encode(), CHEAP)
-        write_credentials(
-            made.authority, made.credentials(point), f"auditor-{point}", member.identity
-        )
+        write_credentials(made.authority, made.credentials(point), f"auditor-{point}", identity)
     return made
+
+
+def after_ceremony(root: Path, threshold: int, count: int) -> tuple[Holders, Finished]:
+    """Members' folders as a ceremony leaves them, and the ceremony."""
+    ceremony = finished(threshold=threshold, count=count)
+    identities = [member.identity for member in ceremony.members]
+    return holders(root, ceremony.bundle, identities, ceremony.shares), ceremony
 
 
 def resharing(made: Holders, label: str, names: Sequence[object], verb: str) -> Resharing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -25,8 +26,9 @@ from underseal_auditor.store.contribution_record import ContributionRecord
 from underseal_client import Client, ClientSettings
 from underseal_core.bundle import load_bundle
 from underseal_core.epochs import load_earlier
-from underseal_core.errors import Conflict, Damaged
+from underseal_core.errors import Conflict, Damaged, Mismatch
 from underseal_core.ring import kernel
+from underseal_core.roster import Generation
 from underseal_core.scheme.ciphertext import Ciphertext
 from underseal_core.scheme.encoding import decode_coefficients
 from underseal_core.scheme.encryption import Encryptor
@@ -131,6 +133,23 @@ def test_member_asked_twice_with_other_members_contributes_once(tmp_path: Path) 
     asked(context(old, new, first, 1), "first")
     with pytest.raises(Conflict, match="has contributed"):
         asked(context(old, new, second, 1), "second")
+
+
+def test_share_of_an_older_generation_is_not_contributed() -> None:
+    """A member is talked into wasting the only contribution that it ever makes."""
+    old = finished("swift", 2, 3)
+    new = successor(old, 2, 3)
+    base = context(old, new, plan(old, new, (1, 2)), 1)
+    asked: list[str] = []
+
+    def once(make: Callable[[], U32]) -> U32:
+        asked.append("contribution")
+        return make()
+
+    refreshed = Generation(1, "ab" * 32)
+    with pytest.raises(Mismatch, match="not of today's generation"):
+        rotation_member(replace(base, generation=refreshed, once=once)).commit()
+    assert asked == []
 
 
 def test_switching_key_signed_by_fewer_than_k_old_members_is_refused() -> None:

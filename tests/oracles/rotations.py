@@ -11,7 +11,7 @@ from underseal_auditor.keys.member import Member
 from underseal_auditor.keys.rotation import RotationContext, rotation_member, run_rotation
 from underseal_auditor.keys.rotation_file import RotationFile
 from underseal_auditor.keys.sampling import SecretStream
-from underseal_core.roster import Roster
+from underseal_core.roster import Generation, Roster
 from underseal_core.signing import Identity
 from underseal_core.switching import SwitchingKey
 
@@ -50,6 +50,7 @@ def context(old: Finished, new: Finished, file: RotationFile, participant: int) 
         identity=identity_of(key, old, new),
         old_share=None if old_point is None else old.shares[old_point - 1],
         new_share=None if new_point is None else new.shares[new_point - 1],
+        generation=Generation(0, old.bundle.epoch),
         once=lambda make: make(),
         stream=SecretStream(),
     )

@@ -143,6 +143,7 @@ class RotationProcess:
                 identity=self._credentials.identity,
                 old_share=self._share(shares, self._place.old_share, self._file.old_epoch),
                 new_share=self._share(shares, self._place.new_share, self._file.new_epoch),
+                generation=self._holders.generation,
                 once=self._once,
                 stream=SecretStream(),
             )

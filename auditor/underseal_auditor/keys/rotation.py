@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from underseal_auditor.keys.sampling import Stream
     from underseal_auditor.keys.share import Share
     from underseal_core.bundle import PublicBundle
+    from underseal_core.roster import Generation
     from underseal_core.scheme.ciphertext import Residues
     from underseal_core.scheme.encoding import Real
     from underseal_core.signing import Identity
@@ -56,8 +57,9 @@ class RotationContext:
     """What a participant brings.
 
     ``old_share``, ``new_share``: of the epochs that it is a member of, each only where the file
-    gives it a point. ``once`` is handed the maker of the contribution and returns the one that was
-    ever made for these two epochs, kept for good.
+    gives it a point; ``generation``: of the old shares that are in force. ``once`` is handed the
+    maker of the contribution and returns the one that was ever made for these two epochs, kept for
+    good.
     """
 
     file: RotationFile
@@ -67,6 +69,7 @@ class RotationContext:
     identity: Identity
     old_share: Share | None
     new_share: Share | None
+    generation: Generation
     once: Callable[[Callable[[], Residues]], Residues]
     stream: Stream
 
@@ -95,6 +98,11 @@ def rotation_member(context: RotationContext, memory: Memory | None = None) -> M
             raise InvalidInput("a participant brings the shares of the epochs that it is in")
         if share is not None and (share.epoch, share.point) != (epoch, point):
             raise Mismatch("a key share is of another key epoch or member than the rotation's")
+    if context.old_share is not None and context.old_share.generation != context.generation:
+        raise Mismatch(
+            "the old key share is not of today's generation",
+            hint="a contribution is made once: use the newest share, and today's successions",
+        )
     return Member(file, participant, Contributions(context), memory or ShortMemory())
 
 
