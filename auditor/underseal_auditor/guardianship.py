@@ -32,10 +32,11 @@ from underseal_auditor.keys.joint_opening import (
 from underseal_auditor.keys.share import Share
 from underseal_auditor.log_memory import LogMemory
 from underseal_auditor.policy.approvals import approving
+from underseal_auditor.policy.check_budget import CHECK_NOISE
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.quotas import Use
 from underseal_auditor.policy.rulebook import Rulebook
-from underseal_auditor.policy.rules import CLOCK_SKEW, Case, KeyFacts, Terms, decide
+from underseal_auditor.policy.rules import CLOCK_SKEW, Case, Terms, decide, key_facts
 from underseal_auditor.store.docket import Docket
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.quotas import Tallies
@@ -292,7 +293,8 @@ class GuardianDesk:
                 found.taken = True
                 _log.info("opening", request=found.submission.request_id)
             index = found.places.index(place)
-            answer = found.opening.answer(index, found.terms.noise_std)
+            noise = found.terms.noise_std if place.kind is Kind.RESULT else CHECK_NOISE
+            answer = found.opening.answer(index, noise)
             return answer.astype("<u4", copy=False).tobytes()
 
     def countersign(self, session: bytes, envelope: Envelope) -> Signature:
@@ -346,7 +348,7 @@ class GuardianDesk:
         watch, bundle = self._watch, self._watch.bundle
         case = Case(
             request=chain.request,
-            keys=KeyFacts(bundle.epoch, bundle.profile.name, bundle.dimension),
+            keys=key_facts(bundle),
             templates=chain.result.snapshot.templates,
             record=watch.ledger.record(self._submission(chain), now),
             now=now,

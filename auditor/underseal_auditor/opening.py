@@ -13,6 +13,7 @@ import numpy as np
 
 from underseal_auditor.guardian import Opening
 from underseal_auditor.policy.budget import SCORE_DEVIATION
+from underseal_auditor.policy.check_budget import CHECK_NOISE
 from underseal_auditor.policy.rules import Terms
 from underseal_auditor.release import Hit, OpenedBlock, Real, hits
 from underseal_auditor.verify.catalogue import View
@@ -84,8 +85,8 @@ def judge(
 
 
 def _check_probe(opening: Opening, sealed: Sealed, terms: Terms) -> str:
-    norm = opening.open(sealed.norm, terms.noise_std)
-    projection = opening.open(sealed.projection, terms.noise_std)
+    norm = opening.open(sealed.norm, CHECK_NOISE)
+    projection = opening.open(sealed.projection, CHECK_NOISE)
     rule = check_norm(norm) or check_projection(projection) or ""
     norm.fill(0.0)
     projection.fill(0.0)

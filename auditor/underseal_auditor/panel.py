@@ -22,7 +22,7 @@ from underseal_auditor.keys.joint_opening import (
     parse_answer,
     zeros_size,
 )
-from underseal_auditor.policy.rules import KeyFacts
+from underseal_auditor.policy.rules import key_facts
 from underseal_auditor.verify.chain import Place
 from underseal_core.bundle import PublicBundle
 from underseal_core.errors import Busy, Damaged, InvalidInput, UndersealError
@@ -145,7 +145,7 @@ class Panel:
         self._links = dict(sorted(links.items()))
         self._prove = prove
         self._threads = ThreadPoolExecutor(len(links), thread_name_prefix="guardians")
-        self.keys = KeyFacts(bundle.epoch, bundle.profile.name, bundle.dimension)
+        self.keys = key_facts(bundle)
 
     def close(self) -> None:
         """End the threads."""

@@ -20,6 +20,7 @@ from typing import Final
 
 import structlog
 
+from underseal_auditor.allotting import shown_hits, weight_of
 from underseal_auditor.books import Announced, Books, Delivery, uniform_refusal
 from underseal_auditor.feed import CatalogueFeed
 from underseal_auditor.guardian import Dossier, Guardian, Opening, UnfitGuardian
@@ -29,11 +30,10 @@ from underseal_auditor.mirror import Mirror
 from underseal_auditor.opening import REFUSAL_CHARGE, Verdict, judge
 from underseal_auditor.policy.approvals import approving
 from underseal_auditor.policy.document import Policy
-from underseal_auditor.policy.quotas import allot
 from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import Case, Terms, decide
 from underseal_auditor.policy.signed import SignedPolicy
-from underseal_auditor.release import Hit, match_of, scored_first
+from underseal_auditor.release import Hit, match_of
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.pending import PendingStore
 from underseal_auditor.store.quotas import Tallies
@@ -43,7 +43,7 @@ from underseal_auditor.verify.announcement import Authority
 from underseal_auditor.verify.catalogue import View
 from underseal_auditor.verify.chain import Chain, Intake, client_key, open_chain
 from underseal_auditor.verify.probe import check_recomputed
-from underseal_auditor.verify.sketch import Sketcher, is_near
+from underseal_auditor.verify.sketch import Sketcher
 from underseal_auditor.waiting_room import WaitingRoom
 from underseal_auditor.warrants import WarrantDesk
 from underseal_core.credentials import Peer
@@ -344,15 +344,16 @@ class Registrar:
         self, chain: Chain, terms: Terms, verdict: Verdict, announced: Announced, opening: Opening
     ) -> Delivery:
         """Put the answer and its charge on the books."""
-        office = self._office
-        total = office.ledger.epoch_total(announced.submission.key_epoch)
+        office, submission = self._office, announced.submission
+        gallery = chain.request.gallery
+        total = office.ledger.epoch_total(submission.key_epoch)
         left = office.policy.document.release.budget - total
-        weight = self._weight(announced.submission, chain, terms, verdict)
+        weight = weight_of(office.tallies, submission, gallery, verdict, terms)
         charge = weight * verdict.charge
         cost = Cost(min(max(charge, REFUSAL_CHARGE), left), weight)
         if verdict.rule or charge > left:
             raise self._refuse(announced, verdict.rule or "budget-overrun", cost)
-        shown = self._allotted(announced.submission, chain, terms, verdict, weight)
+        shown = shown_hits(office.tallies, submission, gallery, verdict, terms, weight)
         if shown is None:
             raise self._refuse(announced, "subject-quota", cost)
         origins = tuple(self._origin(chain, hit) for hit, _ in shown)
@@ -376,27 +377,6 @@ class Registrar:
             epoch_total=release.epoch_total,
         )
         return delivery
-
-    def _weight(self, submission: Submission, chain: Chain, terms: Terms, verdict: Verdict) -> int:
-        """Return how often this counts: more than once if the client asked nearly the same."""
-        office, gallery = self._office, chain.request.gallery
-        earlier = office.tallies.compare(submission, gallery, verdict.sketch)
-        return terms.quotas.near_duplicate_weight if is_near(verdict.sketch, earlier) else 1
-
-    def _allotted(
-        self, submission: Submission, chain: Chain, terms: Terms, verdict: Verdict, weight: int
-    ) -> list[tuple[Hit, bool]] | None:
-        """Return the hits in the order of release with whether they show their score."""
-        subjects = [hit.entry.subject_id for hit in verdict.hits]
-        gallery = chain.request.gallery
-        before = self._office.tallies.uses(submission.key_epoch, gallery, subjects)
-        numeric = bool(terms.decimals)
-        allotted = allot(subjects, before, terms.quotas, weight=weight, numeric=numeric)
-        if allotted is None:
-            return None
-        if not numeric:
-            return [(hit, False) for hit in verdict.hits]
-        return scored_first(verdict.hits, allotted.scored)
 
     def _refuse(self, announced: Announced, rule: str, cost: Cost) -> PermissionRefused:
         request_id = announced.submission.request_id

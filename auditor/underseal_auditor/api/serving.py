@@ -25,7 +25,7 @@ from underseal_auditor.mirror import Mirror
 from underseal_auditor.panel import Panel
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.rulebook import Rulebook
-from underseal_auditor.policy.rules import KeyFacts
+from underseal_auditor.policy.rules import key_facts
 from underseal_auditor.policy.signed import load_signed
 from underseal_auditor.registrar import Office, Registrar
 from underseal_auditor.settings import RegistrarSettings
@@ -155,7 +155,7 @@ class RegistrarProcess:
         if settings.share is not None:
             share = share_file.load(settings.share, passphrase, bundle.epoch)
             self._stack.enter_context(share)
-            keys = KeyFacts(bundle.epoch, bundle.profile.name, bundle.dimension)
+            keys = key_facts(bundle)
             return LocalGuardian(Opener([share], bundle), keys)
         links = {}
         for point, address in settings.guardians.items():

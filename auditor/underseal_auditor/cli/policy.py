@@ -13,7 +13,15 @@ import typer
 from pydantic import ValidationError
 
 from underseal_auditor.policy.document import Policy, load_policy, parse_policy
-from underseal_auditor.policy.rules import Case, Decision, KeyFacts, Record, decide, rules_asked
+from underseal_auditor.policy.rules import (
+    Case,
+    Decision,
+    KeyFacts,
+    Record,
+    decide,
+    key_facts,
+    rules_asked,
+)
 from underseal_auditor.policy.signed import (
     approval_of,
     approving,
@@ -207,7 +215,7 @@ def _keys(request: SearchRequest, bundle: Path | None) -> KeyFacts:
         pin = request.pin
         return KeyFacts(pin.key_epoch, pin.profile, padded_dimension(pin.model_dimension))
     public = load_bundle(bundle)
-    return KeyFacts(public.epoch, public.profile.name, public.dimension)
+    return key_facts(public)
 
 
 def _record(data: Path, request: SearchRequest, keys: KeyFacts, now: datetime) -> Record:

@@ -19,6 +19,7 @@ The rules, in the order in which they are asked; the first that refuses decides:
     warrant-overdue      no release of this client and purpose waits for a warrant too long
     searches-per-day     the client has asked less than it may in 24 hours
     budget               the key epoch has values left
+    openings             and so have the checks of probes, where the key is shared
     refusals             the client was not refused too often after opening, in this key epoch
     approvals            enough persons have approved it
 
@@ -35,8 +36,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
+from underseal_auditor.policy.check_budget import most_openings
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.sections import MAX_TOP_K, PurposeSection, QuotaSection
+from underseal_core.bundle import PublicBundle
 from underseal_core.errors import InvalidInput, Mismatch, PermissionRefused, UndersealError, Waiting
 from underseal_core.scheme.profiles import padded_dimension
 from underseal_core.statements import SearchRequest, utc_moment, utc_text
@@ -48,11 +51,17 @@ MAX_LIFETIME: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
-    """The keys in force: hex epoch id, profile name, padded dimension."""
+    """The keys in force: hex epoch id, profile name, padded dimension, members of the ceremony."""
 
     epoch: str
     profile: str
     dimension: int
+    members: int = 1
+
+
+def key_facts(bundle: PublicBundle) -> KeyFacts:
+    """Return the facts of a bundle's keys."""
+    return KeyFacts(bundle.epoch, bundle.profile.name, bundle.dimension, len(bundle.members))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +70,15 @@ class Record:
 
     With these keys, so far: ``epoch_total`` values were made visible, ``refusals`` of the client
     were refused after opening. ``searches``: what the client's other requests of the last 24 hours
-    count. ``overdue``: ids of its requests of this purpose whose warrant is overdue.
+    count. ``openings``: searches that were begun to be opened with these keys. ``overdue``: ids
+    of the client's requests of this purpose whose warrant is overdue.
     """
 
     epoch_total: int = 0
     refusals: int = 0
     searches: int = 0
     overdue: tuple[str, ...] = ()
+    openings: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +323,16 @@ def _budget(policy: Policy, case: Case) -> UndersealError | None:
     )
 
 
+def _openings(policy: Policy, case: Case) -> UndersealError | None:
+    most = most_openings(policy.profile, case.keys.dimension, case.keys.members)
+    if most is None or case.record.openings < most:
+        return None
+    return PermissionRefused(
+        "this key epoch has opened as many searches as it may",
+        hint="the auditors must move to a new key epoch",
+    )
+
+
 def _refusals(policy: Policy, case: Case) -> UndersealError | None:
     if case.record.refusals < policy.document.release.max_refusals:
         return None
@@ -338,6 +359,7 @@ RULES: Final[tuple[tuple[str, Check], ...]] = (
     ("warrant-overdue", _warrant_overdue),
     ("searches-per-day", _searches_per_day),
     ("budget", _budget),
+    ("openings", _openings),
     ("refusals", _refusals),
     ("approvals", _approvals),
 )

@@ -115,6 +115,11 @@ class Ledger:
                 " WHERE client = ? AND request_id != ? AND began_at > ?",
                 (client, submission.request_id, day),
             ).fetchone()
+            opened = connection.execute(
+                "SELECT count(*) FROM answers WHERE key_epoch = ?"
+                " AND (client, request_id) != (?, ?)",
+                (submission.key_epoch, client, submission.request_id),
+            ).fetchone()
             late = connection.execute(
                 "SELECT request_id FROM answers WHERE client = ? AND purpose = ?"
                 " AND warrant_deadline != '' AND warrant_deadline < ? AND filed_entry = x''",
@@ -125,6 +130,7 @@ class Ledger:
             refusals=self.refusals(client, submission.key_epoch),
             searches=int(row[0]),
             overdue=tuple(str(found[0]) for found in late),
+            openings=int(opened[0]),
         )
 
     def begin(self, submission: Submission, openings: Sequence[bytes], now: datetime) -> None:

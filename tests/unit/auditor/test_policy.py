@@ -22,6 +22,7 @@ from underseal_core.statements import Pin, SearchRequest, Wanted, utc_text
 
 EPOCH = "ab" * 32
 KEYS = KeyFacts(EPOCH, "guarded", 128)
+SHARED = KeyFacts(EPOCH, "guarded", 128, members=3)
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "policy.toml"
 
 
@@ -47,9 +48,12 @@ def case(
     record: Record | None = None,
     server: str = "server",
     approvers: tuple[str, ...] | None = None,
+    keys: KeyFacts | None = None,
     **changes: object,
 ) -> Case:
-    return Case(request(**changes), KEYS, templates, record or Record(), now, server, approvers)
+    return Case(
+        request(**changes), keys or KEYS, templates, record or Record(), now, server, approvers
+    )
 
 
 def pin(**changes: object) -> Pin:
@@ -279,6 +283,7 @@ REFUSED = {
     "warrant-overdue": (case(record=Record(overdue=("7" * 32,))), PermissionRefused),
     "searches-per-day": (case(record=Record(searches=100)), PermissionRefused),
     "budget": (case(record=Record(epoch_total=1000)), PermissionRefused),
+    "openings": (case(keys=SHARED, record=Record(openings=775)), PermissionRefused),
     "refusals": (case(record=Record(refusals=64)), PermissionRefused),
     "approvals": (case(approvers=("alice",)), Waiting),
 }
@@ -324,6 +329,8 @@ def test_rule_refuses(rule: str) -> None:
         case(expires_at=utc_text(NOW + timedelta(seconds=3600))),
         case(record=Record(searches=99, epoch_total=999, refusals=63)),
         case(server=""),
+        case(keys=SHARED, record=Record(openings=774)),
+        case(record=Record(openings=10_000)),
         case(pin=pin(model_dimension=100)),
     ],
 )
