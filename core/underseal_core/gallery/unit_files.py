@@ -21,8 +21,8 @@ from underseal_core.gallery.unit import Shape, Unit
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext, wire_size
 from underseal_core.scheme.profiles import Profile
 
-_SUFFIX: Final = ".unit"
-_KINDS: Final = {Shape.ROW: Kind.TEMPLATE_ROW, Shape.COLUMNS: Kind.COLUMN}
+UNIT_SUFFIX: Final = ".unit"
+UNIT_KINDS: Final = {Shape.ROW: Kind.TEMPLATE_ROW, Shape.COLUMNS: Kind.COLUMN}
 
 
 class StagedUnit:
@@ -31,7 +31,7 @@ class StagedUnit:
     def __init__(self, path: Path, profile: Profile, dimension: int, shape: Shape) -> None:
         self.path = path
         self._profile = profile
-        self._kind = _KINDS[shape]
+        self._kind = UNIT_KINDS[shape]
         self._wanted = shape.ciphertexts(dimension)
         self._digest = hashlib.sha256()
         self._count = 0
@@ -123,7 +123,7 @@ class UnitFiles:
 
     def path(self, token: bytes) -> Path:
         """Where the unit of this token is."""
-        return self._folder / (token.hex() + _SUFFIX)
+        return self._folder / (token.hex() + UNIT_SUFFIX)
 
     def remove(self, token: bytes) -> None:
         """Delete a unit's file; fine when it is gone."""
@@ -149,7 +149,7 @@ class UnitFiles:
         Damaged
             The file is missing or is not what was stored.
         """
-        kind = _KINDS[unit.shape]
+        kind = UNIT_KINDS[unit.shape]
         size = wire_size(self._profile, kind)
         digest = hashlib.sha256()
         try:
