@@ -68,8 +68,11 @@ class Asked:
 
 
 def gallery_key(gallery: Gallery) -> str:
-    """Return what tells this gallery from one of the same name that was made later."""
-    return f"{gallery.name}@{gallery.created_at}@{gallery.pin.key_epoch}"
+    """Return what tells this gallery from one of the same name that was made later.
+
+    It stays the same when the gallery moves to new keys: what was enrolled is still there.
+    """
+    return f"{gallery.name}@{gallery.created_at}"
 
 
 class ClientState:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,14 @@ def test_galleries_do_not_share_their_photos(state: ClientState) -> None:
     later = gallery(created_at="2026-02-02T00:00:00Z")
     assert state.sources(gallery_key(later)) == set()
     assert state.staged(gallery_key(later)) == []
+
+
+def test_gallery_that_moved_to_new_keys_is_still_known(state: ClientState) -> None:
+    state.stage(gallery_key(gallery()), TOKEN, PARTS, [PHOTO])
+    state.finish(TOKEN)
+    before = gallery()
+    moved = replace(before, pin=before.pin.model_copy(update={"key_epoch": "1" * 64}))
+    assert state.sources(gallery_key(moved)) == {PHOTO.source}
 
 
 def test_deleted_gallery_is_forgotten(state: ClientState, tmp_path: Path) -> None:
