@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.auditor_guardians import Link, panel_of
+from tests.auditor_guardians import Link, panel_of, same
 from tests.auditor_world import AUDITOR, Answer, Desk, World, book_of, desk, policy, unit, world
 from underseal_auditor.guardian import Dossier
 from underseal_auditor.guardianship import opening_order
@@ -289,9 +289,23 @@ def noise(data: bytes) -> bytes:
 
 
 def test_guardian_that_answers_nonsense_is_detected(bench: Bench) -> None:
+    """Nothing is released, and nobody answers these ciphertexts again once it is honest."""
+    answer = matching(bench.of)
+    dossier = bench.dossier(answer)
     bench.links[1].answers = noise
     with pytest.raises(PermissionRefused, match="the auditors refuse"):
-        bench.desk.envelope(matching(bench.of))
+        bench.desk.envelope(answer)
+    bench.links[1].answers = same
+    with pytest.raises(PermissionRefused, match="the auditors refuse"):
+        bench.desk.envelope(answer)
+    entry, receipt = dossier.intent.entry, dossier.intent.receipt
+    shown = replace(dossier, intent=bench.desk.logbook.append_once(entry, receipt).logged)
+    for group in ((1, 2), (1, 3), (2, 3)):
+        bench.only(*group)
+        with pytest.raises(Conflict, match="answered before"):
+            bench.panel.begin(shown)
+    bench.only(1, 2, 3)
+    assert bench.desk.submit(missing(bench.of)).matches == ()
 
 
 @pytest.mark.parametrize(
