@@ -9,7 +9,6 @@ the one that the server signed. Sealed labels are dropped as soon as a template 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,15 +18,19 @@ from underseal_auditor.feed import (
     StagedFeed,
     unit_of,
 )
+from underseal_auditor.recent import Recent
 from underseal_auditor.store import catalogue
 from underseal_auditor.store.database import Database
 from underseal_auditor.verify.catalogue import CatalogueUnit, View, view_of
 from underseal_auditor.verify.provenance import Enrollers, check_unit
 from underseal_core.errors import Damaged, NotFound
-from underseal_core.provenance import Origin, prove_template, template_leaf
+from underseal_core.provenance import Origin, UnitTree
+from underseal_core.signing import Envelope
 from underseal_core.statements import Pin, Snapshot
 
 _VIEWS_KEPT: Final = 4
+_ENROLMENTS_KEPT: Final = 8
+"""Units of which the matches of one release hardly are more; a full one takes a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,12 @@ class MirroredGallery:
     gallery: str
     version: int
     templates: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Enrolment:
+    receipt: Envelope
+    tree: UnitTree
 
 
 class Mirror:
@@ -52,7 +61,8 @@ class Mirror:
     def __init__(self, database: Database, earlier: frozenset[str] = frozenset()) -> None:
         self._database = database
         self._earlier = earlier
-        self._views: OrderedDict[tuple[object, ...], View] = OrderedDict()
+        self._views: Recent[tuple[object, ...], View] = Recent(_VIEWS_KEPT)
+        self._enrolments: Recent[tuple[str, str, bytes], _Enrolment] = Recent(_ENROLMENTS_KEPT)
         self._updating = threading.Lock()
 
     def update(
@@ -111,15 +121,13 @@ class Mirror:
         place = (server, snapshot.gallery)
         known = self.version(*place)
         key = (*place, snapshot.version, snapshot.blocks, known)
-        if key not in self._views:
+
+        def read() -> View:
             with self._database.transaction() as connection:
                 rows = list(catalogue.live(connection, place, snapshot.version))
-            roots = snapshot.tiles_roots()
-            self._views[key] = view_of(snapshot.gallery, snapshot.version, rows, roots)
-        self._views.move_to_end(key)
-        while len(self._views) > _VIEWS_KEPT:
-            self._views.popitem(last=False)
-        view = self._views[key]
+            return view_of(snapshot.gallery, snapshot.version, rows, snapshot.tiles_roots())
+
+        view = self._views.get(key, read)
         if snapshot.version > known or (view.root, view.templates) != (
             snapshot.root,
             snapshot.templates,
@@ -151,23 +159,26 @@ class Mirror:
         """
         place = (server, gallery)
         with self._database.transaction() as connection:
-            row = connection.execute(
-                f"SELECT {UNIT_COLUMNS} FROM units WHERE server = ? AND gallery = ? AND token ="  # noqa: S608
-                " (SELECT token FROM templates WHERE server = ? AND gallery = ?"
-                " AND template_id = ?)",
-                (*place, *place, template_id),
-            ).fetchone()
-            if row is None:
-                raise NotFound("the template was never enrolled")
-            unit = unit_of(row)
             found = connection.execute(
-                "SELECT template_id, subject_id, label_sha256 FROM templates"
-                " WHERE server = ? AND gallery = ? AND token = ? ORDER BY place",
-                (*place, unit.token),
-            ).fetchall()
-        index = [row[0] for row in found].index(template_id)
-        path = prove_template([template_leaf(*row) for row in found], index)
-        return Origin(unit.receipt, index, path, found[index][2])
+                "SELECT token, place, label_sha256 FROM templates"
+                " WHERE server = ? AND gallery = ? AND template_id = ?",
+                (*place, template_id),
+            ).fetchone()
+        if found is None:
+            raise NotFound("the template was never enrolled")
+        token, index, label_sha256 = found
+        known = self._enrolment(place, token)
+        return Origin(known.receipt, index, known.tree.prove(index), label_sha256)
+
+    def _enrolment(self, place: tuple[str, str], token: bytes) -> _Enrolment:
+        """Return what never changes about a unit; the last few are kept at hand."""
+
+        def read() -> _Enrolment:
+            with self._database.transaction() as connection:
+                receipt = catalogue.unit(connection, place, token).receipt
+                return _Enrolment(receipt, UnitTree(catalogue.leaves(connection, place, token)))
+
+        return self._enrolments.get((*place, token), read)
 
     def sealed_label(self, server: str, gallery: str, template_id: bytes) -> bytes:
         """Return the sealed label of a template that is live.
@@ -220,6 +231,7 @@ class Mirror:
             if not found.rowcount:
                 raise NotFound(f"gallery {gallery!r} of server {server!r} is not mirrored")
         self._views.clear()
+        self._enrolments.clear()
 
 
 def _check_staged(

@@ -21,7 +21,7 @@ from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.gallery.unit import Shape
 from underseal_core.signing import Envelope
 from underseal_core.statements import Id, Match, Name, Pin, Sha256, Statement, Time
-from underseal_core.tlog.tree import NodeReader, inclusion_proof
+from underseal_core.tlog.tree import inclusion_proof
 from underseal_core.tlog.verifier import check_inclusion, hash_entry, layers, root_of
 
 ID_BYTES: Final = 16
@@ -112,20 +112,22 @@ def templates_root(leaves: Sequence[bytes]) -> str:
     return root_of([hash_entry(leaf) for leaf in leaves]).hex()
 
 
-def prove_template(leaves: Sequence[bytes], place: int) -> tuple[bytes, ...]:
-    """Return the inclusion proof of leaf ``place``, from 0.
+class UnitTree:
+    """The Merkle tree over a unit's leaves, to prove as many of its templates as needed."""
 
-    Raises
-    ------
-    InvalidInput
-        There is no such leaf.
-    """
-    return inclusion_proof(_reader(leaves), place, len(leaves))
+    def __init__(self, leaves: Sequence[bytes]) -> None:
+        self._nodes = layers([hash_entry(leaf) for leaf in leaves])
 
+    def prove(self, place: int) -> tuple[bytes, ...]:
+        """Return the inclusion proof of leaf ``place``, from 0.
 
-def _reader(leaves: Sequence[bytes]) -> NodeReader:
-    nodes = layers([hash_entry(leaf) for leaf in leaves])
-    return lambda level, index: nodes[level][index]
+        Raises
+        ------
+        InvalidInput
+            There is no such leaf.
+        """
+        nodes = self._nodes
+        return inclusion_proof(lambda level, index: nodes[level][index], place, len(nodes[0]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit
 from underseal_auditor.verify.provenance import Enrollers, check_occupancy
 from underseal_core.errors import Damaged
 from underseal_core.gallery.unit import Unit
+from underseal_core.provenance import template_leaf
 from underseal_core.snapshot import LiveEntry
 from underseal_core.statements import Pin
 
@@ -154,6 +155,25 @@ def check_enrollers(connection: sqlite3.Connection, place: Place, enrollers: Enr
                 f"the gallery holds templates of {name}, whom the policy does not let enrol",
                 hint="name it among the gallery's enrollers, or have its templates removed",
             )
+
+
+def unit(connection: sqlite3.Connection, place: Place, token: bytes) -> CatalogueUnit:
+    """Return a mirrored unit, also one that is gone."""
+    row = connection.execute(
+        f"SELECT {UNIT_COLUMNS} FROM units WHERE server = ? AND gallery = ? AND token = ?",  # noqa: S608
+        (*place, token),
+    ).fetchone()
+    return unit_of(row)
+
+
+def leaves(connection: sqlite3.Connection, place: Place, token: bytes) -> list[bytes]:
+    """Return the leaves that a mirrored unit's receipt covers, removed templates included."""
+    rows = connection.execute(
+        "SELECT template_id, subject_id, label_sha256 FROM templates"
+        " WHERE server = ? AND gallery = ? AND token = ? ORDER BY place",
+        (*place, token),
+    )
+    return [template_leaf(*row) for row in rows]
 
 
 def live(

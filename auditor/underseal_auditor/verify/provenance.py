@@ -10,6 +10,7 @@ from underseal_core.gallery.slots import SlotMap
 from underseal_core.gallery.unit import Unit, usable_slots
 from underseal_core.provenance import Enrolled, EnrolReceipt, Origin, open_match, template_leaf
 from underseal_core.scheme.profiles import padded_dimension, profile_named
+from underseal_core.signing import open_envelope
 from underseal_core.statements import Pin, Release
 
 Enrollers = Mapping[str, bytes]
@@ -51,13 +52,14 @@ def check_unit(
     _check_placement(pin, unit)
     leaves = [template_leaf(t.template_id, t.subject_id, t.label_sha256) for t in templates]
     try:
-        client = EnrolReceipt.parse(unit.receipt.payload).client
+        receipt = EnrolReceipt.parse(unit.receipt.payload)
+        client = receipt.client
         if client not in enrollers:
             raise Damaged(
                 f"the gallery holds templates of {client}, whom the policy does not let enrol",
                 hint="name it among the gallery's enrollers, or have its templates removed",
             )
-        receipt = EnrolReceipt.open(unit.receipt, enrollers[client])
+        open_envelope(unit.receipt, EnrolReceipt.payload_type, enrollers[client])
         epoch, sha256 = receipt.pin.key_epoch, unit.sha256
         if epoch in earlier:
             pin = pin.model_copy(update={"key_epoch": epoch})

@@ -14,8 +14,8 @@ from underseal_core.provenance import (
     Enrolled,
     EnrolReceipt,
     Origin,
+    UnitTree,
     open_match,
-    prove_template,
     template_leaf,
     templates_root,
 )
@@ -84,9 +84,9 @@ def test_every_template_of_a_unit_can_be_shown_and_no_other(count: int) -> None:
     many = [(secrets.token_bytes(16), secrets.token_bytes(16), bytes(32)) for _ in range(count)]
     enrolled = replace(ENROLLED, leaves=[template_leaf(*entry) for entry in many])
     receipt = enrolled.receipt("agency", AT)
-    signed = receipt.sign(AGENCY)
+    signed, tree = receipt.sign(AGENCY), UnitTree(enrolled.leaves)
     for place, (template_id, subject_id, label) in enumerate(many):
-        origin = Origin(signed, place, prove_template(enrolled.leaves, place), label)
+        origin = Origin(signed, place, tree.prove(place), label)
         assert origin.open(AGENCY.public_key, template_id, subject_id) == receipt
         wrong = [
             (replace(origin, place=place + 1), template_id, subject_id),
@@ -99,7 +99,7 @@ def test_every_template_of_a_unit_can_be_shown_and_no_other(count: int) -> None:
             with pytest.raises(Damaged):
                 hurt.open(AGENCY.public_key, template, subject)
     with pytest.raises(InvalidInput):
-        prove_template(enrolled.leaves, count)
+        tree.prove(count)
 
 
 def test_match_shows_the_receipt_that_the_release_names() -> None:
@@ -114,7 +114,7 @@ def test_match_shows_the_receipt_that_the_release_names() -> None:
         enrolment_sha256=receipt.sha256(),
         enroller_key=AGENCY.public_key.hex(),
     )
-    origin = Origin(receipt.sign(AGENCY), 2, prove_template(ENROLLED.leaves, 2), label)
+    origin = Origin(receipt.sign(AGENCY), 2, UnitTree(ENROLLED.leaves).prove(2), label)
     assert open_match(match, origin) == receipt
     with pytest.raises(PermissionRefused):
         open_match(match, replace(origin, receipt=receipt.sign(OTHER)))
