@@ -9,7 +9,6 @@ from functools import partial
 from typing import Final
 
 from underseal_auditor.api.guardian_servicer import ACCESS, SERVICE, GuardianServicer
-from underseal_auditor.api.reloading import on_hangup
 from underseal_auditor.guardianship import GuardianDesk, Watch
 from underseal_auditor.keys import share_file
 from underseal_auditor.log_memory import LogMemory
@@ -147,8 +146,7 @@ class GuardianProcess:
         return f"{self._address.rpartition(':')[0]}:{port}"
 
     async def serve_until_signal(self) -> None:
-        """Return after SIGINT or SIGTERM; SIGHUP reads the policy again."""
-        on_hangup(self.reload)
+        """Return after SIGINT or SIGTERM."""
         await self._listener.serve_until_signal()
 
     def close(self) -> None:

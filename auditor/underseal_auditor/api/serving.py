@@ -15,7 +15,6 @@ from underseal_auditor.api.access import ACCESS, APPROVAL_SERVICE, LOG_SERVICE, 
 from underseal_auditor.api.approval_servicer import ApprovalServicer
 from underseal_auditor.api.log_servicer import LogServicer
 from underseal_auditor.api.registrar_servicer import RegistrarServicer
-from underseal_auditor.api.reloading import on_hangup
 from underseal_auditor.connection import GuardianConnection, ServerCatalogue
 from underseal_auditor.guardian import Guardian, LocalGuardian
 from underseal_auditor.keys import share_file
@@ -208,8 +207,7 @@ class RegistrarProcess:
                 _log.error("cannot revoke", reason=error.public)
 
     async def serve_until_signal(self) -> None:
-        """Return after SIGINT or SIGTERM; SIGHUP reads the policy again."""
-        on_hangup(self.reload)
+        """Return after SIGINT or SIGTERM."""
         await self._listener.serve_until_signal()
         self._sweeping.cancel()
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from underseal_auditor.api.guardian_process import GuardianProcess
+from underseal_auditor.api.reloading import on_hangup
 from underseal_auditor.cli.passphrase import read_passphrase
 from underseal_auditor.settings import load_guardian_settings
 from underseal_core.outcome import show
@@ -48,7 +49,10 @@ def serve(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Serve until SIGINT or SIGTERM. Prints one line when it is ready; logs go to stderr."""
+    """Serve until SIGINT or SIGTERM; SIGHUP reads the policy again.
+
+    Prints one line when it is ready; logs go to stderr.
+    """
     flags: dict[str, object] = {
         "listen": listen,
         "credentials": credentials,
@@ -71,6 +75,7 @@ def serve(
 
 
 async def _serve(process: GuardianProcess, *, as_json: bool) -> None:
+    on_hangup(process.reload)
     address = await process.start()
     facts = {
         "listening": address,

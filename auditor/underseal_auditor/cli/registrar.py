@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from underseal_auditor.api.reloading import on_hangup
 from underseal_auditor.api.serving import RegistrarProcess
 from underseal_auditor.cli.passphrase import read_passphrase
 from underseal_auditor.settings import load_settings
@@ -52,7 +53,10 @@ def serve(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Serve until SIGINT or SIGTERM. Prints one line when it is ready; logs go to stderr."""
+    """Serve until SIGINT or SIGTERM; SIGHUP reads the policy again.
+
+    Prints one line when it is ready; logs go to stderr.
+    """
     flags: dict[str, object] = {
         "listen": listen,
         "credentials": credentials,
@@ -79,6 +83,7 @@ def serve(
 
 
 async def _serve(process: RegistrarProcess, *, as_json: bool) -> None:
+    on_hangup(process.reload)
     address = await process.start()
     facts = {
         "listening": address,
