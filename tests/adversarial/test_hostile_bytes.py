@@ -6,6 +6,7 @@ are the ones that cross a machine's border; protobuf's own framing is the librar
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -135,6 +136,29 @@ def test_spoiled_bytes_are_refused_or_read_exactly(
     if name in SIGNED_OR_CANONICAL and accepted and data != honest:
         parsed = PARSERS[name](data)
         assert parsed != PARSERS[name](honest)
+
+
+FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "spaces": lambda data: json.dumps(json.loads(data), sort_keys=True).encode(),
+    "another order": lambda data: compact(dict(reversed(json.loads(data).items()))),
+    "escapes": lambda data: data.replace(b"agency", b"\\u0061gency"),
+    "a field twice": lambda data: data.replace(b"{", b'{"version":1,', 1),
+    "a field too many": lambda data: data.replace(b"{", b'{"Z":0,', 1),
+    "a line break": lambda data: data + b"\n",
+}
+
+
+def compact(fields: dict[str, object]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["search request", "search result", "release"])
+def test_statement_in_another_form_is_refused(name: str, form: str) -> None:
+    """It would say the same under another hash."""
+    honest = delivered()[0][name]
+    other = FORMS[form](honest)
+    assert other == honest or not read(name, other)
 
 
 @pytest.mark.parametrize("name", PARSERS)
