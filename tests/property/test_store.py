@@ -20,7 +20,8 @@ from underseal_server.store.records import GallerySpec, StoredUnit
 from underseal_server.store.store import Store
 
 LAB = Lab(dimension=2)
-SIZES = {Shape.ROW: (1, 5, 2048), Shape.COLUMNS: (1, 3, 2000, 4096)}
+FULL = {shape: shape.capacity(LAB.bundle.profile, LAB.dimension) for shape in Shape}
+SIZES = {Shape.ROW: (1, 5, FULL[Shape.ROW]), Shape.COLUMNS: (1, 3, 2000, FULL[Shape.COLUMNS])}
 
 
 @lru_cache
