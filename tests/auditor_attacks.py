@@ -19,7 +19,8 @@ from tests.auditor_world import (
     unit,
     world,
 )
-from underseal_auditor.guardian import Dossier, LocalGuardian
+from underseal_auditor.guardian import Dossier
+from underseal_auditor.policy.rules import KeyFacts
 from underseal_core.errors import (
     PermissionRefused,
 )
@@ -32,15 +33,17 @@ UNIFORM = "the auditors refuse this request"
 
 @dataclass
 class Watching:
-    """A guardian that remembers what it opened."""
+    """A guardian that remembers what it opened, and computes nothing again: the registrar's own
+    checks of the numbers are on trial here.
+    """
 
-    inner: LocalGuardian
+    of: World
     opened: list[Vectors] = field(default_factory=list)
     fails: bool = False
 
     @property
-    def keys(self) -> object:
-        return self.inner.keys
+    def keys(self) -> KeyFacts:
+        return self.of.key_facts
 
     def check_ready(self) -> None:
         pass
@@ -54,7 +57,7 @@ class Watching:
     def open(self, ciphertext: Ciphertext, noise_std: float) -> Vectors:
         if self.fails:
             raise RuntimeError("power cut")
-        self.opened.append(self.inner.open(ciphertext, noise_std))
+        self.opened.append(self.of.opener().open(ciphertext, noise_std))
         return self.opened[-1]
 
 
@@ -89,6 +92,14 @@ def two_probes(of: World, offset: int, first: float, second: float) -> Answer:
     extra[:DIMENSION] = (np.sqrt(first) - 1) * a
     extra[offset : offset + DIMENSION] = np.sqrt(second) * b
     return of.ask_with(of.probe_plus(a, extra))
+
+
+def secret_of(of: World) -> Vectors:
+    """The whole key, small integers, shape (degree,); tests only."""
+    primes = of.bundle.profile.data_primes[:1]
+    residues = kernel.ntt_inverse(np.ascontiguousarray(of.keys.share.secret[:1]), primes)[0]
+    values = residues.astype(np.float64)
+    return np.where(values > primes[0] // 2, values - primes[0], values)
 
 
 def key_as_result(of: World, height: float) -> Ciphertext:

@@ -8,16 +8,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from tests.auditor_world import NOW, World, in_force
+from tests.auditor_world import NOW, Operator, World, in_force
+from underseal_auditor.examination import Examiner
 from underseal_auditor.guardian import Dossier
 from underseal_auditor.guardianship import GuardianDesk, Summons, Watch, opening_order
 from underseal_auditor.keys.joint_opening import ZeroCommitment
 from underseal_auditor.log_memory import LogMemory
 from underseal_auditor.logbook import Logbook
+from underseal_auditor.mirror import Mirror
 from underseal_auditor.panel import GuardianFacts, Panel
 from underseal_auditor.policy.document import Policy
+from underseal_auditor.replica import Replica
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.docket import Docket
+from underseal_auditor.store.frozen import FrozenServers
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.verify.announcement import Notice, Register
@@ -43,6 +47,7 @@ class Link:
     rules: Policy
     point: int
     log_key: VerifierKey
+    replica: Replica
     now: datetime = NOW
     down: bool = False
     dies_before: str = ""
@@ -57,6 +62,7 @@ class Link:
         """(Re)start: everything that is not in the database is forgotten."""
         self.database = Database(self.folder / f"guardian-{self.point}.sqlite")
         ledger = Ledger(self.database)
+        self.frozen, evaluator = FrozenServers(self.database), self.of.operator.evaluator
         register = Register(self.log_key, frozenset(self.of.roster.members))
         self.desk = GuardianDesk(
             Watch(
@@ -65,7 +71,7 @@ class Link:
                 roster=self.of.roster,
                 share=self.of.shares[self.point - 1],
                 identity=self.of.members[self.point - 1],
-                evaluator=self.of.operator.evaluator,
+                examiner=Examiner(self.replica, evaluator, self.frozen, lambda: self.now),
                 ledger=ledger,
                 docket=Docket(self.database),
                 tallies=Tallies(self.database),
@@ -146,12 +152,17 @@ class Link:
 
 @contextmanager
 def panel_of(
-    folder: Path, of: World, rules: Policy, logbook: Logbook
+    folder: Path, of: World, rules: Policy, logbook: Logbook, operator: Operator | None = None
 ) -> Iterator[tuple[Panel, list[Link]]]:
     """All guardians of a world, and the view of them of the registrar that keeps this log."""
     points = range(1, len(of.shares) + 1)
     with ExitStack() as stack:
-        links = [Link(folder, of, rules, point, logbook.key) for point in points]
+        links = []
+        for point in points:
+            database = Database(folder / f"mirror-{point}.sqlite")
+            stack.callback(database.close)
+            replica = of.replica(folder / str(point), Mirror(database), operator)
+            links.append(Link(folder, of, rules, point, logbook.key, replica))
         for link in links:
             stack.callback(link.stop)
         by_point = dict(zip(points, links, strict=True))

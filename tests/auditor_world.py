@@ -4,9 +4,12 @@ that can also lie. Everything is built once per profile; registrars are made per
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +23,8 @@ import numpy.typing as npt
 
 from tests.catalogue_fixtures import live_entry, signed_unit, templates
 from underseal_auditor.books import Delivery
+from underseal_auditor.converted import EarlierUnits
+from underseal_auditor.examination import Examiner
 from underseal_auditor.feed import Changes
 from underseal_auditor.guardian import Dossier, Guardian, LocalGuardian
 from underseal_auditor.keys.ceremony import MemberSecrets, SoleCeremony, run_local
@@ -33,7 +38,9 @@ from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import KeyFacts
 from underseal_auditor.policy.signed import countersign, save_signatures, signed
 from underseal_auditor.registrar import Admission, Office, Registrar
+from underseal_auditor.replica import Replica
 from underseal_auditor.store.database import Database
+from underseal_auditor.store.frozen import FrozenServers
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.pending import PendingStore
 from underseal_auditor.store.policies import PolicyMemory
@@ -45,12 +52,14 @@ from underseal_auditor.verify.chain import Intake, open_chain
 from underseal_auditor.verify.sketch import Sketcher
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Peer, Role
+from underseal_core.epochs import EarlierEpochs
+from underseal_core.errors import NotFound
 from underseal_core.gallery.tiles import tiles_root
 from underseal_core.gallery.unit import Placement
 from underseal_core.labels import OpeningKey, SealingKey, label_context, seal_label
 from underseal_core.ring import kernel
 from underseal_core.roster import Roster
-from underseal_core.scheme.ciphertext import Ciphertext, Kind
+from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
 from underseal_core.scheme.encoding import encode_polynomials
 from underseal_core.scheme.encryption import Encryptor
 from underseal_core.scheme.evaluation import Evaluator, tiles_shape
@@ -122,6 +131,11 @@ class Answer:
         sealed = {**self.sealed, (kind, block): ciphertext.to_bytes()}
         return replace(self, sealed=sealed, result=result_for(self.request, self.result, sealed))
 
+    def stated(self, operator: Operator) -> Answer:
+        """The server signs another snapshot to the same ciphertexts."""
+        snapshot = operator.snapshot()
+        return replace(self, result=self.result.model_copy(update={"snapshot": snapshot}))
+
 
 @dataclass
 class Operator:
@@ -133,6 +147,7 @@ class Operator:
     entries: list[CatalogueEntry]
     tiles: dict[int, npt.NDArray[np.uint32]]
     roots: dict[int, str]
+    sent: dict[bytes, list[bytes]]
     version: int = 2
     asked: list[int] = field(default_factory=list)
 
@@ -150,6 +165,11 @@ class Operator:
         for start in range(0, len(changed), 50):
             yield Changes((), tuple(changed[start : start + 50]), 0)
         yield Changes((), (), self.version)
+
+    def unit(self, gallery: str, token: bytes) -> Iterator[bytes]:
+        if all(entry.removed_version for entry in self.entries if entry.unit_token == token):
+            raise NotFound("no such unit")
+        yield from self.sent[token]
 
     def copy(self) -> Operator:
         """An operator of the test's own, on the same blocks."""
@@ -177,6 +197,21 @@ class Operator:
             sha256=unit.sha256,
             version=unit.added_version,
         )
+
+    def enrol_again(self, number: int, parts: list[bytes]) -> None:
+        """A unit as if its enroller had sent these columns, folded and signed honestly."""
+        unit, profile = self.units[number], self.evaluator.profile
+        block = unit.placement.block
+        sha256 = hashlib.sha256(b"".join(parts)).digest()
+        self.units[number] = replace(unit, sha256=sha256)
+        self.sent = {**self.sent, unit.token: parts}
+        tiles = np.zeros(tiles_shape(profile, DIMENSION), np.uint32)
+        for index, part in enumerate(parts):
+            column = parse_ciphertext(part, profile, Kind.COLUMN)
+            self.evaluator.add_column(tiles, index, column.residues, unit.placement.first_slot)
+        self.tiles = {**self.tiles, block: tiles}
+        self.roots[block] = tiles_root(tiles)
+        self.sign(number)
 
     def live(self) -> list[CatalogueEntry]:
         return [e for e in self.entries if not e.removed_version]
@@ -313,9 +348,36 @@ class World:
         residues[0] = kernel.add(residues[0], message, profile.data_primes)
         return Ciphertext(profile, Kind.PROBE_ROW, residues)
 
-    def local_guardian(self) -> LocalGuardian:
-        keys = KeyFacts(self.bundle.epoch, self.bundle.profile.name, DIMENSION)
-        return LocalGuardian(Opener([self.keys.share], self.bundle), keys)
+    @property
+    def key_facts(self) -> KeyFacts:
+        return KeyFacts(self.bundle.epoch, self.bundle.profile.name, DIMENSION)
+
+    def opener(self) -> Opener:
+        """Opens with the first share alone, whatever it is given."""
+        return Opener([self.keys.share], self.bundle)
+
+    def replica(self, folder: Path, mirror: Mirror, operator: Operator | None = None) -> Replica:
+        """An auditor's own replica of what an operator serves; of the honest one, made once."""
+        if operator is None or operator is self.operator:
+            return standing_replica(self)
+        kept = EarlierUnits(self.bundle, EarlierEpochs(), {})
+        sources = {"server": operator}
+        return Replica(folder / "replica", mirror, self.operator.evaluator, sources, kept)
+
+
+_STANDING: dict[bytes, Replica] = {}
+
+
+def standing_replica(of: World) -> Replica:
+    gallery = of.operator.units[0].token
+    if gallery not in _STANDING:
+        folder = Path(tempfile.mkdtemp(prefix="underseal-replica-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        mirror = Mirror(Database(folder / "mirror.sqlite"))
+        sources = {"server": of.operator}
+        kept = EarlierUnits(of.bundle, EarlierEpochs(), {})
+        _STANDING[gallery] = Replica(folder, mirror, of.operator.evaluator, sources, kept)
+    return _STANDING[gallery]
 
 
 def policy_text(profile: str = "guarded", serial: int = 1, **release: object) -> str:
@@ -414,13 +476,14 @@ def world(profile: str = "guarded", threshold: int = 1, count: int = 1) -> World
         profile=bundle.profile.name,
         key_epoch=bundle.epoch,
     )
-    units, entries, tiles, labels = [], [], {}, []
+    units, entries, tiles, labels, sent = [], [], {}, [], {}
     for block, vectors in blocks.items():
         columns = list(encryptor.encrypt_columns(vectors))
         tiles[block] = np.zeros(tiles_shape(bundle.profile, DIMENSION), np.uint32)
         for index, column in enumerate(columns):
             evaluator.add_column(tiles[block], index, column.residues, 0)
-        unit_sha256 = hashlib.sha256(b"".join(c.to_bytes() for c in columns)).digest()
+        parts = [column.to_bytes() for column in columns]
+        unit_sha256 = hashlib.sha256(b"".join(parts)).digest()
         subjects = [
             hashlib.sha256(b"%d %d" % (block, slot)).digest()[:16] for slot in range(len(vectors))
         ]
@@ -434,9 +497,10 @@ def world(profile: str = "guarded", threshold: int = 1, count: int = 1) -> World
                 GALLERY, pin, placement, made, CLIENT, sha256=unit_sha256, version=block + 1
             )
         )
+        sent[units[-1].token] = parts
         entries += made
     roots = {block: tiles_root(each) for block, each in tiles.items()}
-    operator = Operator(pin, evaluator, units, entries, tiles, roots)
+    operator = Operator(pin, evaluator, units, entries, tiles, roots, sent)
     return World(keys, encryptor, operator, people, tuple(labels), shares, members)
 
 
@@ -450,6 +514,7 @@ class Desk:
     mirror: Mirror
     logbook: Logbook
     rules: Policy
+    frozen: FrozenServers
 
     def submit(self, answer: Answer, peer: Peer = AGENCY) -> Release:
         """Hand in everything and verify the release's signature."""
@@ -519,11 +584,14 @@ def desk(
         book = logbook or stack.enter_context(book_of(folder))
         database = Database(folder / "registrar.sqlite")
         stack.callback(database.close)
-        ledger, mirror = Ledger(database), Mirror(database)
+        ledger, mirror, frozen = Ledger(database), Mirror(database), FrozenServers(database)
+        rulebook = in_force(rules, of, database)
+        replica = of.replica(folder, mirror, operator)
+        examiner = Examiner(replica, of.operator.evaluator, frozen, lambda: now)
         office = Office(
-            rulebook=in_force(rules, of, database),
-            guardian=guardian or of.local_guardian(),
-            evaluator=of.operator.evaluator,
+            rulebook=rulebook,
+            guardian=guardian or LocalGuardian(of.opener(), of.key_facts, rulebook, examiner),
+            frozen=frozen,
             label_key=of.keys.label_key,
             identity=AUDITOR,
             ledger=ledger,
@@ -538,4 +606,4 @@ def desk(
         )
         registrar = Registrar(office)
         registrar.resume()
-        yield Desk(registrar, database, ledger, mirror, book, rules)
+        yield Desk(registrar, database, ledger, mirror, book, rules, frozen)

@@ -27,15 +27,16 @@ from tests.auditor_world import (
 )
 from tests.ceremony_place import PASSPHRASE as PASSPHRASE_TEXT
 from tests.ceremony_place import free_ports
+from tests.operator_server import operator_serving
 from underseal_auditor.connection import GuardianConnection
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.sealed_file import Argon2Cost
 from underseal_auditor.logbook import VKEY_NAME, Logbook
 from underseal_auditor.panel import Panel
-from underseal_core.credentials import Credentials
+from underseal_core.credentials import Credentials, Role
 from underseal_core.signing import Identity
 from underseal_core.statements import utc_text
-from underseal_server.pki import Authority
+from underseal_server.pki import Authority, issue
 
 PROGRAM = Path(sys.executable).with_name("underseal-auditor")
 PASSPHRASE = PASSPHRASE_TEXT.encode()
@@ -50,6 +51,7 @@ class Guardians:
     of: World
     ports: list[int]
     book: Logbook
+    server: str
     profile: str
     processes: dict[int, subprocess.Popen[str]] = field(default_factory=dict)
 
@@ -64,6 +66,7 @@ class Guardians:
         arguments += ["--share", self.root / f"share-{point}.sealed"]
         arguments += ["--data", self.root / f"data-{point}"]
         arguments += ["--log-key", self.root / "log" / VKEY_NAME]
+        arguments += ["--server", f"server={self.server}"]
         self.processes[point] = subprocess.Popen(
             [PROGRAM, *map(str, arguments)],
             stdout=subprocess.PIPE,
@@ -141,6 +144,7 @@ def guardians(
         write_credentials(authority, root / f"auditor-{point}", f"auditor-{point}", member)
         share_file.save(root / f"share-{point}.sealed", share, PASSPHRASE, CHEAP)
     write_credentials(authority, root / "auditor-0", "stranger", stranger)
+    issue(authority, root / "server", Role.SERVER, "server")
     with serving(root, of, profile) as made:
         yield made
 
@@ -149,8 +153,9 @@ def guardians(
 def serving(root: Path, of: World, profile: str) -> Iterator[Guardians]:
     """Start all guardians of a world whose files are there; none survives the block."""
     count = len(of.shares)
-    with book_of(root) as book:
-        made = Guardians(root, of, free_ports(count), book, profile)
+    served = operator_serving(of.operator, Credentials.load(root / "server"))
+    with book_of(root) as book, served as server:
+        made = Guardians(root, of, free_ports(count), book, server, profile)
         try:
             for point in range(1, count + 1):
                 made.start(point)

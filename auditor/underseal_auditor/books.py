@@ -23,7 +23,7 @@ from underseal_auditor.store.submission import Cost, Submission, cost_of
 from underseal_auditor.verify.announcement import Authority, intent_of
 from underseal_auditor.verify.chain import Chain
 from underseal_core.errors import Damaged, PermissionRefused
-from underseal_core.log_entries import REFUSED, RELEASED, Intent, Logged, open_entry_as
+from underseal_core.log_entries import REFUSED, RELEASED, Alarm, Intent, Logged, open_entry_as
 from underseal_core.log_evidence import Evidence, check_intent
 from underseal_core.provenance import Origin
 from underseal_core.signing import Envelope
@@ -166,6 +166,29 @@ class Books:
         entry = self._outcome(announced.intent, cost.charge, total)
         self._ledger.refuse(submission, rule, cost, self._clock(), entry)
         self._settle(submission.client, submission.request_id, fresh=True)
+
+    def alarm(self, chain: Chain, rule: str, key_epoch: str) -> None:
+        """Log that a server was caught.
+
+        Raises
+        ------
+        StorageFull, Damaged
+            The log cannot be written.
+        """
+        request, result = chain.request, chain.result
+        alarm = Alarm(
+            server=result.server,
+            rule=rule,
+            request_id=request.request_id,
+            request_sha256=chain.request_sha256,
+            result_sha256=chain.result_sha256,
+            client=request.client,
+            gallery=request.gallery,
+            key_epoch=key_epoch,
+            at=utc_text(self._clock()),
+        )
+        written = self._logbook.append(self._logbook.signed(alarm))
+        self._ledger.keep_log_head(written.checkpoint)
 
     def _outcome(
         self, intent: Intent, charge: int, epoch_total: int, release: Release | None = None

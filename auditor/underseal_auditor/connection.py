@@ -26,6 +26,7 @@ from underseal_auditor.wire import (
     envelope_from_wire,
     envelope_to_wire,
     facts_from_wire,
+    fault_from_wire,
     kind_to_wire,
     opening_header_to_wire,
     pin_from_wire,
@@ -211,6 +212,8 @@ class GuardianConnection:
         parts = _opening_parts(dossier, header)
         with _translated(self._name):
             answer = self._stub.BeginOpening(parts, timeout=FEED_SECONDS)
+        if answer.server_fault:
+            raise fault_from_wire(answer.server_fault)
         return session_from_wire(answer.session), zeros_from_wire(answer.commitment)
 
     def reveal(self, session: bytes, commitments: tuple[ZeroCommitment, ...], size: int) -> bytes:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from underseal_auditor.examination import Examiner
 from underseal_auditor.keys.decryption import Opener
+from underseal_auditor.policy.document import Policy
+from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import KeyFacts
 from underseal_auditor.verify.chain import Chain, Sealed
 from underseal_core.errors import Mismatch
@@ -17,6 +20,7 @@ from underseal_core.log_entries import Logged
 from underseal_core.scheme.ciphertext import Ciphertext
 from underseal_core.scheme.encoding import Real
 from underseal_core.signing import Envelope
+from underseal_core.statements import Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +82,25 @@ class Guardian(Protocol):
 
         Raises
         ------
+        ServerFault
+            A guardian caught the server: nothing of the result is true.
         UndersealError
             A guardian refuses it, or too few can be reached (Busy).
         """
 
 
 class LocalGuardian:
-    """Opens with the shares of this process, whose registrar has checked everything."""
+    """Opens with the shares of this process, after computing the search again.
 
-    def __init__(self, opener: Opener, keys: KeyFacts) -> None:
+    What is left to check, its registrar has checked.
+    """
+
+    def __init__(
+        self, opener: Opener, keys: KeyFacts, rulebook: Rulebook, examiner: Examiner
+    ) -> None:
         self._opener = opener
+        self._rulebook = rulebook
+        self._examiner = examiner
         self.keys = keys
 
     def check_ready(self) -> None:
@@ -95,7 +108,18 @@ class LocalGuardian:
 
     def begin(self, dossier: Dossier) -> Opening:
         """See :class:`Guardian`."""
-        return self
+        self._examiner.examine(dossier.chain, dossier.sealed, self._rulebook.policy)
+        return LocalOpening(self._opener, dossier.chain, self._rulebook.policy, self._examiner)
+
+
+class LocalOpening:
+    """One submission's opening in this process."""
+
+    def __init__(self, opener: Opener, chain: Chain, policy: Policy, examiner: Examiner) -> None:
+        self._opener = opener
+        self._chain = chain
+        self._policy = policy
+        self._examiner = examiner
 
     def open(self, ciphertext: Ciphertext, noise_std: float) -> Real:
         """See :class:`Opening`."""
@@ -103,4 +127,6 @@ class LocalGuardian:
 
     def countersign(self, release: Envelope) -> Envelope:
         """See :class:`Opening`; the registrar's signature is this guardian's."""
+        matches = Release.parse(release.payload)
+        self._examiner.check_release(self._chain, matches, self._policy)
         return release

@@ -2,11 +2,12 @@
 
     begin         signatures under the guardian's own policy, its rules, its budget; the intent in
                   the log, which only grew; then the ciphertexts, each against the signed
-                  statements; norm and projection computed again
+                  statements, and all of them computed again on this guardian's own replica
     commit        the registrar gets a signed commitment to encryptions of zero
     reveal, take  given everybody's commitments; then everybody's encryptions of zero
     answer        the docket takes request and ciphertexts for good; then the answer is made
-    countersign   a release that is of this opening, and charges no less than it shows
+    countersign   a release that is of this opening, charges no less than it shows, and shows
+                  templates only that are live and that an enroller signed for
 
 The registrar carries all messages and is trusted with none of the checks.
 """
@@ -23,6 +24,7 @@ from typing import Final
 
 import structlog
 
+from underseal_auditor.examination import Examiner
 from underseal_auditor.keys.joint_opening import (
     MemberOpening,
     Occasion,
@@ -43,7 +45,6 @@ from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.store.submission import Submission, cost_of
 from underseal_auditor.verify.announcement import Authority, Notice
 from underseal_auditor.verify.chain import Chain, Intake, Place, Sealed, open_chain
-from underseal_auditor.verify.probe import check_recomputed
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Peer, Role
 from underseal_core.errors import (
@@ -55,7 +56,6 @@ from underseal_core.errors import (
 )
 from underseal_core.roster import Roster
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
-from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.signing import Envelope, Identity, Signature
 from underseal_core.statements import Release, SearchRequest, utc_moment
 
@@ -88,8 +88,8 @@ class Watch:
     """What a guardian works with.
 
     ``roster``: who holds the shares of the bundle's key; the share is of its generation.
-    ``evaluator``: of the public bundle, to check what servers computed. ``log``: what it has seen
-    of the registrar's log. ``clock`` returns aware times.
+    ``examiner``: computes again what servers computed. ``log``: what it has seen of the
+    registrar's log. ``clock`` returns aware times.
     """
 
     rulebook: Rulebook
@@ -97,7 +97,7 @@ class Watch:
     roster: Roster
     share: Share
     identity: Identity
-    evaluator: Evaluator
+    examiner: Examiner
     ledger: Ledger
     docket: Docket
     tallies: Tallies
@@ -223,12 +223,12 @@ class GuardianDesk:
         ------
         InvalidInput
             A ciphertext is missing.
-        Damaged
-            Norm or projection are not the probe's.
+        ServerFault
+            The server did not compute what it signed; see :class:`Examiner`.
         """
         watch, chain = self._watch, beginning.intake.chain
         sealed = beginning.intake.complete()
-        check_recomputed(watch.evaluator, sealed)
+        watch.examiner.examine(chain, sealed, beginning.policy)
         subject = opening_subject(chain)
         occasion = Occasion(watch.bundle, watch.roster, subject, beginning.active)
         order = opening_order(sealed)
@@ -303,7 +303,8 @@ class GuardianDesk:
         Raises
         ------
         PermissionRefused
-            The release is not of this opening, or shows more than the policy allows or it charges.
+            The release is not of this opening, or shows more than the policy allows or it charges;
+            or a template that is not enrolled.
         """
         watch = self._watch
         with self._lock:
@@ -312,6 +313,7 @@ class GuardianDesk:
                 raise InvalidInput("nothing of this opening was answered")
             release = _parse_release(envelope)
             _check_release(release, found, watch)
+            watch.examiner.check_release(found.chain, release, found.policy)
             cost = cost_of(release, found.chain.request.gallery)
             watch.docket.settle(found.submission, envelope, cost, watch.clock())
             del self._sessions[session]

@@ -13,18 +13,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from underseal_auditor.feed import (
-    UNIT_COLUMNS,
     CatalogueFeed,
     StagedFeed,
-    unit_of,
 )
+from underseal_auditor.history import History
 from underseal_auditor.recent import Recent
 from underseal_auditor.store import catalogue
 from underseal_auditor.store.database import Database
-from underseal_auditor.verify.catalogue import CatalogueUnit, View, view_of
+from underseal_auditor.verify.catalogue import View, view_of
 from underseal_auditor.verify.provenance import Enrollers, check_unit
 from underseal_core.errors import Damaged, NotFound
-from underseal_core.provenance import Origin, UnitTree
+from underseal_core.provenance import EnrolReceipt, Origin, UnitTree
 from underseal_core.signing import Envelope
 from underseal_core.statements import Pin, Snapshot
 
@@ -63,6 +62,7 @@ class Mirror:
         self._earlier = earlier
         self._views: Recent[tuple[object, ...], View] = Recent(_VIEWS_KEPT)
         self._enrolments: Recent[tuple[str, str, bytes], _Enrolment] = Recent(_ENROLMENTS_KEPT)
+        self._histories: dict[tuple[str, str], History] = {}
         self._updating = threading.Lock()
 
     def update(
@@ -103,10 +103,7 @@ class Mirror:
     def version(self, server: str, gallery: str) -> int:
         """Return the version up to which a gallery is mirrored, 0 when it is not."""
         with self._database.transaction() as connection:
-            row = connection.execute(
-                "SELECT version FROM galleries WHERE server = ? AND gallery = ?", (server, gallery)
-            ).fetchone()
-        return 0 if row is None else int(row[0])
+            return catalogue.version(connection, (server, gallery))
 
     def view(self, server: str, snapshot: Snapshot) -> View:
         """Return the version that a result speaks of.
@@ -138,16 +135,33 @@ class Mirror:
             )
         return view
 
-    def units(self, server: str, gallery: str, version: int) -> list[CatalogueUnit]:
-        """Return the units that the blocks hold at a mirrored version, in the order of coming."""
+    def history(self, server: str, gallery: str) -> History:
+        """Return which units the blocks held at every version so far."""
+        place = (server, gallery)
         with self._database.transaction() as connection:
-            rows = connection.execute(
-                f"SELECT {UNIT_COLUMNS} FROM units WHERE server = ? AND gallery = ?"  # noqa: S608
-                " AND added_version <= ? AND (removed_version = 0 OR removed_version > ?)"
-                " ORDER BY added_version, token",
-                (server, gallery, version, version),
-            ).fetchall()
-        return [unit_of(row) for row in rows]
+            known = catalogue.version(connection, place)
+            kept = self._histories.get(place)
+            if kept is None or kept.version != known:
+                kept = History(known, catalogue.spans(connection, place))
+                self._histories[place] = kept
+        return kept
+
+    def receipt(self, server: str, gallery: str, token: bytes) -> EnrolReceipt:
+        """Return the enroller's receipt of a unit, which was verified when it came.
+
+        Raises
+        ------
+        NotFound
+            It was never mirrored.
+        """
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "SELECT receipt FROM units WHERE server = ? AND gallery = ? AND token = ?",
+                (server, gallery, token),
+            ).fetchone()
+        if row is None:
+            raise NotFound("the unit was never enrolled")
+        return EnrolReceipt.parse(bytes(row[0]))
 
     def origin(self, server: str, gallery: str, template_id: bytes) -> Origin:
         """Return who enrolled a template, with the proof; also once it was removed.
@@ -230,6 +244,7 @@ class Mirror:
             )
             if not found.rowcount:
                 raise NotFound(f"gallery {gallery!r} of server {server!r} is not mirrored")
+            self._histories.pop((server, gallery), None)
         self._views.clear()
         self._enrolments.clear()
 

@@ -24,6 +24,7 @@ from underseal_auditor.keys.joint_opening import (
 )
 from underseal_auditor.policy.rules import key_facts
 from underseal_auditor.verify.chain import Place
+from underseal_auditor.verify.fault import ServerFault
 from underseal_core.bundle import PublicBundle
 from underseal_core.errors import Busy, Damaged, InvalidInput, UndersealError
 from underseal_core.log_entries import Logged
@@ -317,10 +318,12 @@ class JointOpening:
         self._links[point].take(self._sessions[point], others)
 
     def _each(self, call: Callable[[int], T]) -> dict[int, T]:
-        """Call for every active point at once; the first failure is raised after all ended."""
+        """Call for every active point at once; a failure is raised after all ended.
+
+        Of several, a caught server comes first: it is to be frozen.
+        """
         asked = {point: self._threads.submit(call, point) for point in self._occasion.active}
-        failures = [f.exception() for f in asked.values()]
-        for failure in failures:
-            if failure is not None:
-                raise failure
+        failures = [error for f in asked.values() if (error := f.exception()) is not None]
+        if failures:
+            raise min(failures, key=lambda error: not isinstance(error, ServerFault))
         return {point: answer.result() for point, answer in asked.items()}

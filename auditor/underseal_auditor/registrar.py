@@ -1,9 +1,9 @@
 """The registrar: takes a submission, has it opened, and answers with a signed release.
 
     admit     signatures, policy, duplicates: before any ciphertext is read
-    answer    catalogue root, budget, the probe's checks computed again; then request and intent
-              are on the books (see ``books.py``); then the guardians check the same for
-              themselves, and open; then the release is on the books, and only then it is sent
+    answer    catalogue root, blocks, budget; then request and intent are on the books (see
+              ``books.py``); then the guardians check the same for themselves, compute the search
+              again, and open; then the release is on the books, and only then it is sent
 
 No log entry, no decryption: a log that cannot be written stops everything.
 Whatever was opened and is not released is refused in one and the same words.
@@ -22,6 +22,7 @@ import structlog
 
 from underseal_auditor.allotting import shown_hits, weight_of
 from underseal_auditor.books import Announced, Books, Delivery, uniform_refusal
+from underseal_auditor.drafting import Drafter, Price, statement
 from underseal_auditor.feed import CatalogueFeed
 from underseal_auditor.guardian import Dossier, Guardian, Opening, UnfitGuardian
 from underseal_auditor.keys.joint_opening import OpeningFailed
@@ -33,7 +34,7 @@ from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import Case, Terms, decide
 from underseal_auditor.policy.signed import SignedPolicy
-from underseal_auditor.release import Hit, match_of
+from underseal_auditor.store.frozen import FrozenServers
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.pending import PendingStore
 from underseal_auditor.store.quotas import Tallies
@@ -42,7 +43,7 @@ from underseal_auditor.store.warrants import WarrantStore
 from underseal_auditor.verify.announcement import Authority
 from underseal_auditor.verify.catalogue import View
 from underseal_auditor.verify.chain import Chain, Intake, client_key, open_chain
-from underseal_auditor.verify.probe import check_recomputed
+from underseal_auditor.verify.fault import Rule, ServerFault
 from underseal_auditor.verify.sketch import Sketcher
 from underseal_auditor.waiting_room import WaitingRoom
 from underseal_auditor.warrants import WarrantDesk
@@ -56,12 +57,10 @@ from underseal_core.errors import (
     NotFound,
     PermissionRefused,
 )
-from underseal_core.labels import OpeningKey, label_context, open_label
-from underseal_core.log_entries import Intent, policy_in_force
-from underseal_core.provenance import Origin
-from underseal_core.scheme.evaluation import Evaluator
+from underseal_core.labels import OpeningKey
+from underseal_core.log_entries import policy_in_force
 from underseal_core.signing import Envelope, Identity
-from underseal_core.statements import Match, Release, utc_text
+from underseal_core.statements import utc_text
 
 _log: Final = structlog.get_logger("underseal.registrar")
 
@@ -70,9 +69,6 @@ FINAL: Final = (Conflict, Damaged, InvalidInput, Mismatch, PermissionRefused)
 PASSING: Final = (OpeningFailed, UnfitGuardian)
 """Of these, what leaves a submission as it was: it may be tried again."""
 GUARDIAN_RULE: Final = "guardian"
-
-UNREADABLE: Final = ""
-"""Label of a match whose sealed label does not open: the match itself is real."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +87,19 @@ class Admission:
 class Office:
     """What a registrar works with.
 
-    ``feeds``: the servers' catalogues, by the names in the policy. ``clock`` returns aware times.
-    ``evaluator``: of the public bundle, to check what servers computed.
+    ``feeds``: the servers' catalogues, by the names in the policy. ``frozen``: those whose word
+    counts no more. ``clock`` returns aware times.
     """
 
     rulebook: Rulebook
     guardian: Guardian
-    evaluator: Evaluator
     label_key: OpeningKey
     identity: Identity
     ledger: Ledger
     logbook: Logbook
     mirror: Mirror
     feeds: Mapping[str, CatalogueFeed]
+    frozen: FrozenServers
     sketcher: Sketcher
     tallies: Tallies
     pending: PendingStore
@@ -122,6 +118,7 @@ class Registrar:
     def __init__(self, office: Office) -> None:
         self._office = office
         self._books = Books(office.ledger, office.logbook, office.clock)
+        self._drafter = Drafter(office.mirror, office.label_key)
         self.waiting = WaitingRoom(office.pending, office.rulebook, office.clock)
         self.warrants = WarrantDesk(
             office.provisional,
@@ -219,9 +216,10 @@ class Registrar:
             The opened numbers broke a rule, or the budget is used up.
         InvalidInput
             Ciphertexts are missing.
+        ServerFault
+            The server signed something that is not true: nothing is opened, it is frozen.
         Damaged, Mismatch, Busy
-            The server's catalogue is not the one that the result was signed for, or out of reach;
-            its norm or projection is not the probe's.
+            The server's catalogue contradicts itself, or is out of reach.
         Conflict
             A ciphertext was opened before.
         StorageFull, Damaged
@@ -241,15 +239,15 @@ class Registrar:
                 return stored
             chain = admission.intake.chain
             terms = self._terms(chain, submission, admission.now)
-            view = self._view(chain)
-            check_recomputed(office.evaluator, sealed)
+            with self._alarmed(chain):
+                view = self._view(chain)
             both = (admission.request, admission.result)
             envelopes = self.waiting.approvals(submission, chain, both, sealed)
             office.guardian.check_ready()
             approvers = approving(office.policy.document, chain, envelopes, office.clock())
             authority = Authority(office.policy.sha256, submission.key_epoch, approvers)
             announced = self._books.announce(submission, sealed.openings(), chain, authority)
-            with self._refused_by_guardian(announced):
+            with self._refused_by_guardian(announced), self._alarmed(chain):
                 dossier = Dossier(
                     admission.request, admission.result, chain, sealed, announced.logged, envelopes
                 )
@@ -312,6 +310,7 @@ class Registrar:
 
     def _view(self, chain: Chain) -> View:
         office, request, result = self._office, chain.request, chain.result
+        office.frozen.check(self._server_key(result.server))
         feed = office.feeds.get(result.server)
         if feed is None:
             raise PermissionRefused(
@@ -322,11 +321,31 @@ class Registrar:
             raise Mismatch("the gallery is pinned to another model, profile or key epoch")
         enrollers = office.policy.document.enrollers(request.gallery)
         office.mirror.update(result.server, request.gallery, feed, pin, enrollers)
-        view = office.mirror.view(result.server, result.snapshot)
+        try:
+            view = office.mirror.view(result.server, result.snapshot)
+        except Damaged as error:
+            raise ServerFault(Rule.CATALOGUE) from error
         blocks = tuple(b.block for b in result.blocks)
         if (blocks, result.compared) != view.expected(request.targets):
-            raise InvalidInput("the result does not hold exactly the blocks to compare with")
+            raise ServerFault(Rule.BLOCKS)
         return view
+
+    @contextmanager
+    def _alarmed(self, chain: Chain) -> Iterator[None]:
+        """Freeze a server that is caught, and say so in the log, once."""
+        try:
+            yield
+        except ServerFault as fault:
+            office, name = self._office, chain.result.server
+            if fault.rule is not Rule.FROZEN:
+                _log.error("server frozen", server=name, rule=fault.rule.value)
+                key, now = self._server_key(name), office.clock()
+                office.frozen.freeze(name, key, fault.rule, chain.request_sha256, now)
+                self._books.alarm(chain, fault.rule.value, office.guardian.keys.epoch)
+            raise
+
+    def _server_key(self, name: str) -> bytes:
+        return bytes.fromhex(self._office.policy.document.servers[name].key)
 
     @contextmanager
     def _refused_by_guardian(self, announced: Announced) -> Iterator[None]:
@@ -356,14 +375,9 @@ class Registrar:
         shown = shown_hits(office.tallies, submission, gallery, verdict, terms, weight)
         if shown is None:
             raise self._refuse(announced, "subject-quota", cost)
-        origins = tuple(self._origin(chain, hit) for hit, _ in shown)
-        matches = tuple(
-            match_of(hit, rank, self._label(chain, hit), terms.decimals if show else 0, origin)
-            for rank, ((hit, show), origin) in enumerate(zip(shown, origins, strict=True), start=1)
-        )
-        release = self._statement(
-            chain, terms, verdict, matches, announced.intent, weight, total + charge
-        )
+        matches, origins = self._drafter.matches(chain, shown, terms)
+        price = Price(charge, weight, total + charge)
+        release = statement(chain, terms, verdict, matches, announced.intent, price, office.clock())
         try:
             envelope = opening.countersign(release.sign(office.identity))
         except PermissionRefused as error:
@@ -383,50 +397,3 @@ class Registrar:
         _log.warning("refused", rule=rule, request=request_id, charged=cost.charge)
         self._books.refuse(announced, rule, cost)
         return uniform_refusal(request_id)
-
-    def _statement(
-        self,
-        chain: Chain,
-        terms: Terms,
-        verdict: Verdict,
-        matches: tuple[Match, ...],
-        intent: Intent,
-        weight: int,
-        epoch_total: int,
-    ) -> Release:
-        office, request, now = self._office, chain.request, self._office.clock()
-        return Release(
-            request_id=request.request_id,
-            request_sha256=chain.request_sha256,
-            result_sha256=chain.result_sha256,
-            policy_sha256=office.policy.sha256,
-            key_epoch=office.guardian.keys.epoch,
-            client=request.client,
-            purpose=request.purpose,
-            case_reference=request.case_reference,
-            matches=matches,
-            compared=verdict.compared,
-            threshold=str(terms.threshold),
-            noise_std=f"{terms.noise_std:.3g}",
-            approvers=intent.approvers,
-            warrant_deadline=terms.warrant_deadline(now),
-            values_charged=weight * verdict.charge,
-            searches_charged=weight,
-            epoch_total=epoch_total,
-            released_at=utc_text(now),
-        )
-
-    def _origin(self, chain: Chain, hit: Hit) -> Origin:
-        mirror, server = self._office.mirror, chain.result.server
-        return mirror.origin(server, chain.request.gallery, hit.entry.template_id)
-
-    def _label(self, chain: Chain, hit: Hit) -> str:
-        office, gallery = self._office, chain.request.gallery
-        template_id = hit.entry.template_id
-        sealed = office.mirror.sealed_label(chain.result.server, gallery, template_id)
-        try:
-            label = open_label(office.label_key, sealed, label_context(gallery, template_id))
-            return label.decode()
-        except (Damaged, UnicodeDecodeError):
-            _log.warning("a sealed label does not open", template=template_id.hex())
-            return UNREADABLE

@@ -84,7 +84,8 @@ class RegistrarSettings(BaseModel):
 class GuardianSettings(BaseModel):
     """Where everything of a guardian is.
 
-    ``data`` is its own folder: what it answered. ``log_key``: the registrar's ``log.vkey``.
+    ``data`` is its own folder: what it answered, and its replica of the galleries. ``log_key``:
+    the registrar's ``log.vkey``. ``servers`` gives the address of each server of the policy.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,6 +99,7 @@ class GuardianSettings(BaseModel):
     policy: Path
     log_key: Path
     data: Path
+    servers: Annotated[dict[Name, Address], BeforeValidator(parse_servers), Field(min_length=1)]
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 

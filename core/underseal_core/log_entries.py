@@ -9,6 +9,7 @@ hash keep anyone from guessing it.
     Outcome         after it: released or refused, and what it cost
     WarrantFiled    a warrant was filed for a provisional release
     Revocation      none was, in time
+    Alarm           when a server was caught lying: nothing of its result was opened
     PolicyInForce   when the registrar starts with another policy or other keys than before
     Succession      when the key's shares were dealt anew, to the same members or to others
 
@@ -214,12 +215,31 @@ class Succession(Statement):
     transcript: Sha256
 
 
-LogStatement = Intent | Outcome | PolicyInForce | Succession | WarrantFiled | Revocation
-S = TypeVar("S", Intent, Outcome, PolicyInForce, Succession, WarrantFiled, Revocation)
+class Alarm(Statement):
+    """A server was caught: it signed ``result_sha256``, which breaks ``rule``.
+
+    Nothing of it was opened. The auditors trust nothing that this server signs until they lift it.
+    """
+
+    payload_type: ClassVar[str] = "application/vnd.underseal.log-alarm.v1+json"
+
+    server: Name
+    rule: Name
+    request_id: Id
+    request_sha256: Sha256
+    result_sha256: Sha256
+    client: Name
+    gallery: Name
+    key_epoch: Sha256
+    at: Time
+
+
+LogStatement = Alarm | Intent | Outcome | PolicyInForce | Succession | WarrantFiled | Revocation
+S = TypeVar("S", Alarm, Intent, Outcome, PolicyInForce, Succession, WarrantFiled, Revocation)
 
 _KINDS: Final[dict[str, type[LogStatement]]] = {
     kind.payload_type: kind
-    for kind in (Intent, Outcome, PolicyInForce, Succession, WarrantFiled, Revocation)
+    for kind in (Alarm, Intent, Outcome, PolicyInForce, Succession, WarrantFiled, Revocation)
 }
 
 

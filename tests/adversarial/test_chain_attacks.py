@@ -35,6 +35,7 @@ from tests.auditor_world import (
 )
 from underseal_auditor.guardian import Guardian
 from underseal_auditor.registrar import Admission
+from underseal_auditor.verify.fault import ServerFault
 from underseal_core.errors import (
     Conflict,
     Damaged,
@@ -50,7 +51,7 @@ from underseal_core.statements import ResultBlock, SearchResult, Targets, utc_te
 
 @pytest.fixture
 def guardian() -> Watching:
-    return Watching(world().local_guardian())
+    return Watching(world())
 
 
 @pytest.fixture
@@ -117,14 +118,15 @@ def test_unsigned_result_is_not_parsed(office: Desk, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("kind", [Kind.NORM, Kind.PROJECTION])
-def test_checks_of_another_probe(office: Desk, guardian: Watching, kind: Kind) -> None:
+def test_checks_of_another_probe(tmp_path: Path, kind: Kind) -> None:
     """A server passes off an honest probe's norm as that of one that is no unit vector."""
     of = world()
     honest = parse_ciphertext(plain().sealed[kind, 0], of.bundle.profile, kind)
-    with pytest.raises(Damaged, match="not that of the probe"):
-        office.submit(too_long_probe(of, 1.3).changed(kind, 0, honest))
-    assert guardian.opened == []
-    assert office.ledger.refusals("agency", of.bundle.epoch) == 0
+    with desk(tmp_path, of, policy()) as office:
+        with pytest.raises(ServerFault, match="not that of the probe"):
+            office.submit(too_long_probe(of, 1.3).changed(kind, 0, honest))
+        assert office.ledger.refusals("agency", of.bundle.epoch) == 0
+        assert office.ledger.epoch_total(of.bundle.epoch) == 0
 
 
 @pytest.mark.parametrize(
@@ -297,7 +299,7 @@ def test_hidden_block(office: Desk, guardian: Watching) -> None:
     answer = plain()
     sealed = {p: data for p, data in answer.sealed.items() if p != (Kind.RESULT, 1)}
     signed = result_for(answer.request, answer.result, sealed)
-    with pytest.raises(InvalidInput, match="exactly the blocks"):
+    with pytest.raises(ServerFault, match="exactly the blocks"):
         office.submit(replace(answer, result=signed, sealed=sealed))
     assert not guardian.opened
 
@@ -309,7 +311,7 @@ def test_block_that_was_not_asked_for(office: Desk, guardian: Watching) -> None:
     extra = plain().sealed[Kind.RESULT, 1]
     sealed = {**answer.sealed, (Kind.RESULT, 1): extra}
     signed = result_for(answer.request, answer.result, sealed)
-    with pytest.raises(InvalidInput, match="exactly the blocks"):
+    with pytest.raises(ServerFault, match="exactly the blocks"):
         office.submit(replace(answer, result=signed, sealed=sealed))
     assert not guardian.opened
 
@@ -317,7 +319,7 @@ def test_block_that_was_not_asked_for(office: Desk, guardian: Watching) -> None:
 def test_wrong_count_of_comparisons(office: Desk) -> None:
     answer = plain()
     fewer = answer.result.model_copy(update={"compared": 3})
-    with pytest.raises(InvalidInput, match="exactly the blocks"):
+    with pytest.raises(ServerFault, match="exactly the blocks"):
         office.submit(replace(answer, result=fewer))
 
 

@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.auditor_attacks import refused_by
+from tests.auditor_attacks import refused_by, secret_of
 from tests.auditor_world import (
     DIMENSION,
     FIRST_BLOCK,
     Operator,
-    Vectors,
     World,
     desk,
     policy,
@@ -25,18 +24,10 @@ from tests.auditor_world import (
 )
 from underseal_core.gallery.unit import usable_slots
 from underseal_core.ring import kernel
-from underseal_core.scheme.ciphertext import Kind
+from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
 
 FIRST_AXIS = np.eye(DIMENSION)[0]
 """A unit vector: passes every check of a probe, and picks one component of each template."""
-
-
-def secret_of(of: World) -> Vectors:
-    """The whole key, small integers, shape (degree,); tests only."""
-    primes = of.bundle.profile.data_primes[:1]
-    residues = kernel.ntt_inverse(np.ascontiguousarray(of.keys.share.secret[:1]), primes)[0]
-    values = residues.astype(np.float64)
-    return np.where(values > primes[0] // 2, values - primes[0], values)
 
 
 def poisoned(of: World, amplitude: float) -> Operator:
@@ -47,8 +38,12 @@ def poisoned(of: World, amplitude: float) -> Operator:
     for index, prime in enumerate(profile.data_primes[: profile.gallery_level]):
         hidden[1, index] = constant % prime
     operator = of.operator.copy()
-    operator.tiles = {number: tiles.copy() for number, tiles in operator.tiles.items()}
-    operator.evaluator.add_column(operator.tiles[0], 0, hidden, 0)
+    first, *others = operator.sent[operator.units[0].token]
+    column = parse_ciphertext(first, profile, Kind.COLUMN)
+    primes = profile.data_primes[: profile.gallery_level]
+    residues = np.stack([kernel.add(column.residues[i], hidden[i], primes) for i in range(2)])
+    changed = Ciphertext(profile, Kind.COLUMN, residues)
+    operator.enrol_again(0, [changed.to_bytes(), *others])
     return operator
 
 
@@ -59,7 +54,7 @@ def test_scores_of_such_templates_are_the_key(profile: str) -> None:
     operator = poisoned(of, 0.05)
     evaluator = operator.evaluator
     probe = evaluator.prepare(evaluator.expand(of.encryptor.encrypt_probe(FIRST_AXIS)))
-    opened = of.local_guardian().open(evaluator.score(probe, operator.tiles[0]), 2.0**-10.2)
+    opened = of.opener().open(evaluator.score(probe, operator.tiles[0]), 2.0**-10.2)
     scores = np.round(opened[:FIRST_BLOCK], 2)
     own = of.people[:FIRST_BLOCK, 0]
     assert np.array_equal(np.round((scores - own) / 0.05), secret_of(of)[:FIRST_BLOCK])

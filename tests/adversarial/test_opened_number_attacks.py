@@ -44,7 +44,7 @@ from underseal_core.scheme.ciphertext import Kind
 
 @pytest.fixture
 def guardian() -> Watching:
-    return Watching(world().local_guardian())
+    return Watching(world())
 
 
 @pytest.fixture

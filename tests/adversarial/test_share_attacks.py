@@ -192,6 +192,7 @@ def serve(root: Path, passphrase: bytes) -> subprocess.CompletedProcess[str]:
     arguments += ["--credentials", root / "auditor", "--share", root / "share.sealed"]
     arguments += ["--bundle", root / "bundle.usb", "--policy", root / "policy.toml"]
     arguments += ["--data", root / "data", "--log-key", root / "log" / VKEY_NAME]
+    arguments += ["--server", "server=127.0.0.1:1"]
     return subprocess.run(
         [PROGRAM, *map(str, arguments)],
         capture_output=True,

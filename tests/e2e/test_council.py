@@ -22,7 +22,7 @@ from underseal_core.statements import Release
 from underseal_server.pki import Authority
 
 
-def serve_guardian(made: Council, point: int, port: int) -> subprocess.Popen[str]:
+def serve_guardian(made: Council, point: int, port: int, server: int) -> subprocess.Popen[str]:
     """Start ``guardian serve`` and wait until it is ready."""
     arguments: list[object] = ["guardian", "serve", "--listen", f"127.0.0.1:{port}"]
     arguments += ["--credentials", made.credentials(point), "--data", made.root / f"data-{point}"]
@@ -30,6 +30,7 @@ def serve_guardian(made: Council, point: int, port: int) -> subprocess.Popen[str
     arguments += ["--share", made.out(point) / "share.sealed", "--log-level", "ERROR"]
     arguments += ["--policy", made.root / "policy.toml"]
     arguments += ["--log-key", made.root / "log" / VKEY_NAME]
+    arguments += ["--server", f"server=127.0.0.1:{server}"]
     process = subprocess.Popen(
         [PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, text=True, env=environment()
     )
@@ -66,11 +67,11 @@ def test_from_a_ceremony_of_three_to_a_release_by_two(
     ports = free_ports(3)
     guardians = [f"{point}=127.0.0.1:{port}" for point, port in enumerate(ports, start=1)]
     with ExitStack() as stack:
+        place = stack.enter_context(running(tmp_path, keys, share=None, guardians=guardians))
         processes = {}
         for point in (1, 3):
-            processes[point] = serve_guardian(made, point, ports[point - 1])
+            processes[point] = serve_guardian(made, point, ports[point - 1], place.server_port)
             stack.callback(end, processes[point])
-        place = stack.enter_context(running(tmp_path, keys, share=None, guardians=guardians))
         agency = Desk(place, "agency", stack)
         asked = ask(place, place.vectors[4])
         envelope = agency.submit(asked.parts)

@@ -20,8 +20,10 @@ from underseal_auditor.guardian import UnfitGuardian
 from underseal_auditor.keys.decryption import Opener, encrypt_zero
 from underseal_auditor.keys.sampling import SecretStream
 from underseal_client.release import open_release
+from underseal_core.credentials import Role
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.statements import Release
+from underseal_server.pki import issue
 
 SIGMA = 2.0**-6
 
@@ -117,6 +119,7 @@ def test_guardians_open_after_a_replacement(tmp_path: Path) -> None:
     for file in ("bundle.usb", "successions.jsonl"):
         (root / file).symlink_to(made.keys(1) / file)
     write_signed_policy(root / "policy.toml", after, policy_text("swift"))
+    issue(made.authority, root / "server", Role.SERVER, "server")
     with serving(root, after, "swift") as guardians:
         for group in combinations((1, 2, 3), 2):
             with guardians.panel(*group) as panel, guardians.office(panel) as office:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 from underseal_auditor.api.guardian_servicer import ACCESS, SERVICE, GuardianServicer
+from underseal_auditor.api.replicating import check_servers, connect, examiner_of, replicate
 from underseal_auditor.guardianship import GuardianDesk, Watch
 from underseal_auditor.keys import share_file
 from underseal_auditor.log_memory import LogMemory
@@ -29,7 +29,6 @@ from underseal_core.roster import load_rosters
 from underseal_core.rpc.guard import Guard
 from underseal_core.rpc.listener import Listener
 from underseal_core.rpc.tls import own_peer
-from underseal_core.scheme.evaluation import Evaluator
 from underseal_proto.v1 import guardian_pb2_grpc
 
 DATABASE_NAME: Final = "guardian.sqlite"
@@ -82,20 +81,25 @@ class GuardianProcess:
                 f"the successions end with {roster.generation.number}",
                 hint="use the newest share of this member, and today's successions",
             )
-        evaluator = Evaluator(bundle.profile, bundle.dimension, bundle.keys, os.cpu_count() or 1)
-        self._stack.callback(evaluator.close)
         database = Database(settings.data / DATABASE_NAME)
         self._stack.callback(database.close)
         self._rulebook = Rulebook(PolicyMemory(database), signed)
         ledger, clock = Ledger(database), partial(datetime.now, UTC)
         register = Register(load_vkey(settings.log_key), frozenset(roster.members))
+        sources = connect(settings.servers, credentials, self._stack)
+        self._servers = settings.servers
+        check_servers(signed.policy, self._servers)
+        mirror, kept = replicate(settings.earlier, bundle, database)
+        examiner, self._follower = examiner_of(
+            kept, self._rulebook, settings.data, database, mirror, sources, self._stack
+        )
         watch = Watch(
             rulebook=self._rulebook,
             bundle=bundle,
             roster=roster,
             share=share,
             identity=credentials.identity,
-            evaluator=evaluator,
+            examiner=examiner,
             ledger=ledger,
             docket=Docket(database),
             tallies=Tallies(database),
@@ -128,6 +132,7 @@ class GuardianProcess:
         signed = self._load_policy()
         if signed.policy.profile != self._rulebook.policy.profile:
             raise Mismatch("the policy is for another profile than the keys")
+        check_servers(signed.policy, self._servers)
         self._rulebook.adopt(signed)
 
     async def start(self) -> str:
@@ -143,6 +148,7 @@ class GuardianProcess:
             self._address, self._credentials, Guard(ACCESS), [SERVICE], [register]
         )
         port = await self._listener.start()
+        self._follower.start()
         return f"{self._address.rpartition(':')[0]}:{port}"
 
     async def serve_until_signal(self) -> None:

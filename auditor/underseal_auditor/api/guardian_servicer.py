@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from underseal_auditor.guardianship import MAX_SESSIONS, Beginning, GuardianDesk
+from underseal_auditor.verify.fault import ServerFault
 from underseal_auditor.wire import (
     PieceReader,
     commitments_from_wire,
@@ -89,7 +90,10 @@ class GuardianServicer(guardian_pb2_grpc.GuardianServiceServicer):
             raise Busy("the opening took too long to arrive", hint="submit again") from None
         finally:
             self._uploads -= 1
-        session, commitment = await self._run(partial(self._desk.commit, beginning))
+        try:
+            session, commitment = await self._run(partial(self._desk.commit, beginning))
+        except ServerFault as fault:
+            return guardian_pb2.BeginOpeningResponse(server_fault=fault.rule.value)
         return guardian_pb2.BeginOpeningResponse(
             session=session, commitment=zeros_to_wire(commitment)
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -15,12 +14,13 @@ from underseal_auditor.api.access import ACCESS, APPROVAL_SERVICE, LOG_SERVICE, 
 from underseal_auditor.api.approval_servicer import ApprovalServicer
 from underseal_auditor.api.log_servicer import LogServicer
 from underseal_auditor.api.registrar_servicer import RegistrarServicer
-from underseal_auditor.connection import GuardianConnection, ServerCatalogue
+from underseal_auditor.api.replicating import check_servers, connect, examiner_of, replicate
+from underseal_auditor.connection import GuardianConnection
+from underseal_auditor.following import Follower
 from underseal_auditor.guardian import Guardian, LocalGuardian
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.decryption import Opener
 from underseal_auditor.logbook import Logbook, open_logbook
-from underseal_auditor.mirror import Mirror
 from underseal_auditor.panel import Panel
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.rulebook import Rulebook
@@ -29,6 +29,7 @@ from underseal_auditor.policy.signed import load_signed
 from underseal_auditor.registrar import Office, Registrar
 from underseal_auditor.settings import RegistrarSettings
 from underseal_auditor.store.database import Database
+from underseal_auditor.store.frozen import FrozenServers
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.pending import PendingStore
 from underseal_auditor.store.policies import PolicyMemory
@@ -37,13 +38,11 @@ from underseal_auditor.store.warrants import WarrantStore
 from underseal_auditor.verify.sketch import Sketcher
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.credentials import Credentials, Role
-from underseal_core.epochs import load_earlier
 from underseal_core.errors import InvalidInput, Mismatch, UndersealError
 from underseal_core.roster import Roster, find_successions, follow
 from underseal_core.rpc.guard import Guard
 from underseal_core.rpc.listener import Listener
 from underseal_core.rpc.tls import own_peer
-from underseal_core.scheme.evaluation import Evaluator
 from underseal_proto.v1 import approval_pb2_grpc, log_pb2_grpc, registrar_pb2_grpc
 
 _log: Final = structlog.get_logger("underseal.registrar")
@@ -88,30 +87,34 @@ class RegistrarProcess:
         logbook = open_logbook(settings.log, credentials.identity)
         self._stack.callback(logbook.close)
         self.log_vkey = logbook.key.vkey()
-        feeds = {
-            name: ServerCatalogue(address, credentials)
-            for name, address in settings.servers.items()
-        }
-        for feed in feeds.values():
-            self._stack.callback(feed.close)
-        threads = os.cpu_count() or 1
-        evaluator = Evaluator(bundle.profile, bundle.dimension, bundle.keys, threads)
-        self._stack.callback(evaluator.close)
+        sources = connect(settings.servers, credentials, self._stack)
+        mirror, kept = replicate(settings.earlier, bundle, database)
+        self._follower: Follower | None = None
+        if settings.share is None:
+            guardian: Guardian = self._panel(settings, bundle, credentials, logbook)
+        else:
+            share = share_file.load(settings.share, passphrase, bundle.epoch)
+            self._stack.enter_context(share)
+            examiner, self._follower = examiner_of(
+                kept, self._rulebook, settings.data, database, mirror, sources, self._stack
+            )
+            opener = Opener([share], bundle)
+            guardian = LocalGuardian(opener, key_facts(bundle), self._rulebook, examiner)
         label_key = share_file.load_label_key(settings.label_key, passphrase, bundle.epoch)
         office = Office(
             rulebook=self._rulebook,
-            guardian=self._guardian(settings, passphrase, bundle, credentials, logbook),
-            evaluator=evaluator,
+            guardian=guardian,
             label_key=label_key,
             sketcher=Sketcher(label_key),
             identity=credentials.identity,
             ledger=Ledger(database),
             logbook=logbook,
-            mirror=Mirror(database, load_earlier(settings.earlier, bundle).ids),
+            mirror=mirror,
             tallies=Tallies(database),
             pending=PendingStore(database),
             provisional=WarrantStore(database),
-            feeds=feeds,
+            feeds=sources,
+            frozen=FrozenServers(database),
             clock=partial(datetime.now, UTC),
         )
         self._registrar = Registrar(office)
@@ -143,19 +146,13 @@ class RegistrarProcess:
         check_parts(self._credentials, self._bundle, self._roster, signed.policy, self._settings)
         self._registrar.adopt(signed)
 
-    def _guardian(
+    def _panel(
         self,
         settings: RegistrarSettings,
-        passphrase: bytes,
         bundle: PublicBundle,
         credentials: Credentials,
         logbook: Logbook,
-    ) -> Guardian:
-        if settings.share is not None:
-            share = share_file.load(settings.share, passphrase, bundle.epoch)
-            self._stack.enter_context(share)
-            keys = key_facts(bundle)
-            return LocalGuardian(Opener([share], bundle), keys)
+    ) -> Panel:
         links = {}
         for point, address in settings.guardians.items():
             links[point] = GuardianConnection(address, credentials, point)
@@ -190,6 +187,8 @@ class RegistrarProcess:
         )
         port = await self._listener.start()
         self._sweeping = asyncio.create_task(self._sweep())
+        if self._follower is not None:
+            self._follower.start()
         return f"{self._address.rpartition(':')[0]}:{port}"
 
     async def stop(self) -> None:
@@ -248,6 +247,4 @@ def check_parts(
             "a registrar needs either a share that opens alone or guardians",
             hint="set share or guardians, and not both",
         )
-    unknown = set(policy.document.servers) - set(settings.servers)
-    if unknown:
-        raise InvalidInput(f"setting servers has no address for server {min(unknown)}")
+    check_servers(policy, settings.servers)

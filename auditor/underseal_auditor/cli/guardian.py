@@ -8,19 +8,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from underseal_auditor.api.guardian_process import GuardianProcess
+from underseal_auditor.api.guardian_process import DATABASE_NAME, GuardianProcess
 from underseal_auditor.api.reloading import on_hangup
+from underseal_auditor.cli.frozen import FrozenData, FrozenJson, list_frozen, unfreeze_server
 from underseal_auditor.cli.passphrase import read_passphrase
 from underseal_auditor.settings import load_guardian_settings
 from underseal_core.outcome import show
 from underseal_core.rpc import logging
 
 app = typer.Typer(help="One share of the key.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """Keep ``serve`` a subcommand."""
 
 
 @app.command()
@@ -42,6 +38,7 @@ def serve(
         Path | None, typer.Option(help="The registrar's log.vkey: no log entry, no opening.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="The guardian's own folder.")] = None,
+    server: Annotated[list[str] | None, typer.Option(help="NAME=HOST:PORT, repeatable.")] = None,
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None, typer.Option()
     ] = None,
@@ -63,6 +60,7 @@ def serve(
         "policy": policy,
         "log_key": log_key,
         "data": data,
+        "servers": server or None,
         "log_level": log_level,
     }
     settings = load_guardian_settings(config, flags)
@@ -72,6 +70,18 @@ def serve(
         asyncio.run(_serve(process, as_json=as_json))
     finally:
         process.close()
+
+
+@app.command()
+def frozen(data: FrozenData, *, as_json: FrozenJson = False) -> None:
+    """List the servers that this guardian caught. Stop it first."""
+    list_frozen(data / DATABASE_NAME, as_json=as_json)
+
+
+@app.command()
+def unfreeze(server: str, data: FrozenData, *, as_json: FrozenJson = False) -> None:
+    """Trust a server again. Stop the guardian first."""
+    unfreeze_server(data / DATABASE_NAME, server, as_json=as_json)
 
 
 async def _serve(process: GuardianProcess, *, as_json: bool) -> None:

@@ -90,6 +90,7 @@ def verify(
         f"key epoch {name[:16]}: {epoch.total} of {epoch.budget} values made visible"
         for name, epoch in audit.epochs.items()
     ]
+    lines += _caught(audit)
     lines += [f"entry {f.index}: {f.rule}: {f.text}" for f in audit.findings]
     lines.append("verified" if not audit.findings else "NOT VERIFIED")
     show(facts, "\n".join(lines), as_json=as_json)
@@ -218,6 +219,7 @@ def _look(
         for name, epoch in audit.epochs.items()
         if epoch.used >= budget_alarm
     ]
+    alarms += _caught(audit)
     size = report.signed.checkpoint.size
     lines = "\n".join([f"{size} entries, consistent", *alarms])
     show({**_facts(report, audit), "alarms": alarms}, lines, as_json=as_json)
@@ -265,6 +267,14 @@ def _checkpoint_in(raw: bytes) -> bytes:
         return raw
 
 
+def _caught(audit: EntryAudit) -> list[str]:
+    return [
+        f"ALARM: {alarm.at}: server {alarm.server} was caught by rule {alarm.rule}, request "
+        f"{alarm.request_id}"
+        for alarm in audit.alarms
+    ]
+
+
 def _facts(report: LogReport, audit: EntryAudit) -> dict[str, object]:
     head = report.signed.checkpoint
     return {
@@ -272,6 +282,7 @@ def _facts(report: LogReport, audit: EntryAudit) -> dict[str, object]:
         "size": head.size,
         "root": encode_base64(head.root),
         "policies": audit.policies,
+        "servers_caught": [alarm.model_dump() for alarm in audit.alarms],
         "epochs": {name: asdict(epoch) for name, epoch in audit.epochs.items()},
     }
 

@@ -1,4 +1,4 @@
-"""``underseal-auditor mirror``: the registrar's copies of catalogues. Stop the registrar first."""
+"""``underseal-auditor mirror``: an auditor's copies of catalogues. Stop the auditor first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from underseal_auditor.api.serving import DATABASE_NAME
+from underseal_auditor.api import guardian_process, serving
 from underseal_auditor.mirror import Mirror
 from underseal_auditor.store.database import Database
 from underseal_core.errors import NotFound
@@ -17,7 +17,7 @@ from underseal_core.outcome import show
 
 app = typer.Typer(help="Mirrored catalogues.", no_args_is_help=True)
 
-DataOption = Annotated[Path, typer.Option(help="The registrar's own folder.")]
+DataOption = Annotated[Path, typer.Option(help="The registrar's or guardian's own folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -42,7 +42,7 @@ def forget(server: str, gallery: str, data: DataOption, *, as_json: JsonOption =
 
 
 def _open(data: Path) -> Database:
-    path = data / DATABASE_NAME
-    if not path.exists():
-        raise NotFound(f"no registrar keeps its data in {data}")
-    return Database(path)
+    for name in (serving.DATABASE_NAME, guardian_process.DATABASE_NAME):
+        if (data / name).exists():
+            return Database(data / name)
+    raise NotFound(f"no registrar or guardian keeps its data in {data}")

@@ -9,18 +9,14 @@ from typing import Annotated, Literal
 import typer
 
 from underseal_auditor.api.reloading import on_hangup
-from underseal_auditor.api.serving import RegistrarProcess
+from underseal_auditor.api.serving import DATABASE_NAME, RegistrarProcess
+from underseal_auditor.cli.frozen import FrozenData, FrozenJson, list_frozen, unfreeze_server
 from underseal_auditor.cli.passphrase import read_passphrase
 from underseal_auditor.settings import load_settings
 from underseal_core.outcome import show
 from underseal_core.rpc import logging
 
 app = typer.Typer(help="The auditors' front door.", no_args_is_help=True)
-
-
-@app.callback()
-def _registrar() -> None:
-    """Keep ``serve`` a command of its own."""
 
 
 @app.command()
@@ -80,6 +76,18 @@ def serve(
         asyncio.run(_serve(process, as_json=as_json))
     finally:
         process.close()
+
+
+@app.command()
+def frozen(data: FrozenData, *, as_json: FrozenJson = False) -> None:
+    """List the servers that this registrar caught. Stop it first."""
+    list_frozen(data / DATABASE_NAME, as_json=as_json)
+
+
+@app.command()
+def unfreeze(server: str, data: FrozenData, *, as_json: FrozenJson = False) -> None:
+    """Trust a server again. Stop the registrar first."""
+    unfreeze_server(data / DATABASE_NAME, server, as_json=as_json)
 
 
 async def _serve(process: RegistrarProcess, *, as_json: bool) -> None:

@@ -25,6 +25,7 @@ from underseal_auditor.policy.signed import approving
 from underseal_core.errors import Damaged
 from underseal_core.log_entries import (
     RELEASED,
+    Alarm,
     Intent,
     LogStatement,
     Outcome,
@@ -123,6 +124,7 @@ class EntryAudit:
     findings: list[Finding] = field(default_factory=list)
     epochs: dict[str, Epoch] = field(default_factory=dict)
     policies: int = 0
+    alarms: list[Alarm] = field(default_factory=list)
     _rows: dict[tuple[str, str, str], Row] = field(default_factory=dict)
     _open: dict[str, Intent] = field(default_factory=dict)
     _answered: set[tuple[str, str]] = field(default_factory=set)
@@ -152,6 +154,8 @@ class EntryAudit:
 
     def _take(self, statement: LogStatement, signers: set[bytes]) -> Iterator[tuple[str, str]]:
         match statement:
+            case Alarm():
+                self.alarms.append(statement)
             case PolicyInForce():
                 yield from self._approved(statement)
                 self._policy = statement

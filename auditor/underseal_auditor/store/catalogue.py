@@ -16,10 +16,11 @@ from underseal_auditor.feed import (
     unit_of,
     unit_row,
 )
+from underseal_auditor.history import Span
 from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit
 from underseal_auditor.verify.provenance import Enrollers, check_occupancy
 from underseal_core.errors import Damaged
-from underseal_core.gallery.unit import Unit
+from underseal_core.gallery.unit import Placement, Shape, Unit
 from underseal_core.provenance import template_leaf
 from underseal_core.snapshot import LiveEntry
 from underseal_core.statements import Pin
@@ -39,6 +40,28 @@ WHERE server = ? AND gallery = ? AND token = ? AND NOT EXISTS (
 
 Place = tuple[str, str]
 """Server and gallery."""
+
+
+def version(connection: sqlite3.Connection, place: Place) -> int:
+    """Return the version up to which a gallery is mirrored, 0 when it is not."""
+    row = connection.execute(
+        "SELECT version FROM galleries WHERE server = ? AND gallery = ?", place
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def spans(connection: sqlite3.Connection, place: Place) -> Iterator[Span]:
+    """Yield every unit that was ever there, in the order of coming."""
+    rows = connection.execute(
+        "SELECT token, shape, block, first_slot, step, templates, sha256, added_version,"
+        " removed_version FROM units WHERE server = ? AND gallery = ?"
+        " ORDER BY added_version, token",
+        place,
+    )
+    for token, shape, block, first, step, count, sha256, added, removed in rows:
+        placement = Placement(block, first, step, count)
+        unit = Unit(token=token, shape=Shape(shape), placement=placement, sha256=sha256)
+        yield Span(unit, added, removed)
 
 
 def check_pin(connection: sqlite3.Connection, place: Place, pin: Pin) -> None:

@@ -199,6 +199,15 @@ STEPS: Final = (
         PRIMARY KEY (client, request_id, rank)
     ) STRICT;
     """,
+    """
+    CREATE TABLE frozen_servers (
+        key BLOB NOT NULL PRIMARY KEY,
+        name TEXT NOT NULL,
+        rule TEXT NOT NULL,
+        request_sha256 TEXT NOT NULL,
+        at TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """Step ``i`` takes the schema from version ``i`` to ``i + 1``; never edit one that was shipped."""
 

@@ -20,6 +20,7 @@ from underseal_auditor.panel import GuardianFacts
 from underseal_auditor.policy.approvals import MAX_APPROVALS
 from underseal_auditor.verify.announcement import Notice
 from underseal_auditor.verify.chain import Place
+from underseal_auditor.verify.fault import Rule, ServerFault
 from underseal_core.bundle import MAX_MEMBERS
 from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.log_entries import MAX_ENTRY, Logged
@@ -359,6 +360,20 @@ def facts_from_wire(message: guardian_pb2.GetGuardianResponse) -> GuardianFacts:
         message.log_size,
         message.generation,
     )
+
+
+def fault_from_wire(rule: str) -> ServerFault:
+    """Return the error of a guardian that caught the server.
+
+    Raises
+    ------
+    Damaged
+        There is no such rule.
+    """
+    try:
+        return ServerFault(Rule(rule))
+    except ValueError:
+        raise Damaged("a guardian names a rule that there is not") from None
 
 
 def signature_from_wire(message: common_pb2.Signature) -> Signature:

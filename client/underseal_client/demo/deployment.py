@@ -241,7 +241,8 @@ class Deployment:
 
     def _guardian_options(self, seat: Seat) -> list[object]:
         """Return what a guardian gets from others."""
-        return ["--policy", self.policy, "--log-key", self.log_key]
+        server = f"{SERVER}={self.server_address}"
+        return ["--policy", self.policy, "--log-key", self.log_key, "--server", server]
 
     def approve(self) -> list[str]:
         """Have the approver sign everything that waits; return the request ids."""

@@ -154,8 +154,11 @@ class BeginOpeningResponse(_message.Message):
 
     SESSION_FIELD_NUMBER: _builtins.int
     COMMITMENT_FIELD_NUMBER: _builtins.int
+    SERVER_FAULT_FIELD_NUMBER: _builtins.int
     session: _builtins.bytes
     """16 bytes."""
+    server_fault: _builtins.str
+    """Set, and nothing else, when this guardian caught the server: the rule that its result breaks."""
     @_builtins.property
     def commitment(self) -> Global___ZeroCommitment: ...
     def __init__(
@@ -163,10 +166,11 @@ class BeginOpeningResponse(_message.Message):
         *,
         session: _builtins.bytes = ...,
         commitment: Global___ZeroCommitment | None = ...,
+        server_fault: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "server_fault", b"server_fault", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

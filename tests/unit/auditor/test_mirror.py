@@ -269,8 +269,10 @@ def test_slot_that_is_used_again(mirror: Mirror) -> None:
     a, b = one(0), one(0, added=3)
     update(mirror, told(a, version=1))
     update(mirror, told(gone(a, 2), b, version=3))
-    assert mirror.units(SERVER, GALLERY, 3) == [b[0]]
-    assert mirror.units(SERVER, GALLERY, 1) == [a[0]]
+    history = mirror.history(SERVER, GALLERY)
+    assert history.at(3) == {0: {b[0].token}}
+    assert history.at(2) == {}
+    assert history.at(1) == {0: {a[0].token}}
     assert mirror.view(SERVER, snapshot(3, b)).templates == 1
 
 

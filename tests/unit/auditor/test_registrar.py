@@ -128,7 +128,7 @@ def test_scores_have_the_policys_decimals(tmp_path: Path, decimals: int, length:
 def test_noise_is_in_every_score(tmp_path: Path) -> None:
     """The same probe asked often gives scores that spread as the policy's noise does."""
     of = world()
-    guardian = of.local_guardian()
+    guardian = of.opener()
     answer = of.ask(of.people[3])
     data = answer.sealed[Kind.RESULT, 0]
     ciphertext = parse_ciphertext(data, of.bundle.profile, Kind.RESULT)

@@ -86,7 +86,7 @@ def test_intent_is_durable_before_anything_is_opened(tmp_path: Path) -> None:
             seen.append(int(raw.split(b"\n")[1]))
             return super().open(ciphertext, noise_std)
 
-    with desk(tmp_path, of, policy(), guardian=Looking(of.local_guardian())) as office:  # type: ignore[arg-type] # watches
+    with desk(tmp_path, of, policy(), guardian=Looking(of)) as office:
         office.submit(plain())
     assert seen
     assert set(seen) == {2}
@@ -119,8 +119,8 @@ def test_without_a_working_log_nothing_is_opened(
 ) -> None:
     of = world()
     answer = of.ask(of.people[3])
-    guardian = Watching(of.local_guardian())
-    with desk(tmp_path, of, policy(), guardian=guardian) as office:  # type: ignore[arg-type] # watches
+    guardian = Watching(of)
+    with desk(tmp_path, of, policy(), guardian=guardian) as office:
         breaks(office, monkeypatch)
         with pytest.raises(error):
             office.submit(answer)
@@ -143,8 +143,8 @@ def test_outcome_that_could_not_be_logged_is_not_released(
     """The release is signed and stored, and still nobody gets it before the log has it."""
     of = world()
     answer = of.ask(of.people[3])
-    guardian = Watching(of.local_guardian())
-    with desk(tmp_path, of, policy(), guardian=guardian) as office:  # type: ignore[arg-type] # watches
+    guardian = Watching(of)
+    with desk(tmp_path, of, policy(), guardian=guardian) as office:
         finish = office.ledger.finish
 
         def finish_then_full(*arguments: object) -> None:
@@ -158,7 +158,7 @@ def test_outcome_that_could_not_be_logged_is_not_released(
             office.registrar.release(AGENCY, answer.request.request_id)
     monkeypatch.undo()
     opened = len(guardian.opened)
-    with desk(tmp_path, of, policy(), guardian=guardian) as office:  # type: ignore[arg-type] # watches
+    with desk(tmp_path, of, policy(), guardian=guardian) as office:
         office.submit(answer)
         assert len(guardian.opened) == opened
         assert sum(isinstance(s, Outcome) for s in statements(office)) == 1
@@ -258,9 +258,9 @@ def test_registrar_does_not_start_on_a_rolled_back_database(tmp_path: Path, answ
     with desk(tmp_path, of, policy()) as office:
         office.submit(of.ask(of.people[3]))
     keep_database(tmp_path, tmp_path / "old")
-    guardian = Watching(of.local_guardian())
+    guardian = Watching(of)
     guardian.fails = not answered
-    with desk(tmp_path, of, policy(), guardian=guardian) as office:  # type: ignore[arg-type] # watches
+    with desk(tmp_path, of, policy(), guardian=guardian) as office:
         if answered:
             office.submit(of.ask(of.people[4]))
         else:

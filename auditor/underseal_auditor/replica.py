@@ -1,0 +1,178 @@
+"""An auditor's replica of the galleries: catalogues and blocks, from what enrollers signed.
+
+The catalogue comes from the mirror, with every unit's signed receipt; the units from the server,
+each by the hash in its receipt; the blocks are their sums, folded here. So the auditor knows what
+every block must hold, at every version that a server can still sign a result for, and computes a
+search again without asking anybody (docs/adr/0010-guardians-hold-a-replica.md).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+from underseal_auditor.converted import EarlierUnits
+from underseal_auditor.feed import CatalogueFeed
+from underseal_auditor.gallery_replica import PATIENCE_SECONDS, Folded, GalleryReplica
+from underseal_auditor.history import History
+from underseal_auditor.mirror import Mirror
+from underseal_auditor.verify.catalogue import View
+from underseal_auditor.verify.fault import Rule, ServerFault
+from underseal_auditor.verify.provenance import Enrollers
+from underseal_core.errors import Busy, Damaged, NotFound, PermissionRefused
+from underseal_core.gallery.unit import Unit
+from underseal_core.scheme.evaluation import Evaluator
+from underseal_core.statements import Pin, Snapshot
+
+_log: Final = structlog.get_logger("underseal.replica")
+
+ROUNDS: Final = 5
+"""Tries to catch up with a gallery whose units are removed while they are fetched."""
+
+
+class GallerySource(CatalogueFeed, Protocol):
+    """A server as a replica asks it."""
+
+    def unit(self, gallery: str, token: bytes) -> Iterator[bytes]:
+        """Return a live unit's ciphertexts, not checked; raises ``NotFound``."""
+
+
+class Replica:
+    """Replicas of galleries of one key epoch. Thread-safe.
+
+    Parameters
+    ----------
+    folder
+        Its own: everything but the catalogue lies below it.
+    mirror
+        Holds the catalogues.
+    evaluator
+        Of the key epoch.
+    sources
+        The servers by name.
+    earlier
+        Units of earlier key epochs, and the key epoch itself.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        mirror: Mirror,
+        evaluator: Evaluator,
+        sources: Mapping[str, GallerySource],
+        earlier: EarlierUnits,
+    ) -> None:
+        self._folder = folder
+        self._evaluator = evaluator
+        self._earlier = earlier
+        self._galleries: dict[tuple[str, str], GalleryReplica] = {}
+        self._lock = threading.Lock()
+        self.mirror = mirror
+        self.sources = sources
+
+    def follow(self, server: str, gallery: str, pin: Pin, enrollers: Enrollers) -> History:
+        """Bring one gallery up to date.
+
+        Parameters
+        ----------
+        pin
+            What it is pinned to: this key epoch.
+        enrollers
+            Keys by name of the clients that may enrol, from the policy.
+
+        Raises
+        ------
+        Damaged
+            See ``Mirror.update``; or a unit is not the one that was enrolled.
+        Busy, NotFound
+            The server is away, or has no such gallery; or it changes too fast.
+        """
+        one, source = self._gallery(server, gallery), self._source(server)
+        if not one.following.acquire(timeout=PATIENCE_SECONDS):
+            raise Busy("this auditor is still copying the gallery", retry_after_ms=5000)
+        try:
+            for _ in range(ROUNDS):
+                self.mirror.update(server, gallery, source, pin, enrollers)
+                history = self.mirror.history(server, gallery)
+                if self._fetch(one, server, gallery, history):
+                    one.fold(history)
+                    return history
+        finally:
+            one.following.release()
+        raise Busy("the gallery changes faster than it can be copied", retry_after_ms=5000)
+
+    @contextmanager
+    def at(
+        self, server: str, snapshot: Snapshot, pin: Pin, enrollers: Enrollers
+    ) -> Iterator[tuple[View, Folded]]:
+        """Hold catalogue and blocks as of a snapshot that the server signed.
+
+        Raises
+        ------
+        ServerFault
+            The snapshot is not that of the catalogue, or its blocks hold something else.
+        Mismatch
+            The gallery has changed so much since that it cannot be rebuilt.
+        Busy, Damaged, NotFound
+            See :meth:`follow`, which brings it up to date if need be.
+        """
+        gallery, one = snapshot.gallery, self._gallery(server, snapshot.gallery)
+        history = self.mirror.history(server, gallery)
+        if history.version < snapshot.version or one.missing(history):
+            history = self.follow(server, gallery, pin, enrollers)
+        view = self._view(server, snapshot)
+        with one.at(history, snapshot.version) as folded:
+            if folded.roots != snapshot.tiles_roots():
+                raise ServerFault(Rule.TILES)
+            yield view, folded
+
+    def checkpoint(self) -> None:
+        """Write to disk what changed."""
+        for one in list(self._galleries.values()):
+            one.checkpoint()
+
+    def _view(self, server: str, snapshot: Snapshot) -> View:
+        try:
+            return self.mirror.view(server, snapshot)
+        except Damaged as error:
+            raise ServerFault(Rule.CATALOGUE) from error
+
+    def _fetch(self, one: GalleryReplica, server: str, gallery: str, history: History) -> bool:
+        """Fetch what is missing, and tell whether everything is there."""
+        complete = True
+        missing = one.missing(history)
+        if missing:
+            _log.info("copying", gallery=gallery, units=len(missing), version=history.version)
+        for unit in missing:
+            try:
+                one.keep(unit, self._ciphertexts(server, gallery, unit))
+            except NotFound:  # it was removed meanwhile
+                complete = False
+        return complete
+
+    def _ciphertexts(self, server: str, gallery: str, unit: Unit) -> Iterator[bytes]:
+        receipt = self.mirror.receipt(server, gallery, unit.token)
+        if receipt.pin.key_epoch == self._earlier.bundle.epoch:
+            return self._source(server).unit(gallery, unit.token)
+        return self._earlier.unit(server, gallery, unit, receipt)
+
+    def _source(self, server: str) -> GallerySource:
+        source = self.sources.get(server)
+        if source is None:
+            raise PermissionRefused(
+                "this auditor does not know where the server is", hint="ask the auditors"
+            )
+        return source
+
+    def _gallery(self, server: str, gallery: str) -> GalleryReplica:
+        with self._lock:
+            if (server, gallery) not in self._galleries:
+                one = GalleryReplica(self._folder / server / gallery, self._evaluator)
+                one.sweep(self.mirror.history(server, gallery))
+                self._galleries[server, gallery] = one
+            return self._galleries[server, gallery]
