@@ -166,7 +166,7 @@ class Operator:
             yield Changes((), tuple(changed[start : start + 50]), 0)
         yield Changes((), (), self.version)
 
-    def unit(self, gallery: str, token: bytes) -> Iterator[bytes]:
+    def unit(self, gallery: str, token: bytes, epoch: str = "") -> Iterator[bytes]:
         if all(entry.removed_version for entry in self.entries if entry.unit_token == token):
             raise NotFound("no such unit")
         yield from self.sent[token]

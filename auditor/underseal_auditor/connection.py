@@ -103,15 +103,20 @@ class ServerCatalogue:
         finally:
             call.cancel()
 
-    def unit(self, gallery: str, token: bytes) -> Iterator[bytes]:
+    def unit(self, gallery: str, token: bytes, epoch: str = "") -> Iterator[bytes]:
         """Return a live unit's ciphertexts as the server sends them, nothing of them checked.
+
+        Parameters
+        ----------
+        epoch
+            A key epoch that the gallery has left: as the unit was then. Empty: as it is.
 
         Raises
         ------
         NotFound
             It was removed; what else the server's status stands for.
         """
-        request = gallery_pb2.FetchUnitRequest(gallery=gallery, token=token)
+        request = gallery_pb2.FetchUnitRequest(gallery=gallery, token=token, key_epoch=epoch)
         call = self._stub.FetchUnit(request, timeout=FEED_SECONDS)
         try:
             for message in call:

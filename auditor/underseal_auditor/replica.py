@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from underseal_auditor.converted import EarlierUnits
+from underseal_auditor.converted import EarlierUnits, UnitSource
 from underseal_auditor.feed import CatalogueFeed
 from underseal_auditor.gallery_replica import PATIENCE_SECONDS, Folded, GalleryReplica
 from underseal_auditor.history import History
@@ -35,11 +35,8 @@ ROUNDS: Final = 5
 """Tries to catch up with a gallery whose units are removed while they are fetched."""
 
 
-class GallerySource(CatalogueFeed, Protocol):
+class GallerySource(CatalogueFeed, UnitSource, Protocol):
     """A server as a replica asks it."""
-
-    def unit(self, gallery: str, token: bytes) -> Iterator[bytes]:
-        """Return a live unit's ciphertexts, not checked; raises ``NotFound``."""
 
 
 class Replica:
@@ -159,7 +156,7 @@ class Replica:
         receipt = self.mirror.receipt(server, gallery, unit.token)
         if receipt.pin.key_epoch == self._earlier.bundle.epoch:
             return self._source(server).unit(gallery, unit.token)
-        return self._earlier.unit(server, gallery, unit, receipt)
+        return self._earlier.unit(self._source(server), server, unit, receipt)
 
     def _source(self, server: str) -> GallerySource:
         source = self.sources.get(server)

@@ -12,7 +12,7 @@ import pytest
 from tests.server_fixtures import unit_vectors
 from tests.server_harness import ciphertexts
 from tests.server_rotation import CouncilLab, follow, succession
-from underseal_auditor.originals import Originals
+from underseal_auditor.converted import EarlierUnits
 from underseal_core.epochs import EarlierEpochs
 from underseal_core.errors import Damaged, Mismatch, NotFound
 from underseal_core.gallery.unit import Placement, Shape, Unit
@@ -24,6 +24,7 @@ from underseal_core.scheme.reencryption import Reencryptor
 MOVE = succession()
 OLD, NEW = CouncilLab.of(MOVE.old), CouncilLab.of(MOVE.new)
 EARLIER = EarlierEpochs((MOVE.key,))
+NOTHING_KEPT = EarlierUnits(NEW.bundle, EARLIER, {})
 TOKEN = bytes(range(16))
 GALLERY = "missing"
 
@@ -34,7 +35,7 @@ class Stored:
 
     units: dict[str, list[bytes]]
 
-    def unit(self, gallery: str, token: bytes, epoch: str) -> Iterator[bytes]:
+    def unit(self, gallery: str, token: bytes, epoch: str = "") -> Iterator[bytes]:
         assert (gallery, token) == (GALLERY, TOKEN)
         if epoch not in self.units:
             raise NotFound("units of this key epoch are not kept any more")
@@ -51,8 +52,8 @@ class Enrolment:
     def server(self) -> Stored:
         return Stored({OLD.pin.key_epoch: list(self.signed), "": list(self.moved)})
 
-    def own(self, server: Stored, originals: Originals) -> list[bytes]:
-        return list(originals.ciphertexts(server, "server", self.unit, self.receipt))
+    def own(self, server: Stored, kept: EarlierUnits) -> list[bytes]:
+        return list(kept.unit(server, "server", self.unit, self.receipt))
 
 
 def digest(parts: list[bytes]) -> bytes:
@@ -74,13 +75,13 @@ def enrolment(request: pytest.FixtureRequest) -> Enrolment:
 
 
 def test_an_auditor_gets_what_an_honest_server_holds(enrolment: Enrolment) -> None:
-    assert enrolment.own(enrolment.server(), Originals(EARLIER)) == enrolment.moved
+    assert enrolment.own(enrolment.server(), NOTHING_KEPT) == enrolment.moved
 
 
 def test_the_servers_own_reencryption_is_not_even_asked_for(enrolment: Enrolment) -> None:
     server = enrolment.server()
     server.units[""] = [bytes(len(part)) for part in enrolment.moved]
-    assert digest(enrolment.own(server, Originals(EARLIER))) == enrolment.unit.sha256
+    assert digest(enrolment.own(server, NOTHING_KEPT)) == enrolment.unit.sha256
 
 
 def test_a_changed_original_is_refused(enrolment: Enrolment) -> None:
@@ -90,18 +91,18 @@ def test_a_changed_original_is_refused(enrolment: Enrolment) -> None:
     assert other != first
     server.units[OLD.pin.key_epoch] = [other, *enrolment.signed[1:]]
     with pytest.raises(Damaged, match="another unit than was enrolled"):
-        enrolment.own(server, Originals(EARLIER))
+        enrolment.own(server, NOTHING_KEPT)
     server.units[OLD.pin.key_epoch] = [first[:-4], *enrolment.signed[1:]]
     with pytest.raises(Damaged):
-        enrolment.own(server, Originals(EARLIER))
+        enrolment.own(server, NOTHING_KEPT)
 
 
 def test_without_the_original_the_unit_cannot_be_checked(enrolment: Enrolment) -> None:
     server = enrolment.server()
     del server.units[OLD.pin.key_epoch]
-    with pytest.raises(Mismatch, match="has never seen") as refused:
-        enrolment.own(server, Originals(EARLIER))
-    assert "replica of the epoch before" in refused.value.hint
+    with pytest.raises(Mismatch, match="nobody has a copy") as refused:
+        enrolment.own(server, NOTHING_KEPT)
+    assert "put the replica" in refused.value.hint
 
 
 def test_what_the_auditor_had_before_serves_as_well(enrolment: Enrolment, tmp_path: Path) -> None:
@@ -113,24 +114,19 @@ def test_what_the_auditor_had_before_serves_as_well(enrolment: Enrolment, tmp_pa
             staged.write(part)
         files.keep(staged, TOKEN)
     server = Stored({})
-    assert enrolment.own(server, Originals(EARLIER, tmp_path)) == enrolment.moved
+    assert (
+        enrolment.own(server, EarlierUnits(NEW.bundle, EARLIER, {OLD.pin.key_epoch: tmp_path}))
+        == enrolment.moved
+    )
 
 
 def test_a_unit_goes_through_every_epoch_since(enrolment: Enrolment) -> None:
     third = follow(MOVE.new)
     earlier = EarlierEpochs((MOVE.key, third.key))
-    found = enrolment.own(enrolment.server(), Originals(earlier))
+    found = enrolment.own(enrolment.server(), EarlierUnits(third.new.bundle, earlier, {}))
     sealed = ciphertexts_of(enrolment.moved, enrolment.unit.shape)
     with Reencryptor(third.key.profile, third.key.key) as switch:
         assert found == [ciphertext.to_bytes() for ciphertext in switch.unit(sealed)]
-
-
-def test_a_unit_of_this_epoch_is_taken_as_it_is(enrolment: Enrolment) -> None:
-    pin = enrolment.receipt.pin.model_copy(update={"key_epoch": NEW.pin.key_epoch})
-    receipt = enrolment.receipt.model_copy(update={"pin": pin})
-    server = Stored({"": enrolment.moved})
-    own = Originals(EARLIER).ciphertexts(server, "server", enrolment.unit, receipt)
-    assert list(own) == enrolment.moved
 
 
 def ciphertexts_of(parts: list[bytes], shape: Shape) -> list[Ciphertext]:
