@@ -299,7 +299,11 @@ def _signature(value: object) -> Signature:
         signature = Signature(bytes.fromhex(value["key"]), bytes.fromhex(value["signature"]))
     except (TypeError, ValueError) as error:
         raise Damaged("a log entry has a malformed signature") from error
-    if (len(signature.public_key), len(signature.signature)) != (32, 64):
+    written = (signature.public_key.hex(), signature.signature.hex())
+    if (len(signature.public_key), len(signature.signature)) != (32, 64) or written != (
+        value["key"],
+        value["signature"],
+    ):
         raise Damaged("a log entry has a malformed signature")
     return signature
 

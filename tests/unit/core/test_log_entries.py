@@ -56,6 +56,17 @@ def test_other_kind_and_other_signer_are_refused() -> None:
         open_entry(encode_entry(unknown))
 
 
+def test_entry_has_one_form() -> None:
+    """Hexadecimal digits in capitals, or with spaces, would make another entry that says so too."""
+    envelope = POLICY.sign(SIGNER)
+    (signature,) = envelope.signatures
+    for written in (signature.public_key.hex(), signature.signature.hex()):
+        for other in (written.upper(), written[:2] + " " + written[2:]):
+            assert bytes.fromhex(other) == bytes.fromhex(written)
+            with pytest.raises(Damaged, match="malformed signature"):
+                decode_entry(ENTRY.replace(written.encode(), other.encode()))
+
+
 def test_signature_binds_kind_and_every_field() -> None:
     for old, new in [(b"65536", b"65537"), (b"log-policy", b"log-intent")]:
         with pytest.raises(Damaged, match="signature"):
