@@ -128,6 +128,7 @@ def test_demo_of_three_guardians_tells_what_happens(tmp_path: Path) -> None:
         "A purpose that needs a person's approval",
         "An approver signs, and the client asks again",
         "A purpose that the policy does not know",
+        "The operator takes everybody out, unseen",
         "Anyone checks the log",
     ]
     outcomes = (
@@ -142,15 +143,18 @@ def test_demo_of_three_guardians_tells_what_happens(tmp_path: Path) -> None:
         ("person_b_2.jpg", "nothing is released", "", ""),
         ("person_b_2.jpg", "person_b 0.7", "approved by approver, ", "1, 3"),
         ("person_a_2.jpg", "nothing is released", "", ""),
+        ("person_a_2.jpg", "nothing is released", "", ""),
     ]
     assert "error: too few guardians can be reached: 1 of the 2 that are needed" in told
     assert "error: the request waits for the approval of 1 person" in told
     assert "error: the policy has no purpose 'marketing'" in told
-    assert told.count("   hint: ") == 3
-    assert told.splitlines()[-1].startswith("8 of 8 searches as expected, in ")
+    assert "error: the server's blocks do not hold what was enrolled in them" in told
+    assert "ALARM: server 'server' was caught by rule 'tiles'" in told
+    assert told.count("   hint: ") == 4
+    assert told.splitlines()[-1].startswith("9 of 9 searches as expected, in ")
     assert processes_below(folder) == []
     assert_nothing_readable(folder, stored_bytes=50_000_000)
-    assert_log_names_nobody(folder / "log", searches=4)
+    assert_log_names_nobody(folder / "log", searches=5)
     assert_guardians_know_only_the_released(folder, 3)
 
 
@@ -163,7 +167,7 @@ def test_demo_of_two_guardians_without_a_spare(tmp_path: Path) -> None:
     assert (report["guardians"], report["threshold"]) == (2, 2)
     steps = {step["step"]: step for step in report["steps"]}
     names = ["keys", "policy", "start", "enrol", "search", "too_few", "back"]
-    names += ["waiting", "approved", "refused", "log"]
+    names += ["waiting", "approved", "refused", "tampered", "log"]
     assert list(steps) == names
     assert len(steps["keys"]["fingerprint"].split()) == 16
     assert steps["policy"]["signed_by"] == ["guardian 1", "guardian 2"]
@@ -176,7 +180,9 @@ def test_demo_of_two_guardians_without_a_spare(tmp_path: Path) -> None:
     assert (approved["released"], approved["approved_by"]) == (["person_b"], ["approver"])
     (refused,) = steps["refused"]["searches"]
     assert refused["error"] == "the policy has no purpose 'marketing'"
-    assert (report["correct"], report["total"]) == (7, 7)
+    assert (report["correct"], report["total"]) == (8, 8)
+    (alarm,) = steps["log"]["servers_caught"]
+    assert (alarm["server"], alarm["rule"]) == ("server", "tiles")
     rows = {row["purpose"]: row for row in steps["log"]["statistics"]}
     assert {name: (row["released"], row["matches"]) for name, row in rows.items()} == {
         "demonstration": (3, 2),

@@ -112,6 +112,7 @@ def _signers(attempt: Attempt) -> str:
 
 def _show_facts(step: Step) -> None:
     services, rows = step.facts.get("services"), step.facts.get("statistics")
+    caught = step.facts.get("servers_caught")
     if isinstance(services, dict):
         table = Table.grid(padding=(0, 3, 0, 0))
         for name, address in services.items():
@@ -124,6 +125,10 @@ def _show_facts(step: Step) -> None:
         for row in rows:
             table.add_row(*(escape(str(row[name])) for name in STATISTICS))
         _indented(table)
+    if isinstance(caught, list):
+        for alarm in caught:
+            said = f"server {alarm['server']!r} was caught by rule {alarm['rule']!r}"
+            _indented(f"[bold red]ALARM:[/] {escape(said)}")
 
 
 def _indented(content: RenderableType) -> None:

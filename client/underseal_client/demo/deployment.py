@@ -24,7 +24,7 @@ from underseal_client.settings import ClientSettings
 from underseal_core.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -77,11 +77,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class LogSummary:
-    """A verified log: its entries, its root in base64, and its counts as ``log stats`` has them."""
+    """A verified log: its entries, its root in base64, counts and alarms as the commands say them.
+
+    ``rows``: those of ``log stats``; ``caught``: the servers that the auditors caught.
+    """
 
     size: int
     root: str
     rows: tuple[dict[str, object], ...]
+    caught: tuple[dict[str, object], ...]
 
 
 class Deployment:
@@ -254,6 +258,18 @@ class Deployment:
             run_program(AUDITOR_PROGRAM, "approvals", "approve", request_id, *own)
         return waiting
 
+    def restart_server(self, meanwhile: Callable[[Path], object]) -> None:
+        """Stop the server, start it again at its address and wait until it serves.
+
+        Parameters
+        ----------
+        meanwhile
+            Called with the server's data folder while the server is stopped.
+        """
+        self.service(SERVER).stop()
+        meanwhile(self.server_data)
+        self.start_server(listen=self.server_address)
+
     def kill_guardian(self, point: int) -> None:
         """End a guardian's process at once, as a crash would."""
         self._council().kill(point)
@@ -285,7 +301,8 @@ class Deployment:
         told = ["--bundle", self.bundle, *receipts]
         verified = json.loads(run_program(AUDITOR_PROGRAM, "log", "verify", *options, *told))
         counted = json.loads(run_program(AUDITOR_PROGRAM, "log", "stats", *options))
-        return LogSummary(int(verified["size"]), str(verified["root"]), tuple(counted["rows"]))
+        rows, caught = tuple(counted["rows"]), tuple(verified["servers_caught"])
+        return LogSummary(int(verified["size"]), str(verified["root"]), rows, caught)
 
     def service(self, name: str) -> Service:
         """Return a running service: "server", "auditor", or "guardian-1" and so on."""

@@ -12,10 +12,12 @@ from underseal_client.demo.deployment import Deployment, Plan
 from underseal_client.demo.evidence import server_evidence
 from underseal_client.demo.run import CASE, GALLERY, PURPOSE, THRESHOLD
 from underseal_client.demo.story import Attempt, OversightReport, Step
+from underseal_client.demo.tampering import empty_blocks
 from underseal_client.faces import FaceEmbedder, open_pack
 from underseal_core.bundle import load_bundle
 from underseal_core.errors import (
     Busy,
+    Damaged,
     InvalidInput,
     PermissionRefused,
     UndersealError,
@@ -101,8 +103,6 @@ class OversightDemo:
             with Client(deployment.settings()) as client:
                 self._play(deployment, client, group)
             self._check_log(deployment)
-            deployment.stop()  # what is on disk then is all there is
-            report.evidence = server_evidence(deployment.server_data, self._probe)
         report.seconds = time.monotonic() - begun
         return report
 
@@ -152,6 +152,20 @@ class OversightDemo:
         with self._step("refused", title) as step:
             step.text = f"The same client asks for {OTHER_PURPOSE!r}."
             step.attempts.append(ask.refused(known, PermissionRefused, OTHER_PURPOSE))
+        self._tamper(deployment, ask, known)
+
+    def _tamper(self, deployment: Deployment, ask: _Asking, probe: faces.DemoProbe) -> None:
+        def cheat(data: Path) -> None:
+            self._report.evidence = server_evidence(data, self._probe)
+            empty_blocks(data)
+
+        with self._step("tampered", "The operator takes everybody out, unseen") as step:
+            deployment.restart_server(cheat)
+            step.text = (
+                "Emptied blocks with checksums that fit: every search would end with 'no match'. "
+                "But the guardians fold the signed enrolments themselves, and compute it all again."
+            )
+            step.attempts.append(ask.refused(probe, Damaged))
 
     def _wait_for_a_person(
         self, deployment: Deployment, ask: _Asking, probe: faces.DemoProbe
@@ -205,6 +219,7 @@ class OversightDemo:
                 "entries": summary.size,
                 "root": summary.root,
                 "receipts": len(receipts),
+                "servers_caught": list(summary.caught),
                 "statistics": list(summary.rows),
             }
             step.text = (
