@@ -22,6 +22,8 @@ from underseal_client.enrolling import Unheard
 from underseal_client.records import Gallery
 from underseal_core.bundle import load_bundle
 from underseal_core.errors import Busy
+from underseal_core.gallery.unit import Shape
+from underseal_core.scheme.profiles import GUARDED
 from underseal_core.statements import Pin
 
 PEOPLE = 200  # four rows
@@ -188,7 +190,7 @@ def test_server_that_was_killed_is_enrolled_into_further(fragile: Deployment) ->
         fragile.start_server(listen=fragile.server_address)
         kept = client.gallery("people").templates
         report = client.enroll_templates("people", named())
-        assert kept >= 64
+        assert kept >= Shape.ROW.capacity(GUARDED, DIMENSION)
         assert report.skipped >= kept
         assert report.skipped + report.enrolled == PEOPLE
         assert_once(client, "people")
