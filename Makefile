@@ -5,7 +5,7 @@
 #   make test      all tests
 #   make check     formatting, types, borders between packages, generated code, pins
 #   make defences  take out each defence in turn and show that the tests of its attack then fail
-#   make bench     benchmarks of engine, service and log; one of them: BENCH=engine ARGS="--dim 128 --json"
+#   make bench     benchmarks of engine, service and log; one of them, or BENCH=oversight: BENCH=engine ARGS="--dim 128 --json"
 #   make proto     regenerate the Python code of proto/
 #   make sanitize  native tests under ASan and UBSan
 #   make format    apply the formatters and the safe fixes of the linter
