@@ -37,3 +37,4 @@ def test_guardians_by_hand(tmp_path: Path) -> None:
     assert said.count("no match\n") == 1
     assert "too few guardians can be reached: 1 of the 2 that are needed" in said
     assert re.search(r"^verified$", said, re.MULTILINE)
+    assert said.endswith("no server is frozen\n")
