@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.auditor_world import NOW, Operator, World, in_force
 from underseal_auditor.examination import Examiner
 from underseal_auditor.guardian import Dossier
-from underseal_auditor.guardianship import GuardianDesk, Summons, Watch, opening_order
+from underseal_auditor.guardianship import Begun, GuardianDesk, Summons, Watch, opening_order
 from underseal_auditor.keys.joint_opening import ZeroCommitment
 from underseal_auditor.log_memory import LogMemory
 from underseal_auditor.logbook import Logbook
@@ -24,6 +24,7 @@ from underseal_auditor.store.docket import Docket
 from underseal_auditor.store.frozen import FrozenServers
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.quotas import Tallies
+from underseal_auditor.store.tested import SoundUnits
 from underseal_auditor.verify.announcement import Notice, Register
 from underseal_auditor.verify.chain import PROBE_BLOCK, Place
 from underseal_core.errors import Busy
@@ -63,6 +64,7 @@ class Link:
         self.database = Database(self.folder / f"guardian-{self.point}.sqlite")
         ledger = Ledger(self.database)
         self.frozen, evaluator = FrozenServers(self.database), self.of.operator.evaluator
+        self.tested = SoundUnits(self.database, self.of.bundle.epoch)
         register = Register(self.log_key, frozenset(self.of.roster.members))
         self.desk = GuardianDesk(
             Watch(
@@ -71,7 +73,9 @@ class Link:
                 roster=self.of.roster,
                 share=self.of.shares[self.point - 1],
                 identity=self.of.members[self.point - 1],
-                examiner=Examiner(self.replica, evaluator, self.frozen, lambda: self.now),
+                examiner=Examiner(
+                    self.replica, evaluator, self.frozen, self.tested, lambda: self.now
+                ),
                 ledger=ledger,
                 docket=Docket(self.database),
                 tallies=Tallies(self.database),
@@ -107,7 +111,7 @@ class Link:
         active: tuple[int, ...],
         extends: tuple[bytes, ...],
         generation: str = "",
-    ) -> tuple[bytes, ZeroCommitment]:
+    ) -> Begun:
         self._called("commit")
         notice = Notice(dossier.intent, extends)
         stated = self.stated(generation)
@@ -127,9 +131,19 @@ class Link:
         assert len(zeros) == size == self.desk.zeros_size(session)
         return self.zeros(zeros)
 
-    def take(self, session: bytes, revealed: Mapping[int, bytes]) -> None:
+    def take(
+        self, session: bytes, revealed: Mapping[int, bytes], untested: frozenset[bytes]
+    ) -> bytes:
         self._called("take")
-        self.desk.take(session, revealed)
+        return self.desk.take(session, revealed, untested)
+
+    def reveal_tests(self, session: bytes, commitments: Mapping[int, bytes]) -> bytes:
+        self._called("reveal_tests")
+        return self.desk.reveal_tests(session, commitments)
+
+    def conclude_tests(self, session: bytes, answers: Mapping[int, bytes]) -> None:
+        self._called("conclude_tests")
+        self.desk.conclude_tests(session, answers)
 
     def answer(self, session: bytes, place: Place) -> bytes:
         self._called("answer")

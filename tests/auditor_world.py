@@ -45,6 +45,7 @@ from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.pending import PendingStore
 from underseal_auditor.store.policies import PolicyMemory
 from underseal_auditor.store.quotas import Tallies
+from underseal_auditor.store.tested import SoundUnits
 from underseal_auditor.store.warrants import WarrantStore
 from underseal_auditor.verify.announcement import Authority, intent_of
 from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit
@@ -587,7 +588,8 @@ def desk(
         ledger, mirror, frozen = Ledger(database), Mirror(database), FrozenServers(database)
         rulebook = in_force(rules, of, database)
         replica = of.replica(folder, mirror, operator)
-        examiner = Examiner(replica, of.operator.evaluator, frozen, lambda: now)
+        tested = SoundUnits(database, of.bundle.epoch)
+        examiner = Examiner(replica, of.operator.evaluator, frozen, tested, lambda: now)
         office = Office(
             rulebook=rulebook,
             guardian=guardian or LocalGuardian(of.opener(), of.key_facts, rulebook, examiner),

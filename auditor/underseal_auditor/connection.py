@@ -12,7 +12,7 @@ import grpc
 
 from underseal_auditor.feed import Changes
 from underseal_auditor.guardian import Dossier
-from underseal_auditor.guardianship import opening_order
+from underseal_auditor.guardianship import Begun, opening_order
 from underseal_auditor.keys.assembly import Assembly
 from underseal_auditor.keys.joint_opening import ZeroCommitment
 from underseal_auditor.keys.messages import Reveal
@@ -38,6 +38,11 @@ from underseal_auditor.wire import (
     zeros_to_wire,
 )
 from underseal_auditor.wire.catalogue import changes_from_wire
+from underseal_auditor.wire.zero_tests import (
+    parts_to_wire,
+    tokens_from_wire,
+    tokens_to_wire,
+)
 from underseal_core.credentials import Credentials
 from underseal_core.errors import Damaged
 from underseal_core.rpc.status import from_rpc_error
@@ -211,7 +216,7 @@ class GuardianConnection:
         active: tuple[int, ...],
         extends: tuple[bytes, ...],
         generation: str,
-    ) -> tuple[bytes, ZeroCommitment]:
+    ) -> Begun:
         """See :class:`GuardianLink`."""
         header = opening_header_to_wire(dossier, active, extends, generation)
         parts = _opening_parts(dossier, header)
@@ -219,7 +224,8 @@ class GuardianConnection:
             answer = self._stub.BeginOpening(parts, timeout=FEED_SECONDS)
         if answer.server_fault:
             raise fault_from_wire(answer.server_fault)
-        return session_from_wire(answer.session), zeros_from_wire(answer.commitment)
+        session, untested = session_from_wire(answer.session), tokens_from_wire(answer.untested, 1)
+        return Begun(session, zeros_from_wire(answer.commitment), untested)
 
     def reveal(self, session: bytes, commitments: tuple[ZeroCommitment, ...], size: int) -> bytes:
         """See :class:`GuardianLink`."""
@@ -236,10 +242,27 @@ class GuardianConnection:
                 call.cancel()
         return reader.content()
 
-    def take(self, session: bytes, revealed: Mapping[int, bytes]) -> None:
+    def take(
+        self, session: bytes, revealed: Mapping[int, bytes], untested: frozenset[bytes]
+    ) -> bytes:
         """See :class:`GuardianLink`."""
+        parts = _zeros_parts(session, revealed, untested)
         with _translated(self._name):
-            self._stub.TakeZeros(_zeros_parts(session, revealed), timeout=FEED_SECONDS)
+            return self._stub.TakeZeros(parts, timeout=FEED_SECONDS).tests
+
+    def reveal_tests(self, session: bytes, commitments: Mapping[int, bytes]) -> bytes:
+        """See :class:`GuardianLink`."""
+        parts = parts_to_wire(commitments)
+        request = guardian_pb2.RevealTestsRequest(session=session, commitments=parts)
+        with _translated(self._name):
+            return self._stub.RevealTests(request, timeout=ANSWER_SECONDS).answer
+
+    def conclude_tests(self, session: bytes, answers: Mapping[int, bytes]) -> None:
+        """See :class:`GuardianLink`."""
+        parts = parts_to_wire(answers)
+        request = guardian_pb2.ConcludeTestsRequest(session=session, answers=parts)
+        with _translated(self._name):
+            self._stub.ConcludeTests(request, timeout=ANSWER_SECONDS)
 
     def answer(self, session: bytes, place: Place) -> bytes:
         """See :class:`GuardianLink`."""
@@ -365,7 +388,7 @@ def _opening_parts(
 
 
 def _zeros_parts(
-    session: bytes, revealed: Mapping[int, bytes]
+    session: bytes, revealed: Mapping[int, bytes], untested: frozenset[bytes]
 ) -> Iterator[guardian_pb2.TakeZerosRequest]:
     yield guardian_pb2.TakeZerosRequest(session=session)
     for point, zeros in revealed.items():
@@ -373,3 +396,4 @@ def _zeros_parts(
             piece = zeros[start : start + PIECE_BYTES]
             part = guardian_pb2.ZerosPiece(point=point, piece=piece)
             yield guardian_pb2.TakeZerosRequest(zeros=part)
+    yield guardian_pb2.TakeZerosRequest(untested=tokens_to_wire(untested))

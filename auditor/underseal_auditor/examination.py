@@ -21,11 +21,13 @@ import structlog
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.replica import Replica
 from underseal_auditor.store.frozen import FrozenServers
+from underseal_auditor.store.tested import SoundUnits
 from underseal_auditor.verify.catalogue import View
 from underseal_auditor.verify.chain import Chain, Sealed
 from underseal_auditor.verify.fault import Rule, ServerFault
 from underseal_auditor.verify.provenance import check_matches
 from underseal_auditor.verify.reexecution import check_reexecuted
+from underseal_auditor.zero_tests import ZeroTester
 from underseal_core.errors import Damaged, NotFound, PermissionRefused
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.statements import Release
@@ -37,13 +39,19 @@ _log: Final = structlog.get_logger("underseal.examiner")
 class Examiner:
     """Examines results with an auditor's own replica. Thread-safe.
 
-    ``clock`` returns aware times.
+    ``tested``: units that were found sound. ``clock`` returns aware times.
     """
 
     replica: Replica
     evaluator: Evaluator
     frozen: FrozenServers
+    tested: SoundUnits
     clock: Callable[[], datetime]
+
+    @property
+    def tester(self) -> ZeroTester:
+        """Looks for the key in what clients and enrollers encrypted."""
+        return ZeroTester(self.replica, self.evaluator, self.tested)
 
     def examine(self, chain: Chain, sealed: Sealed, policy: Policy) -> View:
         """Return the auditor's view of the gallery that an honest result was computed on.

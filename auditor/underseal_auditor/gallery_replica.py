@@ -21,7 +21,7 @@ from underseal_core.gallery.block import Block
 from underseal_core.gallery.disk import disk_errors, make_folder
 from underseal_core.gallery.unit import Unit
 from underseal_core.gallery.unit_files import UnitFiles
-from underseal_core.scheme.ciphertext import Residues
+from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
 
 PATIENCE_SECONDS: Final = 60.0
@@ -130,6 +130,18 @@ class GalleryReplica:
                 {number: block.tiles for number, block in blocks.items()},
                 {number: block.tiles_root() for number, block in blocks.items()},
             )
+
+    def ciphertexts(self, unit: Unit) -> Iterator[Ciphertext]:
+        """Yield a live unit's ciphertexts; see :meth:`UnitFiles.ciphertexts`.
+
+        Raises
+        ------
+        Mismatch
+            It has left since.
+        """
+        if not self._there(unit.token):
+            raise Mismatch("the gallery has changed since this search", hint="search again")
+        yield from self._files.ciphertexts(unit)
 
     def checkpoint(self) -> None:
         """Write the blocks that changed; a unit that has left them is forgotten then."""

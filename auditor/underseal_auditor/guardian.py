@@ -15,6 +15,7 @@ from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import KeyFacts
 from underseal_auditor.verify.chain import Chain, Sealed
+from underseal_auditor.zero_session import prove_here
 from underseal_core.errors import Mismatch
 from underseal_core.log_entries import Logged
 from underseal_core.scheme.ciphertext import Ciphertext
@@ -96,7 +97,11 @@ class LocalGuardian:
     """
 
     def __init__(
-        self, opener: Opener, keys: KeyFacts, rulebook: Rulebook, examiner: Examiner
+        self,
+        opener: Opener,
+        keys: KeyFacts,
+        rulebook: Rulebook,
+        examiner: Examiner,
     ) -> None:
         self._opener = opener
         self._rulebook = rulebook
@@ -109,6 +114,7 @@ class LocalGuardian:
     def begin(self, dossier: Dossier) -> Opening:
         """See :class:`Guardian`."""
         self._examiner.examine(dossier.chain, dossier.sealed, self._rulebook.policy)
+        prove_here(self._examiner.tester, self._opener, dossier.chain, dossier.sealed)
         return LocalOpening(self._opener, dossier.chain, self._rulebook.policy, self._examiner)
 
 

@@ -5,6 +5,7 @@
                   statements, and all of them computed again on this guardian's own replica
     commit        the registrar gets a signed commitment to encryptions of zero
     reveal, take  given everybody's commitments; then everybody's encryptions of zero
+    tests         probe and new units hold nothing where they must be empty: see ``zero_tests.py``
     answer        the docket takes request and ciphertexts for good; then the answer is made
     countersign   a release that is of this opening, charges no less than it shows, and shows
                   templates only that are live and that an enroller signed for
@@ -24,6 +25,7 @@ from typing import Final
 
 import structlog
 
+from underseal_auditor.countersigning import check_release, parse_release
 from underseal_auditor.examination import Examiner
 from underseal_auditor.keys.joint_opening import (
     MemberOpening,
@@ -36,15 +38,15 @@ from underseal_auditor.log_memory import LogMemory
 from underseal_auditor.policy.approvals import approving
 from underseal_auditor.policy.check_budget import CHECK_NOISE
 from underseal_auditor.policy.document import Policy
-from underseal_auditor.policy.quotas import Use
 from underseal_auditor.policy.rulebook import Rulebook
-from underseal_auditor.policy.rules import CLOCK_SKEW, Case, Terms, decide, key_facts
+from underseal_auditor.policy.rules import Case, Terms, decide, key_facts
 from underseal_auditor.store.docket import Docket
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.store.submission import Submission, cost_of
 from underseal_auditor.verify.announcement import Authority, Notice
 from underseal_auditor.verify.chain import Chain, Intake, Place, Sealed, open_chain
+from underseal_auditor.zero_session import Circle, ZeroSession
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Peer, Role
 from underseal_core.errors import (
@@ -57,7 +59,7 @@ from underseal_core.errors import (
 from underseal_core.roster import Roster
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.signing import Envelope, Identity, Signature
-from underseal_core.statements import Release, SearchRequest, utc_moment
+from underseal_core.statements import Release, SearchRequest
 
 _log: Final = structlog.get_logger("underseal.guardian")
 
@@ -137,6 +139,18 @@ class Beginning:
     terms: Terms
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A session's name, this guardian's commitment to its encryptions of zero, and what to test.
+
+    ``untested``: tokens of units that this guardian has not found sound.
+    """
+
+    session: bytes
+    commitment: ZeroCommitment
+    untested: frozenset[bytes]
+
+
 @dataclass(slots=True)
 class Session:
     """One opening under way, to its end under the policy that it began with."""
@@ -149,6 +163,7 @@ class Session:
     sealed: Sealed
     places: tuple[Place, ...]
     opening: MemberOpening
+    tests: ZeroSession
     began: datetime
     taken: bool = field(default=False)
 
@@ -216,8 +231,8 @@ class GuardianDesk:
         intake = Intake(chain, policy.profile)
         return Beginning(policy, approvers, intake, active, terms)
 
-    def commit(self, beginning: Beginning) -> tuple[bytes, ZeroCommitment]:
-        """Return the session's id and this guardian's commitment, given all ciphertexts.
+    def commit(self, beginning: Beginning) -> Begun:
+        """Begin a session, given all ciphertexts.
 
         Raises
         ------
@@ -233,6 +248,8 @@ class GuardianDesk:
         occasion = Occasion(watch.bundle, watch.roster, subject, beginning.active)
         order = opening_order(sealed)
         opening = MemberOpening(watch.share, watch.identity, occasion, tuple(order.values()))
+        circle = Circle(occasion.digest(), occasion.active, len(watch.bundle.members))
+        tests = ZeroSession(watch.examiner.tester, watch.share, circle, chain, sealed)
         now = watch.clock()
         session = Session(
             beginning.policy,
@@ -243,6 +260,7 @@ class GuardianDesk:
             sealed,
             tuple(order),
             opening,
+            tests,
             now,
         )
         name = secrets.token_bytes(16)
@@ -253,7 +271,7 @@ class GuardianDesk:
             while len(self._sessions) >= MAX_SESSIONS:
                 del self._sessions[min(self._sessions, key=lambda n: self._sessions[n].began)]
             self._sessions[name] = session
-        return name, opening.commitment
+        return Begun(name, opening.commitment, tests.untested)
 
     def reveal(self, session: bytes, commitments: Sequence[ZeroCommitment]) -> bytes:
         """Return this guardian's salt and encryptions of zero; see :class:`MemberOpening`."""
@@ -267,10 +285,27 @@ class GuardianDesk:
             order = opening_order(found.sealed)
         return zeros_size(self._watch.bundle.profile, tuple(order.values()))
 
-    def take(self, session: bytes, revealed: Mapping[int, bytes]) -> None:
-        """Take in the others' encryptions of zero; see :class:`MemberOpening`."""
+    def take(
+        self, session: bytes, revealed: Mapping[int, bytes], untested: frozenset[bytes]
+    ) -> bytes:
+        """Take in the others' encryptions of zero, and commit to the answers to the zero tests.
+
+        See :class:`MemberOpening` and :class:`ZeroSession`.
+        """
         with self._lock:
-            self._session(session).opening.take(revealed)
+            found = self._session(session)
+            found.opening.take(revealed)
+            return found.tests.prepare(found.opening.salts, untested)
+
+    def reveal_tests(self, session: bytes, commitments: Mapping[int, bytes]) -> bytes:
+        """Return this guardian's answers to the zero tests; see :class:`ZeroSession`."""
+        with self._lock:
+            return self._session(session).tests.reveal(commitments)
+
+    def conclude_tests(self, session: bytes, answers: Mapping[int, bytes]) -> None:
+        """Judge the zero tests; see :class:`ZeroSession`."""
+        with self._lock:
+            self._session(session).tests.conclude(answers)
 
     def answer(self, session: bytes, place: Place) -> bytes:
         """Return this guardian's answer to one ciphertext, ``uint32`` little-endian.
@@ -285,6 +320,7 @@ class GuardianDesk:
             found = self._session(session)
             if place not in found.places:
                 raise InvalidInput("the opening has no such ciphertext")
+            found.tests.check_sound()
             if not found.taken:
                 now = watch.clock()
                 self._terms(found.policy, found.chain, found.approvers, now)
@@ -311,8 +347,8 @@ class GuardianDesk:
             found = self._session(session)
             if not found.taken:
                 raise InvalidInput("nothing of this opening was answered")
-            release = _parse_release(envelope)
-            _check_release(release, found, watch)
+            release = parse_release(envelope)
+            check_release(release, found, watch, SESSION_LIFETIME)
             watch.examiner.check_release(found.chain, release, found.policy)
             cost = cost_of(release, found.chain.request.gallery)
             watch.docket.settle(found.submission, envelope, cost, watch.clock())
@@ -374,72 +410,3 @@ def _client(policy: Policy, request: Envelope) -> Peer:
     if section is None:
         raise PermissionRefused("the policy does not name this client", hint="ask the auditors")
     return Peer(Role.CLIENT, name, bytes.fromhex(section.key))
-
-
-def _parse_release(envelope: Envelope) -> Release:
-    if envelope.payload_type != Release.payload_type:
-        raise InvalidInput("not a release")
-    try:
-        return Release.parse(envelope.payload)
-    except Damaged as error:
-        raise InvalidInput("not a release") from error
-
-
-def _check_release(release: Release, session: Session, watch: Watch) -> None:
-    """Check that a release is of this opening, and within the terms.
-
-    Raises
-    ------
-    PermissionRefused
-        It is not.
-    """
-    request, terms = session.chain.request, session.terms
-    stated = (
-        release.request_id,
-        release.request_sha256,
-        release.result_sha256,
-        release.policy_sha256,
-        release.key_epoch,
-        release.client,
-        release.purpose,
-        release.case_reference,
-        release.threshold,
-        release.approvers,
-    )
-    own = (
-        request.request_id,
-        session.chain.request_sha256,
-        session.chain.result_sha256,
-        session.policy.sha256,
-        watch.bundle.epoch,
-        request.client,
-        request.purpose,
-        request.case_reference,
-        str(terms.threshold),
-        session.approvers,
-    )
-    weight = release.searches_charged
-    largest = terms.max_positives + terms.max_near
-    allowed = (
-        stated == own
-        and weight in (1, terms.quotas.near_duplicate_weight)
-        and len(release.matches) * weight <= release.values_charged
-        and len(release.matches) <= terms.top_k
-        and release.values_charged <= largest * weight
-        and (bool(terms.decimals) or not any(match.score for match in release.matches))
-    )
-    released = utc_moment(release.released_at)
-    allowed &= release.warrant_deadline == terms.warrant_deadline(released)
-    allowed &= abs(released - watch.clock()) <= CLOCK_SKEW + SESSION_LIFETIME
-    if not allowed or not _within_quotas(release, session, watch):
-        _log.warning("release not countersigned", request=request.request_id)
-        raise PermissionRefused("this guardian does not countersign the release")
-
-
-def _within_quotas(release: Release, session: Session, watch: Watch) -> bool:
-    """Tell whether what this guardian countersigned about each subject stays within the quotas."""
-    gallery = session.chain.request.gallery
-    added = cost_of(release, gallery).uses
-    before = watch.tallies.uses(release.key_epoch, gallery, added)
-    quotas = session.terms.quotas
-    return all(before.get(s, Use()).plus(use).within(quotas) for s, use in added.items())

@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeVar
 import structlog
 
 from underseal_auditor.guardian import Dossier, Opening, UnfitGuardian
-from underseal_auditor.guardianship import opening_order, opening_subject
+from underseal_auditor.guardianship import Begun, opening_order, opening_subject
 from underseal_auditor.keys.decryption import combine
 from underseal_auditor.keys.joint_opening import (
     Occasion,
@@ -82,8 +82,8 @@ class GuardianLink(Protocol):
         active: tuple[int, ...],
         extends: tuple[bytes, ...],
         generation: str,
-    ) -> tuple[bytes, ZeroCommitment]:
-        """Begin, send every ciphertext, and return session and commitment.
+    ) -> Begun:
+        """Begin, and send every ciphertext.
 
         ``extends``: proof that the log of the dossier's intent extends the one it has seen;
         ``generation``: which sharing of the key opens.
@@ -94,8 +94,18 @@ class GuardianLink(Protocol):
         """Return its salt and encryptions of zero, ``size`` bytes."""
         ...
 
-    def take(self, session: bytes, revealed: Mapping[int, bytes]) -> None:
-        """Give it the others' encryptions of zero."""
+    def take(
+        self, session: bytes, revealed: Mapping[int, bytes], untested: frozenset[bytes]
+    ) -> bytes:
+        """Give it the others' encryptions of zero; return its commitment to the zero tests."""
+        ...
+
+    def reveal_tests(self, session: bytes, commitments: Mapping[int, bytes]) -> bytes:
+        """Return its answers to the zero tests."""
+        ...
+
+    def conclude_tests(self, session: bytes, answers: Mapping[int, bytes]) -> None:
+        """Give it everybody's answers, by which it judges for itself."""
         ...
 
     def answer(self, session: bytes, place: Place) -> bytes:
@@ -254,15 +264,18 @@ class JointOpening:
                 dossier, occasion.active, members[p].extends, generation
             )
         )
-        self._sessions = {point: session for point, (session, _) in begun.items()}
-        commitments = tuple(begun[point][1] for point in occasion.active)
+        self._sessions = {point: one.session for point, one in begun.items()}
+        commitments = tuple(begun[point].commitment for point in occasion.active)
         check_commitments(occasion, commitments)
         ciphertexts = tuple(self._order.values())
         size = zeros_size(occasion.bundle.profile, ciphertexts)
         zeros = self._each(lambda p: self._links[p].reveal(self._sessions[p], commitments, size))
         masked = mask_all(occasion, ciphertexts, commitments, zeros)
         self._masked = dict(zip(self._order, masked, strict=True))
-        self._each(lambda point: self._give(point, zeros))
+        untested = frozenset().union(*(one.untested for one in begun.values()))
+        tests = self._each(lambda point: self._give(point, zeros, untested))
+        answers = self._each(lambda p: self._links[p].reveal_tests(self._sessions[p], tests))
+        self._each(lambda p: self._links[p].conclude_tests(self._sessions[p], answers))
 
     def open(self, ciphertext: Ciphertext, noise_std: float) -> Real:
         """See :class:`Opening`; the noise is that of the guardians' own policy.
@@ -313,9 +326,9 @@ class JointOpening:
                 return place
         raise InvalidInput("the ciphertext is not of this opening")
 
-    def _give(self, point: int, zeros: Mapping[int, bytes]) -> None:
+    def _give(self, point: int, zeros: Mapping[int, bytes], untested: frozenset[bytes]) -> bytes:
         others = {other: data for other, data in zeros.items() if other != point}
-        self._links[point].take(self._sessions[point], others)
+        return self._links[point].take(self._sessions[point], others, untested)
 
     def _each(self, call: Callable[[int], T]) -> dict[int, T]:
         """Call for every active point at once; a failure is raised after all ended.

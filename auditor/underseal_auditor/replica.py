@@ -9,7 +9,7 @@ search again without asking anybody (docs/adr/0010-guardians-hold-a-replica.md).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
@@ -26,6 +26,7 @@ from underseal_auditor.verify.fault import Rule, ServerFault
 from underseal_auditor.verify.provenance import Enrollers
 from underseal_core.errors import Busy, Damaged, NotFound, PermissionRefused
 from underseal_core.gallery.unit import Unit
+from underseal_core.scheme.ciphertext import Ciphertext
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.statements import Pin, Snapshot
 
@@ -127,6 +128,16 @@ class Replica:
             if folded.roots != snapshot.tiles_roots():
                 raise ServerFault(Rule.TILES)
             yield view, folded
+
+    def units(self, server: str, snapshot: Snapshot, blocks: Iterable[int]) -> Mapping[bytes, Unit]:
+        """Return the units of some blocks by token, as of a snapshot that was mirrored."""
+        history = self.mirror.history(server, snapshot.gallery)
+        held = history.at(snapshot.version)
+        return {token: history.units[token] for n in blocks for token in held.get(n, ())}
+
+    def ciphertexts(self, server: str, gallery: str, unit: Unit) -> Iterator[Ciphertext]:
+        """Yield a unit's ciphertexts; see :meth:`GalleryReplica.ciphertexts`."""
+        return self._gallery(server, gallery).ciphertexts(unit)
 
     def checkpoint(self) -> None:
         """Write to disk what changed."""

@@ -377,7 +377,7 @@ def test_unknown_session_and_place_are_refused(bench: Bench) -> None:
     guardian = bench.links[0].desk
     calls: list[Callable[[], object]] = [
         lambda: guardian.reveal(b"x" * 16, ()),
-        lambda: guardian.take(b"x" * 16, {}),
+        lambda: guardian.take(b"x" * 16, {}, frozenset()),
         lambda: guardian.answer(b"x" * 16, Place(Kind.NORM, 0)),
     ]
     for call in calls:

@@ -7,43 +7,74 @@ compute the same, and each score of a slot then shows a coefficient of ``s``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.auditor_attacks import refused_by, secret_of
+from tests.auditor_attacks import Watching, refused_by, secret_of
+from tests.auditor_guardians import Link, panel_of
 from tests.auditor_world import (
     DIMENSION,
     FIRST_BLOCK,
+    GALLERY,
+    Desk,
     Operator,
     World,
+    book_of,
     desk,
     policy,
+    unit,
     world,
 )
+from underseal_auditor.keys.joint_opening import OpeningFailed, OpeningOutOfTurn
+from underseal_auditor.keys.zero_opening import (
+    Conditions,
+    MemberZeroTests,
+    fresh_occasion,
+    seed_of,
+)
+from underseal_auditor.store.tested import MAX_FAILED, SoundUnits, Suspect
+from underseal_auditor.verify.chain import Place
+from underseal_core.errors import Busy, InvalidInput, PermissionRefused
 from underseal_core.gallery.unit import usable_slots
 from underseal_core.ring import kernel
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
+from underseal_core.scheme.zero_test import VALUES, Claim, zero_test
 
 FIRST_AXIS = np.eye(DIMENSION)[0]
 """A unit vector: passes every check of a probe, and picks one component of each template."""
 
 
+def with_key(ciphertext: Ciphertext, amplitude: float) -> Ciphertext:
+    """``amplitude * s`` in the plaintext, put there by somebody who does not know ``s``."""
+    profile, kind = ciphertext.profile, ciphertext.kind
+    primes = profile.data_primes[: kind.level(profile)]
+    constant = round(amplitude * kind.scale(profile, DIMENSION))
+    values = np.array([constant % prime for prime in primes], np.uint32)[:, None]
+    hidden = np.ascontiguousarray(np.broadcast_to(values, ciphertext.residues.shape[1:]))
+    residues = ciphertext.residues.copy()
+    residues[1] = kernel.add(np.ascontiguousarray(residues[1]), hidden, primes)
+    return Ciphertext(profile, kind, residues)
+
+
 def poisoned(of: World, amplitude: float) -> Operator:
     """Everybody else is honest: ``amplitude * s`` is in component 0 of what was enrolled."""
-    profile = of.bundle.profile
-    constant = round(amplitude * Kind.COLUMN.scale(profile, DIMENSION))
-    hidden = np.zeros((2, profile.gallery_level, profile.degree), np.uint32)
-    for index, prime in enumerate(profile.data_primes[: profile.gallery_level]):
-        hidden[1, index] = constant % prime
     operator = of.operator.copy()
     first, *others = operator.sent[operator.units[0].token]
-    column = parse_ciphertext(first, profile, Kind.COLUMN)
-    primes = profile.data_primes[: profile.gallery_level]
-    residues = np.stack([kernel.add(column.residues[i], hidden[i], primes) for i in range(2)])
-    changed = Ciphertext(profile, Kind.COLUMN, residues)
-    operator.enrol_again(0, [changed.to_bytes(), *others])
+    column = parse_ciphertext(first, of.bundle.profile, Kind.COLUMN)
+    operator.enrol_again(0, [with_key(column, amplitude).to_bytes(), *others])
+    return operator
+
+
+def overreaching(of: World) -> Operator:
+    """The first unit's plaintext goes on after its own slots, into those of others."""
+    operator = of.operator.copy()
+    vectors = np.concatenate((of.people[:FIRST_BLOCK], unit(1, 5)))
+    columns = of.encryptor.encrypt_columns(vectors)
+    operator.enrol_again(0, [column.to_bytes() for column in columns])
     return operator
 
 
@@ -68,6 +99,175 @@ def test_scores_of_such_templates_are_the_key(profile: str) -> None:
 def test_such_templates_show_in_the_canaries(
     tmp_path: Path, profile: str, amplitude: float
 ) -> None:
-    of = world(profile)
-    with desk(tmp_path, of, policy(profile), operator := poisoned(of, amplitude)) as office:
+    of, operator = world(profile), poisoned(world(profile), amplitude)
+    careless = Watching(of)
+    with desk(tmp_path, of, policy(profile), operator, careless) as office:
         assert refused_by(office, of.ask(FIRST_AXIS, operator)) in ("canary", "canaries")
+
+
+# --- zero tests: by whoever holds shares, before anything is opened ----------------------------
+
+
+@pytest.mark.parametrize("amplitude", [0.05, 2.0**-11])
+@pytest.mark.parametrize("profile", ["guarded", "compact", "swift"])
+def test_nothing_of_a_malformed_enrolment_is_opened(
+    tmp_path: Path, profile: str, amplitude: float
+) -> None:
+    of, operator = world(profile), poisoned(world(profile), amplitude)
+    with desk(tmp_path, of, policy(profile), operator) as office:
+        answer = of.ask(FIRST_AXIS, operator)
+        with pytest.raises(PermissionRefused, match="template that is malformed"):
+            office.submit(answer)
+        with pytest.raises(PermissionRefused):
+            office.submit(answer)  # stored: the same submission is not tested again
+        assert office.ledger.epoch_total(of.bundle.epoch) == 0
+
+
+def test_far_smaller_multiples_are_found_where_scores_are_released(tmp_path: Path) -> None:
+    """``guarded`` has room: 2^-26, where the noise of a released score is 2^-10."""
+    of, operator = world(), poisoned(world(), 2.0**-26)
+    with (
+        desk(tmp_path, of, policy(), operator) as office,
+        pytest.raises(PermissionRefused, match="template that is malformed"),
+    ):
+        office.submit(of.ask(FIRST_AXIS, operator))
+
+
+def test_template_in_anothers_slot(tmp_path: Path) -> None:
+    """To frame somebody: the face of one person in the slot, and under the label, of another."""
+    of, operator = world("swift"), overreaching(world("swift"))
+    with (
+        desk(tmp_path, of, policy("swift"), operator) as office,
+        pytest.raises(PermissionRefused, match="template that is malformed"),
+    ):
+        office.submit(of.ask(unit(1, 5)[0], operator))
+
+
+@pytest.mark.parametrize("amplitude", [0.009, 0.0005])
+@pytest.mark.parametrize("profile", ["guarded", "swift"])
+def test_key_in_a_probe(tmp_path: Path, profile: str, amplitude: float) -> None:
+    """Too small for the limits of norm and projection; 64 own templates would make it 8 times
+    as large in a score."""
+    of = world(profile)
+    probe = with_key(of.encryptor.encrypt_probe(unit(1, 5)[0]), amplitude / 12)
+    with (
+        desk(tmp_path, of, policy(profile)) as office,
+        pytest.raises(PermissionRefused, match="the probe holds something"),
+    ):
+        office.submit(of.ask_with(probe))
+
+
+def test_sound_units_are_tested_once_and_under_one_key(tmp_path: Path) -> None:
+    of = world("swift")
+    with desk(tmp_path, of, policy("swift")) as office:
+        answer = of.ask(of.people[3])
+        assert office.submit(answer).matches
+        replica = of.replica(tmp_path, office.mirror)
+        units = replica.units("server", answer.result.snapshot, [0, 1]).values()
+        assert len(units) == 2
+        assert SoundUnits(office.database, of.bundle.epoch).untested(units) == []
+        assert len(SoundUnits(office.database, "another epoch").untested(units)) == 2
+
+
+# --- k of n: every guardian sees for itself ----------------------------------------------------
+
+
+@contextmanager
+def council_of(folder: Path, operator: Operator | None = None) -> Iterator[tuple[Desk, list[Link]]]:
+    of, rules = world("swift", 2, 3), policy("swift")
+    with (
+        book_of(folder) as book,
+        panel_of(folder, of, rules, book, operator) as (panel, links),
+        desk(folder, of, rules, operator, panel, logbook=book) as office,
+    ):
+        yield office, links
+
+
+def test_guardians_refuse_a_malformed_enrolment(tmp_path: Path) -> None:
+    of = world("swift", 2, 3)
+    operator = poisoned(of, 0.02)
+    with council_of(tmp_path, operator) as (office, links):
+        with pytest.raises(PermissionRefused, match="template that is malformed"):
+            office.submit(of.ask(FIRST_AXIS, operator))
+        for link in links[:2]:
+            assert "conclude_tests" in link.calls
+            assert "answer" not in link.calls
+            gallery = Suspect("gallery", f"server/{GALLERY}")
+            assert link.tested.failed() == [(gallery, 1)]
+
+
+def test_guardians_answer_no_registrar_that_skips_the_tests(tmp_path: Path) -> None:
+    of = world("swift", 2, 3)
+    operator = poisoned(of, 0.02)
+    with council_of(tmp_path, operator) as (office, links):
+        dossier = office.dossier(of.ask(FIRST_AXIS, operator))
+        begun = {link.point: link.commit(dossier, (1, 2), ()) for link in links[:2]}
+        commitments = tuple(one.commitment for one in begun.values())
+        size = links[0].desk.zeros_size(begun[1].session)
+        zeros = {
+            link.point: link.reveal(begun[link.point].session, commitments, size)
+            for link in links[:2]
+        }
+        first, mine, norm = links[0], begun[1].session, Place(Kind.NORM, 0)
+        with pytest.raises(InvalidInput, match="left out"):
+            first.take(mine, {2: zeros[2]}, frozenset())
+        with pytest.raises(OpeningOutOfTurn, match="zero tests"):
+            first.answer(mine, norm)
+        untested = begun[1].untested | begun[2].untested
+        tests = {
+            2: links[1].take(begun[2].session, {1: zeros[1]}, untested),
+            1: first.desk._session(mine).tests.prepare(  # zeros are taken
+                first.desk._session(mine).opening.salts, untested
+            ),
+        }
+        answers = {
+            link.point: link.reveal_tests(begun[link.point].session, tests) for link in links[:2]
+        }
+        with pytest.raises(OpeningOutOfTurn, match="zero tests"):
+            first.answer(mine, norm)
+        with pytest.raises(PermissionRefused, match="template that is malformed"):
+            first.conclude_tests(mine, answers)
+        with pytest.raises(OpeningOutOfTurn, match="zero tests"):
+            first.answer(mine, norm)
+
+
+def test_abandoned_tests_are_counted_and_end(tmp_path: Path) -> None:
+    """Values of a failed test show some of the key to the registrar that carries them."""
+    of = world("swift", 2, 3)
+    with council_of(tmp_path) as (office, links):
+        for link in links[:2]:
+            link.dies_before = "conclude_tests"
+        for _ in range(MAX_FAILED):
+            with pytest.raises(Busy):
+                office.submit(of.ask(unit(1, 5)[0]))
+            for link in links[:2]:
+                link.start()
+                link.dies_before = "conclude_tests"
+        with pytest.raises(PermissionRefused, match="malformed"):
+            office.submit(of.ask(unit(1, 5)[0]))
+        counted = [count for _, count in links[0].tested.failed()]
+        assert counted == [MAX_FAILED] * 2
+        for link in links[:2]:
+            link.tested.forgive(Suspect("client", "agency"))
+            link.tested.forgive(Suspect("gallery", f"server/{GALLERY}"))
+            link.dies_before = ""
+        assert office.submit(of.ask(of.people[3])).matches
+        assert links[0].tested.failed() == []
+
+
+def test_a_guardian_cannot_hide_what_it_knows() -> None:
+    """It would have to answer the negative of the other's answer before it has seen that."""
+    of = world("swift", 2, 3)
+    probe = with_key(of.encryptor.encrypt_probe(unit(1, 5)[0]), 1.0)
+    claims = [Claim(Kind.PROBE_ROW, DIMENSION, [probe])]
+    occasion = fresh_occasion(bytes(32), {1: b"1" * 32, 2: b"2" * 32})
+    test = zero_test(of.operator.evaluator, seed_of(occasion, "probe"), claims)
+    conditions = Conditions(occasion, (1, 2), 3, (test,))
+    honest, liar = (MemberZeroTests(of.shares[i], conditions) for i in range(2))
+    shown = honest.reveal({1: honest.commitment, 2: liar.commitment})
+    profile = of.bundle.profile
+    primes = np.array(profile.data_primes[: profile.gallery_level])
+    seen = np.frombuffer(shown[32:], "<u4").reshape(VALUES, -1)
+    negative = bytes(32) + ((primes - seen) % primes).astype("<u4").tobytes()
+    with pytest.raises(OpeningFailed, match="committed"):
+        honest.conclude({1: shown, 2: negative})

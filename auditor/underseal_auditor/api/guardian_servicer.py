@@ -20,6 +20,12 @@ from underseal_auditor.wire import (
     session_from_wire,
     zeros_to_wire,
 )
+from underseal_auditor.wire.zero_tests import (
+    answers_from_wire,
+    tokens_from_wire,
+    tokens_to_wire,
+)
+from underseal_auditor.wire.zero_tests import commitments_from_wire as test_commitments_from_wire
 from underseal_core.credentials import Role
 from underseal_core.errors import Busy, InvalidInput, PermissionRefused
 from underseal_core.rpc.access import STANDARD_METHODS, AccessTable, Context, current_peer
@@ -35,6 +41,8 @@ ACCESS: Final[AccessTable] = {
     f"/{SERVICE}/BeginOpening": _AUDITOR,
     f"/{SERVICE}/RevealZeros": _AUDITOR,
     f"/{SERVICE}/TakeZeros": _AUDITOR,
+    f"/{SERVICE}/RevealTests": _AUDITOR,
+    f"/{SERVICE}/ConcludeTests": _AUDITOR,
     f"/{SERVICE}/AnswerCiphertext": _AUDITOR,
     f"/{SERVICE}/CountersignRelease": _AUDITOR,
     **STANDARD_METHODS,
@@ -91,11 +99,13 @@ class GuardianServicer(guardian_pb2_grpc.GuardianServiceServicer):
         finally:
             self._uploads -= 1
         try:
-            session, commitment = await self._run(partial(self._desk.commit, beginning))
+            begun = await self._run(partial(self._desk.commit, beginning))
         except ServerFault as fault:
             return guardian_pb2.BeginOpeningResponse(server_fault=fault.rule.value)
         return guardian_pb2.BeginOpeningResponse(
-            session=session, commitment=zeros_to_wire(commitment)
+            session=begun.session,
+            commitment=zeros_to_wire(begun.commitment),
+            untested=tokens_to_wire(begun.untested),
         )
 
     async def RevealZeros(  # noqa: N802 generated name
@@ -122,15 +132,39 @@ class GuardianServicer(guardian_pb2_grpc.GuardianServiceServicer):
         session = session_from_wire(first.session)
         limit = await self._run(partial(self._desk.zeros_size, session))
         revealed: dict[int, PieceReader] = {}
+        untested: frozenset[bytes] = frozenset()
         async with asyncio.timeout(UPLOAD_SECONDS):
             async for part in parts:
+                if part.WhichOneof("part") == "untested":
+                    untested = tokens_from_wire(part.untested, self._desk.bundle.threshold)
+                    break
                 point = part.zeros.point
                 if point not in revealed and len(revealed) >= len(self._desk.roster.members):
                     raise InvalidInput("there are more encryptions of zero than guardians")
                 revealed.setdefault(point, PieceReader(limit)).add(part.zeros.piece)
         contents = {point: reader.content() for point, reader in revealed.items()}
-        await self._run(partial(self._desk.take, session, contents))
-        return guardian_pb2.TakeZerosResponse()
+        commitment = await self._run(partial(self._desk.take, session, contents, untested))
+        return guardian_pb2.TakeZerosResponse(tests=commitment)
+
+    async def RevealTests(  # noqa: N802 generated name
+        self, request: guardian_pb2.RevealTestsRequest, context: Context
+    ) -> guardian_pb2.RevealTestsResponse:
+        """Return this guardian's answers to the zero tests."""
+        self._check_caller()
+        session = session_from_wire(request.session)
+        commitments = test_commitments_from_wire(request.commitments)
+        answer = await self._run(partial(self._desk.reveal_tests, session, commitments))
+        return guardian_pb2.RevealTestsResponse(answer=answer)
+
+    async def ConcludeTests(  # noqa: N802 generated name
+        self, request: guardian_pb2.ConcludeTestsRequest, context: Context
+    ) -> guardian_pb2.ConcludeTestsResponse:
+        """Judge the zero tests."""
+        self._check_caller()
+        session = session_from_wire(request.session)
+        answers = answers_from_wire(request.answers, self._desk.bundle.profile)
+        await self._run(partial(self._desk.conclude_tests, session, answers))
+        return guardian_pb2.ConcludeTestsResponse()
 
     async def AnswerCiphertext(  # noqa: N802 generated name
         self, request: guardian_pb2.AnswerCiphertextRequest, context: Context

@@ -19,6 +19,7 @@ from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.replica import Replica
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.frozen import FrozenServers
+from underseal_auditor.store.tested import SoundUnits
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Credentials
 from underseal_core.epochs import load_earlier
@@ -82,4 +83,5 @@ def examiner_of(
     follower = Follower(replica, rulebook, bundle.epoch)
     stack.callback(follower.close)
     clock = partial(datetime.now, UTC)
-    return Examiner(replica, evaluator, FrozenServers(database), clock), follower
+    frozen, tested = FrozenServers(database), SoundUnits(database, bundle.epoch)
+    return Examiner(replica, evaluator, frozen, tested, clock), follower

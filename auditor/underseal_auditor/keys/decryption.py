@@ -214,8 +214,9 @@ class Opener:
             raise InvalidInput("the same key share was given twice")
         if len(shares) < bundle.threshold:
             raise InvalidInput(f"{bundle.threshold} key shares are needed, got {len(shares)}")
-        self._shares = tuple(shares[: bundle.threshold])
-        self._bundle = bundle
+        self.shares = tuple(shares[: bundle.threshold])
+        """Those that are used."""
+        self.bundle = bundle
 
     def open(self, ciphertext: Ciphertext, sigma: float) -> Real:
         """Return the coefficients of a RESULT, NORM or PROJECTION with noise ``sigma``.
@@ -237,10 +238,10 @@ class Opener:
         Mismatch
             The ciphertext is of another profile.
         """
-        bundle = self._bundle
+        bundle = self.bundle
         if ciphertext.profile != bundle.profile:
             raise Mismatch("the ciphertext is of another profile than the keys")
-        active = [share.point for share in self._shares]
+        active = [share.point for share in self.shares]
         level = ciphertext.residues.shape[1]
         streams = [SecretStream() for _ in active]
         zeros = [
@@ -249,7 +250,7 @@ class Opener:
         fresh = rerandomise(ciphertext, zeros)
         partials = [
             partial_decryption(share, active, fresh, bundle.dimension, sigma, stream)
-            for share, stream in zip(self._shares, streams, strict=True)
+            for share, stream in zip(self.shares, streams, strict=True)
         ]
         return combine(fresh, partials, bundle.dimension)
 

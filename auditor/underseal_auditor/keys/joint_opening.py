@@ -195,6 +195,7 @@ class MemberOpening:
         self._zeros = self._make_zeros()
         self._commitments: tuple[ZeroCommitment, ...] | None = None
         self._masked: tuple[Ciphertext, ...] | None = None
+        self._salts: dict[int, bytes] = {}
         self._answered: set[int] = set()
         digest = commitment_digest(occasion, share.point, self._zeros)
         signature = identity.sign_bytes(_signed(occasion, share.point, digest))
@@ -232,6 +233,20 @@ class MemberOpening:
             raise OpeningOutOfTurn("encryptions of zero are taken once, after the own are shown")
         everyone = {**revealed, self._share.point: self._zeros}
         self._masked = mask_all(self._occasion, self._ciphertexts, self._commitments, everyone)
+        self._salts = {point: zeros[:SALT_BYTES] for point, zeros in everyone.items()}
+
+    @property
+    def salts(self) -> dict[int, bytes]:
+        """Every active member's salt: random, and committed to before another's was seen.
+
+        Raises
+        ------
+        OpeningOutOfTurn
+            Before :meth:`take`.
+        """
+        if not self._salts:
+            raise OpeningOutOfTurn("salts are known after all zeros were taken")
+        return dict(self._salts)
 
     def answer(self, index: int, sigma: float) -> Residues:
         """Return the masked and noised partial decryption of a ciphertext, once.

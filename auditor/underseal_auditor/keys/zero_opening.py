@@ -31,48 +31,52 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from underseal_auditor.keys.share import Share
+    from underseal_core.scheme.profiles import Profile
     from underseal_core.scheme.zero_test import ZeroTest
 
 SALT_BYTES: Final = 32
 DIGEST_BYTES: Final = 32
 _COMMITMENT_DOMAIN: Final = b"underseal/v1/zero-commitment\x00"
+_OCCASION_DOMAIN: Final = b"underseal/v1/zero-occasion\x00"
 _SEED_DOMAIN: Final = b"underseal/v1/zero-seed\x00"
 _MASK_DOMAIN: Final = b"underseal/v1/zero-mask\x00"
 
 
-def seed_of(occasion: bytes, salts: Mapping[int, bytes], name: str) -> bytes:
-    """Return the seed of one test of an opening.
+def fresh_occasion(occasion: bytes, salts: Mapping[int, bytes]) -> bytes:
+    """Return 32 bytes that are never the same again, and that nobody could foresee.
 
     Parameters
     ----------
     occasion
-        32 bytes that name the opening.
+        32 bytes that name the submission and who opens it.
     salts
-        Random bytes of every active member, which each committed to before it saw another's.
-    name
-        Of the test.
+        32 random bytes of every active member, which each committed to before it saw another's.
     """
-    parts = [salts[point] for point in sorted(salts)]
-    return hashlib.sha256(_SEED_DOMAIN + occasion + b"".join(parts) + name.encode()).digest()
+    parts = b"".join(salts[point] for point in sorted(salts))
+    return hashlib.sha256(_OCCASION_DOMAIN + occasion + parts).digest()
+
+
+def seed_of(occasion: bytes, name: str) -> bytes:
+    """Return the seed of one test of a fresh occasion, by the test's name."""
+    return hashlib.sha256(_SEED_DOMAIN + occasion + name.encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """Who opens what: ``occasion`` is 32 bytes that are never the same for two openings.
 
-    ``active``: points, ascending. ``members``: of the key epoch, for the size of errors.
+    ``active``: points, ascending. ``makers``: members of the ceremony, for the size of errors.
     """
 
     occasion: bytes
     active: tuple[int, ...]
-    members: int
+    makers: int
     tests: tuple[ZeroTest, ...]
 
-    @property
-    def answer_size(self) -> int:
-        """Exact number of bytes of a salted answer."""
-        levels = sum(test.profile.gallery_level for test in self.tests)
-        return SALT_BYTES + 4 * VALUES * levels
+
+def answer_size(profile: Profile, tests: int) -> int:
+    """Exact number of bytes of a salted answer to so many tests."""
+    return SALT_BYTES + 4 * VALUES * tests * profile.gallery_level
 
 
 class MemberZeroTests:
@@ -151,7 +155,7 @@ def verdicts(
     return tuple(
         test.passes(
             test.integers(np.sum([answer[index] for answer in parsed], axis=0)),
-            conditions.members,
+            conditions.makers,
         )
         for index, test in enumerate(conditions.tests)
     )
@@ -176,7 +180,7 @@ def _answer(
         if share.point == active[0]:
             sums = kernel.add(sums, np.ascontiguousarray(tail.sums[:, 0]), primes)
         total += test.project(tail, kernel.ntt_inverse(sums, primes))
-    noise = gaussian(stream, test.noise(conditions.members) / sqrt(len(active)), VALUES)
+    noise = gaussian(stream, test.noise(conditions.makers) / sqrt(len(active)), VALUES)
     opening = hashlib.sha256(_MASK_DOMAIN + conditions.occasion + bytes((index,))).digest()
     mask = share.pairs.mask_values(active, opening, primes, VALUES).T
     for secret in (weighted, everywhere):

@@ -208,6 +208,19 @@ STEPS: Final = (
         at TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE tested_units (
+        key_epoch TEXT NOT NULL,
+        digest BLOB NOT NULL,
+        PRIMARY KEY (key_epoch, digest)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE zero_tests (
+        kind TEXT NOT NULL CHECK (kind IN ('client', 'gallery')),
+        name TEXT NOT NULL,
+        failed INTEGER NOT NULL,
+        PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """Step ``i`` takes the schema from version ``i`` to ``i + 1``; never edit one that was shipped."""
 

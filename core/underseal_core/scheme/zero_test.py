@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 Weights = npt.NDArray[np.float64]
 
-VALUES: Final = 16
+VALUES: Final = 8
 LARGEST_WEIGHT: Final = 255
 MEAN_SQUARE_WEIGHT: Final = ((LARGEST_WEIGHT + 1) ** 2 - 1) / 3
 """Of an odd number uniform in ``-255 .. 255``."""
-LIMIT: Final = 80.0
-"""Bound of ``sum (v / deviation)^2``, chi-square with 16 degrees of freedom: sound ciphertexts
-exceed it with probability ``exp(-40) sum_(k<8) 40^k / k!`` = 1.7e-10."""
+LIMIT: Final = 64.0
+"""Bound of ``sum (v / deviation)^2``, chi-square with 8 degrees of freedom: sound ciphertexts
+exceed it with probability ``exp(-32) sum_(k<4) 32^k / k!`` = 7.6e-11."""
 
 NOISE: Final[Mapping[str, float]] = {"guarded": 2.0**12, "compact": 4.0, "swift": 4.0}
 """Noise of a value, in standard deviations of its error: a value carries at most
@@ -49,6 +49,8 @@ NOISE: Final[Mapping[str, float]] = {"guarded": 2.0**12, "compact": 4.0, "swift"
 _DOMAIN: Final = b"underseal/v1/zero-test\x00"
 _AT_ONCE: Final = 16
 """Ciphertexts per matrix product: 10 MB as ``float64``."""
+_PRODUCTS_EXACT: Final = 4096
+"""Products below ``2^40`` whose sum ``float64`` still holds exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +159,17 @@ def zero_test(evaluator: Evaluator, seed: bytes, claims: Iterable[Claim]) -> Zer
 def _tail(evaluator: Evaluator, seed: bytes, index: int, claim: Claim) -> Tail:
     profile, dimension = evaluator.profile, evaluator.dimension
     level = claim.kind.level(profile)
-    sums = np.zeros((VALUES, 2, level, profile.degree), dtype=np.int64)
     primes = np.array(profile.data_primes[:level], dtype=np.int64)[:, None]
+    shape = (VALUES, 2, level, profile.degree)
+    sums = np.zeros(shape)
     count = 0
     for number, some in enumerate(_chunks(claim.ciphertexts)):
-        label = b"%d/%d" % (index, number)
-        sums += _weighted(_weights(seed, label, len(some)), some)
-        sums %= primes
+        if number % _PRODUCTS_EXACT == 0:
+            sums = np.fmod(sums, primes)
+        sums += _weighted(_weights(seed, b"%d/%d" % (index, number), len(some)), some)
         count += len(some)
-    residues = aligned(sums.shape)
-    np.copyto(residues, sums, casting="unsafe")
+    residues = aligned(shape)
+    np.copyto(residues, sums.astype(np.int64) % primes, casting="unsafe")
     empty = profile.degree - claim.live
     if claim.kind is Kind.COLUMN:
         return Tail(claim.live, residues, MEAN_SQUARE_WEIGHT**2 * count * empty)
@@ -176,11 +179,12 @@ def _tail(evaluator: Evaluator, seed: bytes, index: int, claim: Claim) -> Tail:
     return Tail(claim.live, residues, MEAN_SQUARE_WEIGHT * empty * dimension**2 * (1.0 + before))
 
 
-def _weighted(weights: Weights, some: Sequence[Ciphertext]) -> npt.NDArray[np.int64]:
+def _weighted(weights: Weights, some: Sequence[Ciphertext]) -> Weights:
     """Sum ciphertexts, once for each row of ``weights``; exact, below ``2^28 * 2^8 * 2^4``."""
-    flat = np.stack([one.residues.reshape(-1) for one in some]).astype(np.float64)
-    summed = weights @ flat
-    return summed.astype(np.int64).reshape(len(weights), *some[0].residues.shape)
+    flat = np.empty((len(some), some[0].residues.size))
+    for row, one in zip(flat, some, strict=True):
+        row[:] = one.residues.reshape(-1)
+    return (weights @ flat).reshape(len(weights), *some[0].residues.shape)
 
 
 def _chunks(ciphertexts: Iterable[Ciphertext]) -> Iterator[list[Ciphertext]]:

@@ -26,7 +26,7 @@ from underseal_proto.v1 import common_pb2 as underseal__proto_dot_v1_dot_common_
 from underseal_proto.v1 import search_pb2 as underseal__proto_dot_v1_dot_search__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!underseal_proto/v1/guardian.proto\x12\x0cunderseal.v1\x1a\x1funderseal_proto/v1/common.proto\x1a\x1funderseal_proto/v1/search.proto\"\x14\n\x12GetGuardianRequest\"t\n\x13GetGuardianResponse\x12\r\n\x05point\x18\x01 \x01(\r\x12\x11\n\tkey_epoch\x18\x02 \x01(\t\x12\x15\n\rpolicy_sha256\x18\x03 \x01(\t\x12\x10\n\x08log_size\x18\x04 \x01(\x04\x12\x12\n\ngeneration\x18\x05 \x01(\t\"~\n\x13\x42\x65ginOpeningRequest\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.underseal.v1.OpeningHeaderH\x00\x12\x30\n\x06sealed\x18\x02 \x01(\x0b\x32\x1e.underseal.v1.SealedCiphertextH\x00\x42\x06\n\x04part\"\xef\x01\n\rOpeningHeader\x12\'\n\x07request\x18\x01 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12&\n\x06result\x18\x02 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12\x0e\n\x06\x61\x63tive\x18\x03 \x03(\r\x12)\n\x06intent\x18\x04 \x01(\x0b\x32\x19.underseal.v1.LoggedEntry\x12\x13\n\x0blog_extends\x18\x05 \x03(\x0c\x12)\n\tapprovals\x18\x06 \x03(\x0b\x32\x16.underseal.v1.Envelope\x12\x12\n\ngeneration\x18\x07 \x01(\t\"o\n\x14\x42\x65ginOpeningResponse\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x30\n\ncommitment\x18\x02 \x01(\x0b\x32\x1c.underseal.v1.ZeroCommitment\x12\x14\n\x0cserver_fault\x18\x03 \x01(\t\"B\n\x0eZeroCommitment\x12\r\n\x05point\x18\x01 \x01(\r\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"X\n\x12RevealZerosRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x31\n\x0b\x63ommitments\x18\x02 \x03(\x0b\x32\x1c.underseal.v1.ZeroCommitment\"$\n\x13RevealZerosResponse\x12\r\n\x05piece\x18\x01 \x01(\x0c\"X\n\x10TakeZerosRequest\x12\x11\n\x07session\x18\x01 \x01(\x0cH\x00\x12)\n\x05zeros\x18\x02 \x01(\x0b\x32\x18.underseal.v1.ZerosPieceH\x00\x42\x06\n\x04part\"*\n\nZerosPiece\x12\r\n\x05point\x18\x01 \x01(\r\x12\r\n\x05piece\x18\x02 \x01(\x0c\"\x13\n\x11TakeZerosResponse\"l\n\x17\x41nswerCiphertextRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x31\n\x04kind\x18\x02 \x01(\x0e\x32#.underseal.v1.SealedCiphertext.Kind\x12\r\n\x05\x62lock\x18\x03 \x01(\r\"*\n\x18\x41nswerCiphertextResponse\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\x0c\"U\n\x19\x43ountersignReleaseRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\'\n\x07release\x18\x02 \x01(\x0b\x32\x16.underseal.v1.Envelope\"H\n\x1a\x43ountersignReleaseResponse\x12*\n\tsignature\x18\x01 \x01(\x0b\x32\x17.underseal.v1.Signature2\xb0\x04\n\x0fGuardianService\x12R\n\x0bGetGuardian\x12 .underseal.v1.GetGuardianRequest\x1a!.underseal.v1.GetGuardianResponse\x12W\n\x0c\x42\x65ginOpening\x12!.underseal.v1.BeginOpeningRequest\x1a\".underseal.v1.BeginOpeningResponse(\x01\x12T\n\x0bRevealZeros\x12 .underseal.v1.RevealZerosRequest\x1a!.underseal.v1.RevealZerosResponse0\x01\x12N\n\tTakeZeros\x12\x1e.underseal.v1.TakeZerosRequest\x1a\x1f.underseal.v1.TakeZerosResponse(\x01\x12\x61\n\x10\x41nswerCiphertext\x12%.underseal.v1.AnswerCiphertextRequest\x1a&.underseal.v1.AnswerCiphertextResponse\x12g\n\x12\x43ountersignRelease\x12\'.underseal.v1.CountersignReleaseRequest\x1a(.underseal.v1.CountersignReleaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!underseal_proto/v1/guardian.proto\x12\x0cunderseal.v1\x1a\x1funderseal_proto/v1/common.proto\x1a\x1funderseal_proto/v1/search.proto\"\x14\n\x12GetGuardianRequest\"t\n\x13GetGuardianResponse\x12\r\n\x05point\x18\x01 \x01(\r\x12\x11\n\tkey_epoch\x18\x02 \x01(\t\x12\x15\n\rpolicy_sha256\x18\x03 \x01(\t\x12\x10\n\x08log_size\x18\x04 \x01(\x04\x12\x12\n\ngeneration\x18\x05 \x01(\t\"~\n\x13\x42\x65ginOpeningRequest\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.underseal.v1.OpeningHeaderH\x00\x12\x30\n\x06sealed\x18\x02 \x01(\x0b\x32\x1e.underseal.v1.SealedCiphertextH\x00\x42\x06\n\x04part\"\xef\x01\n\rOpeningHeader\x12\'\n\x07request\x18\x01 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12&\n\x06result\x18\x02 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12\x0e\n\x06\x61\x63tive\x18\x03 \x03(\r\x12)\n\x06intent\x18\x04 \x01(\x0b\x32\x19.underseal.v1.LoggedEntry\x12\x13\n\x0blog_extends\x18\x05 \x03(\x0c\x12)\n\tapprovals\x18\x06 \x03(\x0b\x32\x16.underseal.v1.Envelope\x12\x12\n\ngeneration\x18\x07 \x01(\t\"\x81\x01\n\x14\x42\x65ginOpeningResponse\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x30\n\ncommitment\x18\x02 \x01(\x0b\x32\x1c.underseal.v1.ZeroCommitment\x12\x14\n\x0cserver_fault\x18\x03 \x01(\t\x12\x10\n\x08untested\x18\x04 \x01(\x0c\"B\n\x0eZeroCommitment\x12\r\n\x05point\x18\x01 \x01(\r\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"X\n\x12RevealZerosRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x31\n\x0b\x63ommitments\x18\x02 \x03(\x0b\x32\x1c.underseal.v1.ZeroCommitment\"$\n\x13RevealZerosResponse\x12\r\n\x05piece\x18\x01 \x01(\x0c\"l\n\x10TakeZerosRequest\x12\x11\n\x07session\x18\x01 \x01(\x0cH\x00\x12)\n\x05zeros\x18\x02 \x01(\x0b\x32\x18.underseal.v1.ZerosPieceH\x00\x12\x12\n\x08untested\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04part\"*\n\nZerosPiece\x12\r\n\x05point\x18\x01 \x01(\r\x12\r\n\x05piece\x18\x02 \x01(\x0c\"\"\n\x11TakeZerosResponse\x12\r\n\x05tests\x18\x01 \x01(\x0c\"*\n\x08TestPart\x12\r\n\x05point\x18\x01 \x01(\r\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"R\n\x12RevealTestsRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12+\n\x0b\x63ommitments\x18\x02 \x03(\x0b\x32\x16.underseal.v1.TestPart\"%\n\x13RevealTestsResponse\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\x0c\"P\n\x14\x43oncludeTestsRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\'\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x16.underseal.v1.TestPart\"\x17\n\x15\x43oncludeTestsResponse\"l\n\x17\x41nswerCiphertextRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x31\n\x04kind\x18\x02 \x01(\x0e\x32#.underseal.v1.SealedCiphertext.Kind\x12\r\n\x05\x62lock\x18\x03 \x01(\r\"*\n\x18\x41nswerCiphertextResponse\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\x0c\"U\n\x19\x43ountersignReleaseRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\'\n\x07release\x18\x02 \x01(\x0b\x32\x16.underseal.v1.Envelope\"H\n\x1a\x43ountersignReleaseResponse\x12*\n\tsignature\x18\x01 \x01(\x0b\x32\x17.underseal.v1.Signature2\xde\x05\n\x0fGuardianService\x12R\n\x0bGetGuardian\x12 .underseal.v1.GetGuardianRequest\x1a!.underseal.v1.GetGuardianResponse\x12W\n\x0c\x42\x65ginOpening\x12!.underseal.v1.BeginOpeningRequest\x1a\".underseal.v1.BeginOpeningResponse(\x01\x12T\n\x0bRevealZeros\x12 .underseal.v1.RevealZerosRequest\x1a!.underseal.v1.RevealZerosResponse0\x01\x12N\n\tTakeZeros\x12\x1e.underseal.v1.TakeZerosRequest\x1a\x1f.underseal.v1.TakeZerosResponse(\x01\x12R\n\x0bRevealTests\x12 .underseal.v1.RevealTestsRequest\x1a!.underseal.v1.RevealTestsResponse\x12X\n\rConcludeTests\x12\".underseal.v1.ConcludeTestsRequest\x1a#.underseal.v1.ConcludeTestsResponse\x12\x61\n\x10\x41nswerCiphertext\x12%.underseal.v1.AnswerCiphertextRequest\x1a&.underseal.v1.AnswerCiphertextResponse\x12g\n\x12\x43ountersignRelease\x12\'.underseal.v1.CountersignReleaseRequest\x1a(.underseal.v1.CountersignReleaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,28 +41,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BEGINOPENINGREQUEST']._serialized_end=383
   _globals['_OPENINGHEADER']._serialized_start=386
   _globals['_OPENINGHEADER']._serialized_end=625
-  _globals['_BEGINOPENINGRESPONSE']._serialized_start=627
-  _globals['_BEGINOPENINGRESPONSE']._serialized_end=738
-  _globals['_ZEROCOMMITMENT']._serialized_start=740
-  _globals['_ZEROCOMMITMENT']._serialized_end=806
-  _globals['_REVEALZEROSREQUEST']._serialized_start=808
-  _globals['_REVEALZEROSREQUEST']._serialized_end=896
-  _globals['_REVEALZEROSRESPONSE']._serialized_start=898
-  _globals['_REVEALZEROSRESPONSE']._serialized_end=934
-  _globals['_TAKEZEROSREQUEST']._serialized_start=936
-  _globals['_TAKEZEROSREQUEST']._serialized_end=1024
-  _globals['_ZEROSPIECE']._serialized_start=1026
-  _globals['_ZEROSPIECE']._serialized_end=1068
-  _globals['_TAKEZEROSRESPONSE']._serialized_start=1070
-  _globals['_TAKEZEROSRESPONSE']._serialized_end=1089
-  _globals['_ANSWERCIPHERTEXTREQUEST']._serialized_start=1091
-  _globals['_ANSWERCIPHERTEXTREQUEST']._serialized_end=1199
-  _globals['_ANSWERCIPHERTEXTRESPONSE']._serialized_start=1201
-  _globals['_ANSWERCIPHERTEXTRESPONSE']._serialized_end=1243
-  _globals['_COUNTERSIGNRELEASEREQUEST']._serialized_start=1245
-  _globals['_COUNTERSIGNRELEASEREQUEST']._serialized_end=1330
-  _globals['_COUNTERSIGNRELEASERESPONSE']._serialized_start=1332
-  _globals['_COUNTERSIGNRELEASERESPONSE']._serialized_end=1404
-  _globals['_GUARDIANSERVICE']._serialized_start=1407
-  _globals['_GUARDIANSERVICE']._serialized_end=1967
+  _globals['_BEGINOPENINGRESPONSE']._serialized_start=628
+  _globals['_BEGINOPENINGRESPONSE']._serialized_end=757
+  _globals['_ZEROCOMMITMENT']._serialized_start=759
+  _globals['_ZEROCOMMITMENT']._serialized_end=825
+  _globals['_REVEALZEROSREQUEST']._serialized_start=827
+  _globals['_REVEALZEROSREQUEST']._serialized_end=915
+  _globals['_REVEALZEROSRESPONSE']._serialized_start=917
+  _globals['_REVEALZEROSRESPONSE']._serialized_end=953
+  _globals['_TAKEZEROSREQUEST']._serialized_start=955
+  _globals['_TAKEZEROSREQUEST']._serialized_end=1063
+  _globals['_ZEROSPIECE']._serialized_start=1065
+  _globals['_ZEROSPIECE']._serialized_end=1107
+  _globals['_TAKEZEROSRESPONSE']._serialized_start=1109
+  _globals['_TAKEZEROSRESPONSE']._serialized_end=1143
+  _globals['_TESTPART']._serialized_start=1145
+  _globals['_TESTPART']._serialized_end=1187
+  _globals['_REVEALTESTSREQUEST']._serialized_start=1189
+  _globals['_REVEALTESTSREQUEST']._serialized_end=1271
+  _globals['_REVEALTESTSRESPONSE']._serialized_start=1273
+  _globals['_REVEALTESTSRESPONSE']._serialized_end=1310
+  _globals['_CONCLUDETESTSREQUEST']._serialized_start=1312
+  _globals['_CONCLUDETESTSREQUEST']._serialized_end=1392
+  _globals['_CONCLUDETESTSRESPONSE']._serialized_start=1394
+  _globals['_CONCLUDETESTSRESPONSE']._serialized_end=1417
+  _globals['_ANSWERCIPHERTEXTREQUEST']._serialized_start=1419
+  _globals['_ANSWERCIPHERTEXTREQUEST']._serialized_end=1527
+  _globals['_ANSWERCIPHERTEXTRESPONSE']._serialized_start=1529
+  _globals['_ANSWERCIPHERTEXTRESPONSE']._serialized_end=1571
+  _globals['_COUNTERSIGNRELEASEREQUEST']._serialized_start=1573
+  _globals['_COUNTERSIGNRELEASEREQUEST']._serialized_end=1658
+  _globals['_COUNTERSIGNRELEASERESPONSE']._serialized_start=1660
+  _globals['_COUNTERSIGNRELEASERESPONSE']._serialized_end=1732
+  _globals['_GUARDIANSERVICE']._serialized_start=1735
+  _globals['_GUARDIANSERVICE']._serialized_end=2469
 # @@protoc_insertion_point(module_scope)

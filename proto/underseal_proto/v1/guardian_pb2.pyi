@@ -155,10 +155,15 @@ class BeginOpeningResponse(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     COMMITMENT_FIELD_NUMBER: _builtins.int
     SERVER_FAULT_FIELD_NUMBER: _builtins.int
+    UNTESTED_FIELD_NUMBER: _builtins.int
     session: _builtins.bytes
     """16 bytes."""
     server_fault: _builtins.str
     """Set, and nothing else, when this guardian caught the server: the rule that its result breaks."""
+    untested: _builtins.bytes
+    """Tokens, 16 bytes each, of the units in the result's blocks that this guardian has not found
+    sound.
+    """
     @_builtins.property
     def commitment(self) -> Global___ZeroCommitment: ...
     def __init__(
@@ -167,10 +172,11 @@ class BeginOpeningResponse(_message.Message):
         session: _builtins.bytes = ...,
         commitment: Global___ZeroCommitment | None = ...,
         server_fault: _builtins.str = ...,
+        untested: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "server_fault", b"server_fault", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "server_fault", b"server_fault", "session", b"session", "untested", b"untested"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -253,7 +259,10 @@ class TakeZerosRequest(_message.Message):
 
     SESSION_FIELD_NUMBER: _builtins.int
     ZEROS_FIELD_NUMBER: _builtins.int
+    UNTESTED_FIELD_NUMBER: _builtins.int
     session: _builtins.bytes
+    untested: _builtins.bytes
+    """Comes last: what any of the active guardians has not found sound."""
     @_builtins.property
     def zeros(self) -> Global___ZerosPiece: ...
     def __init__(
@@ -261,12 +270,13 @@ class TakeZerosRequest(_message.Message):
         *,
         session: _builtins.bytes = ...,
         zeros: Global___ZerosPiece | None = ...,
+        untested: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "session", b"session", "zeros", b"zeros"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "session", b"session", "untested", b"untested", "zeros", b"zeros"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "session", b"session", "zeros", b"zeros"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "session", b"session", "untested", b"untested", "zeros", b"zeros"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["session", "zeros"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["session", "zeros", "untested"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
@@ -298,6 +308,114 @@ Global___ZerosPiece: _TypeAlias = ZerosPiece  # noqa: Y015
 class TakeZerosResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    TESTS_FIELD_NUMBER: _builtins.int
+    tests: _builtins.bytes
+    """SHA-256, 32 bytes: commitment to the answers to the zero tests."""
+    def __init__(
+        self,
+        *,
+        tests: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tests", b"tests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeZerosResponse: _TypeAlias = TakeZerosResponse  # noqa: Y015
+
+@_typing.final
+class TestPart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINT_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    point: _builtins.int
+    content: _builtins.bytes
+    """A commitment, or a salt of 32 bytes and answers."""
+    def __init__(
+        self,
+        *,
+        point: _builtins.int = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "point", b"point"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TestPart: _TypeAlias = TestPart  # noqa: Y015
+
+@_typing.final
+class RevealTestsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    COMMITMENTS_FIELD_NUMBER: _builtins.int
+    session: _builtins.bytes
+    @_builtins.property
+    def commitments(self) -> _containers.RepeatedCompositeFieldContainer[Global___TestPart]: ...
+    def __init__(
+        self,
+        *,
+        session: _builtins.bytes = ...,
+        commitments: _abc.Iterable[Global___TestPart] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitments", b"commitments", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevealTestsRequest: _TypeAlias = RevealTestsRequest  # noqa: Y015
+
+@_typing.final
+class RevealTestsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    answer: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        answer: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevealTestsResponse: _TypeAlias = RevealTestsResponse  # noqa: Y015
+
+@_typing.final
+class ConcludeTestsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    session: _builtins.bytes
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TestPart]: ...
+    def __init__(
+        self,
+        *,
+        session: _builtins.bytes = ...,
+        answers: _abc.Iterable[Global___TestPart] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConcludeTestsRequest: _TypeAlias = ConcludeTestsRequest  # noqa: Y015
+
+@_typing.final
+class ConcludeTestsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
     def __init__(
         self,
     ) -> None: ...
@@ -307,7 +425,7 @@ class TakeZerosResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TakeZerosResponse: _TypeAlias = TakeZerosResponse  # noqa: Y015
+Global___ConcludeTestsResponse: _TypeAlias = ConcludeTestsResponse  # noqa: Y015
 
 @_typing.final
 class AnswerCiphertextRequest(_message.Message):

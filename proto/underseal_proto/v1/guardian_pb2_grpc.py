@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class GuardianServiceStub(object):
     """A guardian's part in opening a submission. Only the registrar calls it. In this order: Begin,
-    Reveal, Take, Answer once for each ciphertext, Countersign.
+    RevealZeros, TakeZeros, RevealTests, ConcludeTests, Answer once for each ciphertext, Countersign.
     """
 
     def __init__(self, channel):
@@ -56,6 +56,16 @@ class GuardianServiceStub(object):
                 request_serializer=underseal__proto_dot_v1_dot_guardian__pb2.TakeZerosRequest.SerializeToString,
                 response_deserializer=underseal__proto_dot_v1_dot_guardian__pb2.TakeZerosResponse.FromString,
                 _registered_method=True)
+        self.RevealTests = channel.unary_unary(
+                '/underseal.v1.GuardianService/RevealTests',
+                request_serializer=underseal__proto_dot_v1_dot_guardian__pb2.RevealTestsRequest.SerializeToString,
+                response_deserializer=underseal__proto_dot_v1_dot_guardian__pb2.RevealTestsResponse.FromString,
+                _registered_method=True)
+        self.ConcludeTests = channel.unary_unary(
+                '/underseal.v1.GuardianService/ConcludeTests',
+                request_serializer=underseal__proto_dot_v1_dot_guardian__pb2.ConcludeTestsRequest.SerializeToString,
+                response_deserializer=underseal__proto_dot_v1_dot_guardian__pb2.ConcludeTestsResponse.FromString,
+                _registered_method=True)
         self.AnswerCiphertext = channel.unary_unary(
                 '/underseal.v1.GuardianService/AnswerCiphertext',
                 request_serializer=underseal__proto_dot_v1_dot_guardian__pb2.AnswerCiphertextRequest.SerializeToString,
@@ -70,7 +80,7 @@ class GuardianServiceStub(object):
 
 class GuardianServiceServicer(object):
     """A guardian's part in opening a submission. Only the registrar calls it. In this order: Begin,
-    Reveal, Take, Answer once for each ciphertext, Countersign.
+    RevealZeros, TakeZeros, RevealTests, ConcludeTests, Answer once for each ciphertext, Countersign.
     """
 
     def GetGuardian(self, request, context):
@@ -95,6 +105,21 @@ class GuardianServiceServicer(object):
 
     def TakeZeros(self, request_iterator, context):
         """The other active guardians' encryptions of zero: header first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevealTests(self, request, context):
+        """This guardian's answers to the zero tests, given all active guardians' commitments to theirs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConcludeTests(self, request, context):
+        """All answers: the guardian judges for itself, and answers no ciphertext unless all is sound.
+        PERMISSION_DENIED when it is not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +162,16 @@ def add_GuardianServiceServicer_to_server(servicer, server):
                     request_deserializer=underseal__proto_dot_v1_dot_guardian__pb2.TakeZerosRequest.FromString,
                     response_serializer=underseal__proto_dot_v1_dot_guardian__pb2.TakeZerosResponse.SerializeToString,
             ),
+            'RevealTests': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevealTests,
+                    request_deserializer=underseal__proto_dot_v1_dot_guardian__pb2.RevealTestsRequest.FromString,
+                    response_serializer=underseal__proto_dot_v1_dot_guardian__pb2.RevealTestsResponse.SerializeToString,
+            ),
+            'ConcludeTests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConcludeTests,
+                    request_deserializer=underseal__proto_dot_v1_dot_guardian__pb2.ConcludeTestsRequest.FromString,
+                    response_serializer=underseal__proto_dot_v1_dot_guardian__pb2.ConcludeTestsResponse.SerializeToString,
+            ),
             'AnswerCiphertext': grpc.unary_unary_rpc_method_handler(
                     servicer.AnswerCiphertext,
                     request_deserializer=underseal__proto_dot_v1_dot_guardian__pb2.AnswerCiphertextRequest.FromString,
@@ -157,7 +192,7 @@ def add_GuardianServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class GuardianService(object):
     """A guardian's part in opening a submission. Only the registrar calls it. In this order: Begin,
-    Reveal, Take, Answer once for each ciphertext, Countersign.
+    RevealZeros, TakeZeros, RevealTests, ConcludeTests, Answer once for each ciphertext, Countersign.
     """
 
     @staticmethod
@@ -258,6 +293,60 @@ class GuardianService(object):
             '/underseal.v1.GuardianService/TakeZeros',
             underseal__proto_dot_v1_dot_guardian__pb2.TakeZerosRequest.SerializeToString,
             underseal__proto_dot_v1_dot_guardian__pb2.TakeZerosResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevealTests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/underseal.v1.GuardianService/RevealTests',
+            underseal__proto_dot_v1_dot_guardian__pb2.RevealTestsRequest.SerializeToString,
+            underseal__proto_dot_v1_dot_guardian__pb2.RevealTestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConcludeTests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/underseal.v1.GuardianService/ConcludeTests',
+            underseal__proto_dot_v1_dot_guardian__pb2.ConcludeTestsRequest.SerializeToString,
+            underseal__proto_dot_v1_dot_guardian__pb2.ConcludeTestsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class GuardianServiceStub:
     """A guardian's part in opening a submission. Only the registrar calls it. In this order: Begin,
-    Reveal, Take, Answer once for each ciphertext, Countersign.
+    RevealZeros, TakeZeros, RevealTests, ConcludeTests, Answer once for each ciphertext, Countersign.
     """
 
     @_typing.overload
@@ -42,6 +42,12 @@ class GuardianServiceStub:
     """This guardian's encryptions of zero, given all active guardians' commitments."""
     TakeZeros: _grpc.StreamUnaryMultiCallable[_guardian_pb2.TakeZerosRequest, _guardian_pb2.TakeZerosResponse]
     """The other active guardians' encryptions of zero: header first."""
+    RevealTests: _grpc.UnaryUnaryMultiCallable[_guardian_pb2.RevealTestsRequest, _guardian_pb2.RevealTestsResponse]
+    """This guardian's answers to the zero tests, given all active guardians' commitments to theirs."""
+    ConcludeTests: _grpc.UnaryUnaryMultiCallable[_guardian_pb2.ConcludeTestsRequest, _guardian_pb2.ConcludeTestsResponse]
+    """All answers: the guardian judges for itself, and answers no ciphertext unless all is sound.
+    PERMISSION_DENIED when it is not.
+    """
     AnswerCiphertext: _grpc.UnaryUnaryMultiCallable[_guardian_pb2.AnswerCiphertextRequest, _guardian_pb2.AnswerCiphertextResponse]
     """ALREADY_EXISTS when request or ciphertext was answered before, in any opening."""
     CountersignRelease: _grpc.UnaryUnaryMultiCallable[_guardian_pb2.CountersignReleaseRequest, _guardian_pb2.CountersignReleaseResponse]
@@ -50,7 +56,7 @@ class GuardianServiceStub:
 @_typing.type_check_only
 class GuardianServiceAsyncStub(GuardianServiceStub):
     """A guardian's part in opening a submission. Only the registrar calls it. In this order: Begin,
-    Reveal, Take, Answer once for each ciphertext, Countersign.
+    RevealZeros, TakeZeros, RevealTests, ConcludeTests, Answer once for each ciphertext, Countersign.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -61,6 +67,12 @@ class GuardianServiceAsyncStub(GuardianServiceStub):
     """This guardian's encryptions of zero, given all active guardians' commitments."""
     TakeZeros: _aio.StreamUnaryMultiCallable[_guardian_pb2.TakeZerosRequest, _guardian_pb2.TakeZerosResponse]  # type: ignore[assignment]
     """The other active guardians' encryptions of zero: header first."""
+    RevealTests: _aio.UnaryUnaryMultiCallable[_guardian_pb2.RevealTestsRequest, _guardian_pb2.RevealTestsResponse]  # type: ignore[assignment]
+    """This guardian's answers to the zero tests, given all active guardians' commitments to theirs."""
+    ConcludeTests: _aio.UnaryUnaryMultiCallable[_guardian_pb2.ConcludeTestsRequest, _guardian_pb2.ConcludeTestsResponse]  # type: ignore[assignment]
+    """All answers: the guardian judges for itself, and answers no ciphertext unless all is sound.
+    PERMISSION_DENIED when it is not.
+    """
     AnswerCiphertext: _aio.UnaryUnaryMultiCallable[_guardian_pb2.AnswerCiphertextRequest, _guardian_pb2.AnswerCiphertextResponse]  # type: ignore[assignment]
     """ALREADY_EXISTS when request or ciphertext was answered before, in any opening."""
     CountersignRelease: _aio.UnaryUnaryMultiCallable[_guardian_pb2.CountersignReleaseRequest, _guardian_pb2.CountersignReleaseResponse]  # type: ignore[assignment]
@@ -68,7 +80,7 @@ class GuardianServiceAsyncStub(GuardianServiceStub):
 
 class GuardianServiceServicer(metaclass=_abc_1.ABCMeta):
     """A guardian's part in opening a submission. Only the registrar calls it. In this order: Begin,
-    Reveal, Take, Answer once for each ciphertext, Countersign.
+    RevealZeros, TakeZeros, RevealTests, ConcludeTests, Answer once for each ciphertext, Countersign.
     """
 
     @_abc_1.abstractmethod
@@ -101,6 +113,24 @@ class GuardianServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_guardian_pb2.TakeZerosResponse, _abc.Awaitable[_guardian_pb2.TakeZerosResponse]]:
         """The other active guardians' encryptions of zero: header first."""
+
+    @_abc_1.abstractmethod
+    def RevealTests(
+        self,
+        request: _guardian_pb2.RevealTestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_guardian_pb2.RevealTestsResponse, _abc.Awaitable[_guardian_pb2.RevealTestsResponse]]:
+        """This guardian's answers to the zero tests, given all active guardians' commitments to theirs."""
+
+    @_abc_1.abstractmethod
+    def ConcludeTests(
+        self,
+        request: _guardian_pb2.ConcludeTestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_guardian_pb2.ConcludeTestsResponse, _abc.Awaitable[_guardian_pb2.ConcludeTestsResponse]]:
+        """All answers: the guardian judges for itself, and answers no ciphertext unless all is sound.
+        PERMISSION_DENIED when it is not.
+        """
 
     @_abc_1.abstractmethod
     def AnswerCiphertext(

@@ -51,7 +51,7 @@ def test_sums_are_those_of_plain_integers() -> None:
     signed = [[w - SWIFT.data_primes[0] if w > 255 else w for w in column] for column in weights]
     assert all(w % 2 == 1 and -255 <= w <= 255 for column in signed for w in column)
     assert len({w for column in signed for w in column}) > 100
-    for p, component, position in [(0, 0, 0), (7, 1, 4095), (15, 1, 1234)]:
+    for p, component, position in [(0, 0, 0), (3, 1, 4095), (7, 1, 1234)]:
         wanted = sum(
             column[p] * int(c.residues[component, 1, position])
             for column, c in zip(signed, columns, strict=True)
@@ -67,7 +67,7 @@ def test_projection_is_that_of_plain_integers() -> None:
     shape = (VALUES, len(primes), SWIFT.degree)
     coefficients = rng.integers(0, np.array(primes)[:, None], shape).astype(np.uint32)
     found = test.project(test.tails[0], coefficients)
-    for p in (0, 9):
+    for p in (0, 7):
         for level, prime in enumerate(primes):
             wanted = sum(
                 int(test.weights[p, j]) * int(coefficients[p, level, j])
@@ -85,7 +85,7 @@ def test_error_is_the_stated_one(profile: Profile) -> None:
     with evaluator_of(profile) as evaluator:
         for claim in claims:
             ratios = []
-            for trial in range(4):
+            for trial in range(8):
                 test = zero_test(evaluator, bytes([trial]) * 32, [claim])
                 ratios.append(_values(seal, test) / test.error(1))
             # 64 Gaussian values: their root mean square is 1 within 9 %; four times that, and
@@ -104,4 +104,4 @@ def _values(seal: SealParty, test: ZeroTest) -> F64:
 def test_limit_is_the_stated_quantile() -> None:
     half = LIMIT / 2
     tail = exp(-half) * sum(half**k / factorial(k) for k in range(VALUES // 2))
-    assert tail == pytest.approx(1.7e-10, rel=0.05)
+    assert tail == pytest.approx(7.6e-11, rel=0.01)

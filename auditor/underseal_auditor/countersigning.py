@@ -1,0 +1,101 @@
+"""What a guardian checks of a release before it adds its signature."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from underseal_auditor.policy.quotas import Use
+from underseal_auditor.policy.rules import CLOCK_SKEW
+from underseal_auditor.store.submission import cost_of
+from underseal_core.errors import Damaged, InvalidInput, PermissionRefused
+from underseal_core.signing import Envelope
+from underseal_core.statements import Release, utc_moment
+
+if TYPE_CHECKING:
+    from underseal_auditor.guardianship import Session, Watch
+
+_log: Final = structlog.get_logger("underseal.guardian")
+
+
+def parse_release(envelope: Envelope) -> Release:
+    """Return the release in an envelope, whoever signed it.
+
+    Raises
+    ------
+    InvalidInput
+        There is none.
+    """
+    if envelope.payload_type != Release.payload_type:
+        raise InvalidInput("not a release")
+    try:
+        return Release.parse(envelope.payload)
+    except Damaged as error:
+        raise InvalidInput("not a release") from error
+
+
+def check_release(release: Release, session: Session, watch: Watch, patience: timedelta) -> None:
+    """Check that a release is of this opening, and within the terms.
+
+    Parameters
+    ----------
+    patience
+        How long an opening may take.
+
+    Raises
+    ------
+    PermissionRefused
+        It is not.
+    """
+    request, terms = session.chain.request, session.terms
+    stated = (
+        release.request_id,
+        release.request_sha256,
+        release.result_sha256,
+        release.policy_sha256,
+        release.key_epoch,
+        release.client,
+        release.purpose,
+        release.case_reference,
+        release.threshold,
+        release.approvers,
+    )
+    own = (
+        request.request_id,
+        session.chain.request_sha256,
+        session.chain.result_sha256,
+        session.policy.sha256,
+        watch.bundle.epoch,
+        request.client,
+        request.purpose,
+        request.case_reference,
+        str(terms.threshold),
+        session.approvers,
+    )
+    weight = release.searches_charged
+    largest = terms.max_positives + terms.max_near
+    allowed = (
+        stated == own
+        and weight in (1, terms.quotas.near_duplicate_weight)
+        and len(release.matches) * weight <= release.values_charged
+        and len(release.matches) <= terms.top_k
+        and release.values_charged <= largest * weight
+        and (bool(terms.decimals) or not any(match.score for match in release.matches))
+    )
+    released = utc_moment(release.released_at)
+    allowed &= release.warrant_deadline == terms.warrant_deadline(released)
+    allowed &= abs(released - watch.clock()) <= CLOCK_SKEW + patience
+    if not allowed or not _within_quotas(release, session, watch):
+        _log.warning("release not countersigned", request=request.request_id)
+        raise PermissionRefused("this guardian does not countersign the release")
+
+
+def _within_quotas(release: Release, session: Session, watch: Watch) -> bool:
+    """Tell whether what this guardian countersigned about each subject stays within the quotas."""
+    gallery = session.chain.request.gallery
+    added = cost_of(release, gallery).uses
+    before = watch.tallies.uses(release.key_epoch, gallery, added)
+    quotas = session.terms.quotas
+    return all(before.get(s, Use()).plus(use).within(quotas) for s, use in added.items())

@@ -1,0 +1,149 @@
+"""Zero tests of a submission: its probe, and every unit in its blocks that no test has found sound.
+
+An enroller or a client can hide a multiple of the key in what it encrypts; a search that is
+computed again faithfully then shows the key in its scores. So nothing of a result is opened before
+the active guardians have opened weighted sums of coefficients that must be empty
+(docs/adr/0013-zero-tests.md). A probe is tested each time, a unit once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain as chained
+from itertools import groupby
+from typing import Final
+
+import structlog
+
+from underseal_auditor.keys.zero_opening import seed_of
+from underseal_auditor.replica import Replica
+from underseal_auditor.store.tested import SoundUnits, Suspect
+from underseal_auditor.verify.chain import Chain, Sealed
+from underseal_core.errors import InvalidInput, PermissionRefused
+from underseal_core.gallery.unit import Shape, Unit
+from underseal_core.scheme.ciphertext import Ciphertext, Kind
+from underseal_core.scheme.evaluation import Evaluator
+from underseal_core.scheme.zero_test import Claim, ZeroTest, zero_test
+
+_log: Final = structlog.get_logger("underseal.zero")
+
+MAX_UNTESTED: Final = 100_000
+"""Units of one test; more than these are tested by the searches that follow."""
+
+PROBE_TEXT: Final = "the probe holds something where it must be empty"
+GALLERY_TEXT: Final = "the gallery holds a template that is malformed"
+
+_KINDS: Final = {Shape.ROW: Kind.TEMPLATE_ROW, Shape.COLUMNS: Kind.COLUMN}
+
+
+class Malformed(PermissionRefused):
+    """A client or an enroller encrypted something that no honest program does."""
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroTester:
+    """Makes zero tests from an auditor's own replica. Thread-safe."""
+
+    replica: Replica
+    evaluator: Evaluator
+    record: SoundUnits
+
+    def untested(self, chain: Chain) -> frozenset[bytes]:
+        """Return tokens of the units in a result's blocks that were not found sound so far.
+
+        Raises
+        ------
+        PermissionRefused
+            Tests of this client or this gallery failed too often.
+        """
+        self.record.check(_suspects(chain))
+        missing = self.record.untested(self._units(chain).values())
+        return frozenset(sorted(unit.token for unit in missing)[:MAX_UNTESTED])
+
+    def tests(
+        self,
+        chain: Chain,
+        sealed: Sealed,
+        untested: frozenset[bytes],
+        occasion: bytes,
+    ) -> tuple[ZeroTest, ...]:
+        """Return the test of the probe, and that of the units if there are any.
+
+        Parameters
+        ----------
+        untested
+            What any of the active guardians has not found sound.
+        occasion
+            See :func:`fresh_occasion`.
+
+        Raises
+        ------
+        InvalidInput
+            One is no unit of the result's blocks.
+        """
+        units = self._units(chain)
+        if not untested <= units.keys():
+            raise InvalidInput("a unit to be tested is not in the blocks of the result")
+        probe = Claim(Kind.PROBE_ROW, self.evaluator.dimension, [sealed.probe])
+        plans: list[tuple[str, Iterable[Claim]]] = [("probe", [probe])]
+        if untested:
+            chosen = [units[token] for token in sorted(untested)]
+            plans.append(("units", self._claims(chain, chosen)))
+        return tuple(
+            zero_test(self.evaluator, seed_of(occasion, name), claims) for name, claims in plans
+        )
+
+    def count(self, chain: Chain) -> None:
+        """Count the tests as failed until :meth:`conclude`; the first value leaves afterwards."""
+        self.record.count(_suspects(chain))
+
+    def conclude(self, chain: Chain, untested: frozenset[bytes], passed: tuple[bool, ...]) -> None:
+        """Take note of what the tests found.
+
+        Raises
+        ------
+        Malformed
+            One of them was not passed.
+        """
+        client, gallery = _suspects(chain)
+        probe, units = passed[0], all(passed[1:])
+        if units:
+            known = self._units(chain)
+            self.record.passed(known[token] for token in untested)
+        self.record.clear([*([client] if probe else []), *([gallery] if units else [])])
+        if probe and units:
+            return
+        what = GALLERY_TEXT if probe else PROBE_TEXT
+        _log.error("zero test failed", reason=what, request=chain.request.request_id)
+        raise Malformed(what, hint="nothing was opened; ask the auditors")
+
+    def complete(self, chain: Chain) -> bool:
+        """Tell whether all units in a result's blocks were found sound."""
+        return not self.record.untested(self._units(chain).values())
+
+    def _units(self, chain: Chain) -> Mapping[bytes, Unit]:
+        blocks = [block.block for block in chain.result.blocks]
+        return self.replica.units(chain.result.server, chain.result.snapshot, blocks)
+
+    def _claims(self, chain: Chain, units: Iterable[Unit]) -> Iterator[Claim]:
+        """Yield one claim for all units that are empty from the same coefficient on."""
+        source = (chain.result.server, chain.request.gallery)
+        for (shape, live), some in groupby(sorted(units, key=_sort), _shape_and_live):
+            parts = [self.replica.ciphertexts(*source, unit) for unit in some]
+            ciphertexts: Iterator[Ciphertext] = chained.from_iterable(parts)
+            yield Claim(_KINDS[shape], live, ciphertexts)
+
+
+def _suspects(chain: Chain) -> tuple[Suspect, Suspect]:
+    gallery = f"{chain.result.server}/{chain.request.gallery}"
+    return Suspect("client", chain.request.client), Suspect("gallery", gallery)
+
+
+def _shape_and_live(unit: Unit) -> tuple[Shape, int]:
+    return unit.shape, unit.placement.count * unit.placement.step
+
+
+def _sort(unit: Unit) -> tuple[str, int, bytes]:
+    shape, live = _shape_and_live(unit)
+    return shape.value, live, unit.token
