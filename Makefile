@@ -2,7 +2,7 @@
 #
 #   make setup     virtual environment, pinned dependencies, native build, model pack
 #   make demo      the whole service on loopback, on real faces
-#   make test      all tests
+#   make test      all tests, on all cores; some of them: ARGS="tests/unit/core -k row"
 #   make check     formatting, types, borders between packages, generated code, pins
 #   make defences  take out each defence in turn and show that the tests of its attack then fail
 #   make bench     benchmarks of engine, service and log; one of them, or BENCH=oversight: BENCH=engine ARGS="--dim 128 --json"
@@ -68,7 +68,7 @@ demo: setup
 	@$(BIN)/underseal demo $(ARGS)
 
 test: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 defences: setup
 	@$(BIN)/python tools/remove_defences.py $(ARGS)
