@@ -38,7 +38,10 @@ _KINDS: Final = {Shape.ROW: Kind.TEMPLATE_ROW, Shape.COLUMNS: Kind.COLUMN}
 
 
 class Malformed(PermissionRefused):
-    """A client or an enroller encrypted something that no honest program does."""
+    """A client or an enroller encrypted something that no honest program does.
+
+    Or a guardian answered with something else than its share: that cannot be told apart.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,9 @@ class ZeroTester:
             return
         what = GALLERY_TEXT if probe else PROBE_TEXT
         _log.error("zero test failed", reason=what, request=chain.request.request_id)
-        raise Malformed(what, hint="nothing was opened; ask the auditors")
+        raise Malformed(
+            what, hint="nothing was opened; ask the auditors, whose shares may be at fault, too"
+        )
 
     def complete(self, chain: Chain) -> bool:
         """Tell whether all units in a result's blocks were found sound."""

@@ -180,7 +180,7 @@ def test_old_share_that_passes_for_a_new_one_opens_nothing(tmp_path: Path) -> No
     with bench_of(tmp_path, replace(new, shares=(new.shares[0], stale, new.shares[2]))) as bench:
         office, _, links = bench
         links[2].down = True
-        with pytest.raises(PermissionRefused, match="the auditors refuse"):
+        with pytest.raises(PermissionRefused, match="must be empty"):
             office.envelope(new.ask(new.people[3]))
 
 
