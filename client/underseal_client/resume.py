@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from underseal_core.durable import sync_folder
 from underseal_core.errors import Busy, Damaged, InvalidInput, StorageFull
 
 if TYPE_CHECKING:
@@ -277,15 +278,7 @@ class ClientState:
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self._unit(token))
-            _sync_folder(self._outbox)
+            sync_folder(self._outbox)
         except OSError as error:
             draft.unlink(missing_ok=True)
             raise StorageFull("cannot keep the encrypted templates until they are sent") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

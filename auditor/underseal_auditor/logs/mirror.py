@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 from typing import Final, Protocol
 
+from underseal_core.durable import sync_folder
 from underseal_core.errors import Busy, Damaged, UndersealError
 from underseal_core.tlog import disk
 from underseal_core.tlog.checkpoint import SignedCheckpoint, open_checkpoint
@@ -79,7 +80,7 @@ class LogMirror:
         self._fetch(source, shown.checkpoint.size)
         with disk.storage():
             disk.replace(self.folder / CHECKPOINT, shown.raw, durable=True)
-            disk.sync_directory(self.folder)
+            sync_folder(self.folder)
         return shown
 
     def _check_growth(
@@ -107,7 +108,7 @@ class LogMirror:
             folder.mkdir(parents=True, exist_ok=True)
             disk.replace(folder / "seen.checkpoint", seen.raw, durable=True)
             disk.replace(folder / "shown.checkpoint", shown.raw, durable=True)
-            disk.sync_directory(folder)
+            sync_folder(folder)
         return folder
 
     def _fetch(self, source: LogSource, size: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from underseal_core.durable import sync_folder
 from underseal_core.errors import Conflict, Damaged, StorageFull
 from underseal_core.tlog.layout import TileFile
 
@@ -36,22 +37,13 @@ def storage() -> Iterator[None]:
         raise Damaged("the log's files cannot be used", hint="call the operator") from error
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def make_directories(path: Path, root: Path) -> None:
     """Create ``path`` below ``root``, with every new name made durable."""
     if path == root or path.is_dir():
         return
     make_directories(path.parent, root)
     path.mkdir(exist_ok=True)
-    sync_directory(path.parent)
+    sync_folder(path.parent)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -87,7 +79,7 @@ def write_files(directory: Path, files: Sequence[TileFile], *, durable: bool) ->
         parents.add(path.parent)
     if durable:
         for parent in parents:
-            sync_directory(parent)
+            sync_folder(parent)
 
 
 class WriterLock:

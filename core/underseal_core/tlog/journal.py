@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from underseal_core.tlog.disk import replace, sync_directory, write_all
+from underseal_core.durable import sync_folder
+from underseal_core.tlog.disk import replace, write_all
 
 NAME = "journal"
 CHECKPOINT_INDEX = 2**64 - 1
@@ -97,7 +98,7 @@ class Journal:
         self.close()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         self._descriptor = os.open(self._path, flags, 0o600)
-        sync_directory(self._directory)
+        sync_folder(self._directory)
 
     def close(self) -> None:
         """Close the file."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from underseal_core.durable import sync_folder
 from underseal_core.errors import Conflict, Damaged, InvalidInput, UndersealError
 from underseal_core.tlog import disk
 from underseal_core.tlog.checkpoint import (
@@ -139,8 +140,8 @@ class TransparencyLog:
             lock = disk.WriterLock(directory)
             raw = sign_checkpoint(Checkpoint(signer.key.name, 0, EMPTY_ROOT), signer)
             disk.replace(directory / CHECKPOINT, raw, durable=True)
-            disk.sync_directory(directory)
-            disk.sync_directory(directory.parent)
+            sync_folder(directory)
+            sync_folder(directory.parent)
             lock.release()
         return cls(directory, signer)
 
@@ -308,7 +309,7 @@ class TransparencyLog:
     def _store_checkpoint(self, raw: bytes, *, durable: bool) -> None:
         disk.replace(self._directory / CHECKPOINT, raw, durable=durable)
         if durable:
-            disk.sync_directory(self._directory)
+            sync_folder(self._directory)
         self._checkpoint = raw
 
     # --- proving ---------------------------------------------------------------------------

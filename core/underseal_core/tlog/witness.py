@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from underseal_core.durable import sync_folder
 from underseal_core.errors import Conflict, Damaged, InvalidInput, NotFound
 from underseal_core.tlog import disk
 from underseal_core.tlog.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
@@ -159,7 +160,7 @@ class Witness:
         path = self._path(key.name)
         disk.make_directories(path.parent, self._directory)
         disk.replace(path, kept.to_bytes(), durable=True)
-        disk.sync_directory(path.parent)
+        sync_folder(path.parent)
         return cosignature.line().encode()
 
     def _path(self, origin: str) -> Path:
