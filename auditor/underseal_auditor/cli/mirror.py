@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from underseal_auditor.api import guardian_process, serving
+from underseal_auditor.cli.own_data import own_database
 from underseal_auditor.mirror import Mirror
-from underseal_auditor.store.database import Database
-from underseal_core.errors import NotFound
 from underseal_core.outcome import show
 
 app = typer.Typer(help="Mirrored catalogues.", no_args_is_help=True)
@@ -24,7 +21,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command(name="list")
 def list_(data: DataOption, *, as_json: JsonOption = False) -> None:
     """List what is mirrored."""
-    with closing(_open(data)) as database:
+    with own_database(data) as database:
         found = Mirror(database).galleries()
     lines = [
         f"{g.server}  {g.gallery}  version {g.version}, {g.templates} templates" for g in found
@@ -35,14 +32,7 @@ def list_(data: DataOption, *, as_json: JsonOption = False) -> None:
 @app.command()
 def forget(server: str, gallery: str, data: DataOption, *, as_json: JsonOption = False) -> None:
     """Drop one catalogue, after its gallery was deleted or made again under its name."""
-    with closing(_open(data)) as database:
+    with own_database(data) as database:
         Mirror(database).forget(server, gallery)
     facts = {"server": server, "gallery": gallery}
     show(facts, f"forgot {gallery} of {server}", as_json=as_json)
-
-
-def _open(data: Path) -> Database:
-    for name in (serving.DATABASE_NAME, guardian_process.DATABASE_NAME):
-        if (data / name).exists():
-            return Database(data / name)
-    raise NotFound(f"no registrar or guardian keeps its data in {data}")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
+from underseal_auditor.cli.own_data import own_database
 from underseal_auditor.policy.document import Policy, load_policy, parse_policy
 from underseal_auditor.policy.rules import (
     Case,
@@ -31,12 +31,11 @@ from underseal_auditor.policy.signed import (
     signatures_path,
 )
 from underseal_auditor.policy.starter import Starter, starter_policy
-from underseal_auditor.store.database import Database
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.submission import Submission
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.credentials import Credentials
-from underseal_core.errors import InvalidInput, Mismatch, NotFound
+from underseal_core.errors import InvalidInput, Mismatch
 from underseal_core.outcome import exit_code, show
 from underseal_core.roster import load_rosters
 from underseal_core.rpc.tls import peer_of_certificate
@@ -46,7 +45,6 @@ from underseal_core.statements import SearchRequest, utc_moment
 app = typer.Typer(help="The policy file.", no_args_is_help=True)
 
 BundleOption = Annotated[Path | None, typer.Option(help="Check against these keys, too.")]
-DATABASES: Final = ("registrar.sqlite", "guardian.sqlite")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -219,9 +217,6 @@ def _keys(request: SearchRequest, bundle: Path | None) -> KeyFacts:
 
 
 def _record(data: Path, request: SearchRequest, keys: KeyFacts, now: datetime) -> Record:
-    found = [path for name in DATABASES if (path := data / name).exists()]
-    if not found:
-        raise NotFound(f"no registrar or guardian keeps its data in {data}")
     submission = Submission(
         client=request.client,
         request_id=request.request_id,
@@ -230,7 +225,7 @@ def _record(data: Path, request: SearchRequest, keys: KeyFacts, now: datetime) -
         key_epoch=keys.epoch,
         purpose=request.purpose,
     )
-    with closing(Database(found[0])) as database:
+    with own_database(data) as database:
         return Ledger(database).record(submission, now)
 
 

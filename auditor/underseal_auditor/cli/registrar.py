@@ -10,16 +10,8 @@ import typer
 
 from underseal_auditor.api.reloading import on_hangup
 from underseal_auditor.api.serving import DATABASE_NAME, RegistrarProcess
-from underseal_auditor.cli.frozen import FrozenData, FrozenJson, list_frozen, unfreeze_server
-from underseal_auditor.cli.malformed import (
-    MalformedClient,
-    MalformedData,
-    MalformedGallery,
-    MalformedJson,
-    forgive,
-    list_malformed,
-)
 from underseal_auditor.cli.passphrase import read_passphrase
+from underseal_auditor.cli.upkeep import add_upkeep
 from underseal_auditor.settings import load_settings
 from underseal_core.outcome import show
 from underseal_core.rpc import logging
@@ -86,34 +78,7 @@ def serve(
         process.close()
 
 
-@app.command()
-def frozen(data: FrozenData, *, as_json: FrozenJson = False) -> None:
-    """List the servers that this registrar caught. Stop it first."""
-    list_frozen(data / DATABASE_NAME, as_json=as_json)
-
-
-@app.command()
-def unfreeze(server: str, data: FrozenData, *, as_json: FrozenJson = False) -> None:
-    """Trust a server again. Stop the registrar first."""
-    unfreeze_server(data / DATABASE_NAME, server, as_json=as_json)
-
-
-@app.command()
-def malformed(data: MalformedData, *, as_json: MalformedJson = False) -> None:
-    """List clients and galleries whose ciphertexts failed a test. Stop the registrar first."""
-    list_malformed(data / DATABASE_NAME, as_json=as_json)
-
-
-@app.command(name="forgive")
-def forgive_malformed(
-    data: MalformedData,
-    client: MalformedClient = "",
-    gallery: MalformedGallery = "",
-    *,
-    as_json: MalformedJson = False,
-) -> None:
-    """Forget failed tests, once their cause is gone. Stop the registrar first."""
-    forgive(data / DATABASE_NAME, client, gallery, as_json=as_json)
+add_upkeep(app, "registrar", DATABASE_NAME)
 
 
 async def _serve(process: RegistrarProcess, *, as_json: bool) -> None:
