@@ -21,6 +21,7 @@ from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.snapshot import snapshot_root
 from underseal_server.store.folders import Folders
+from underseal_server.store.history import Snapshots
 from underseal_server.store.records import Gallery, NewUnit, Receipt, StoredUnit, View
 from underseal_server.store.templates import Templates
 from underseal_server.store.units import Units
@@ -40,7 +41,7 @@ class GalleryStore:
     ----------
     gallery
         Its row.
-    units, templates
+    units, templates, snapshots
         The catalogue.
     folders
         Its files.
@@ -60,6 +61,7 @@ class GalleryStore:
         gallery: Gallery,
         units: Units,
         templates: Templates,
+        snapshots: Snapshots,
         folders: Folders,
         evaluator: Evaluator,
         clock: Callable[[], str],
@@ -67,6 +69,7 @@ class GalleryStore:
         self.gallery = gallery
         self._units = units
         self._templates = templates
+        self._snapshots = snapshots
         self._evaluator = evaluator
         self._folder = folders.blocks
         self._clock = clock
@@ -118,12 +121,20 @@ class GalleryStore:
         return self._blocks[number]
 
     def view(self) -> View:
-        """Return the present state; computed once per version, hashing only changed blocks."""
+        """Return the present state; computed once per version, hashing only changed blocks.
+
+        Raises
+        ------
+        Damaged
+            This version was named with another root before.
+        """
         if self._view is None:
             live = self._templates.live(self.gallery)
             roots = {number: self._block(number).tiles_root() for number in live.blocks}
             root = snapshot_root(self.gallery.name, live.version, live.entries, roots)
-            self._view = View(live.version, root, len(live.entries), roots)
+            view = View(live.version, root, len(live.entries), roots)
+            self._snapshots.note(self.gallery, view, self._clock())
+            self._view = view
         return self._view
 
     def tiles(self, number: int) -> Residues:

@@ -189,3 +189,24 @@ class View:
     root: str
     templates: int
     blocks: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A state that was named to others: hex root, live templates, and when it was first named."""
+
+    version: int
+    root: str
+    templates: int
+    named_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An exported gallery: of which version and root, and the hex digest that its seal names."""
+
+    archive_id: str
+    version: int
+    root: str
+    sha256: str
+    exported_at: str

@@ -119,6 +119,30 @@ sa.Index(
     postgresql_where=templates.c.removed_version == 0,
 )
 
+snapshots: Final = sa.Table(
+    "snapshots",
+    metadata,
+    sa.Column("gallery_id", sa.ForeignKey("galleries.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True),
+    sa.Column("root", sa.String(64), nullable=False),
+    sa.Column("templates", sa.Integer, nullable=False),
+    sa.Column("named_at", sa.String(20), nullable=False),
+)
+"""Versions whose snapshot root was named to anybody."""
+
+archives: Final = sa.Table(
+    "archives",
+    metadata,
+    sa.Column("gallery_id", sa.Integer, primary_key=True),
+    sa.Column("archive_id", sa.String(32), primary_key=True),
+    sa.Column("gallery", sa.String(63), nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("root", sa.String(64), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("exported_at", sa.String(20), nullable=False),
+)
+"""Archives that hold a gallery. Not bound to its row: they outlive it."""
+
 requests: Final = sa.Table(
     "requests",
     metadata,

@@ -19,6 +19,7 @@ from underseal_server.store.database import Database
 from underseal_server.store.folders import Folders
 from underseal_server.store.galleries import Galleries
 from underseal_server.store.gallery_store import GalleryStore
+from underseal_server.store.history import Archives, Snapshots
 from underseal_server.store.records import Gallery
 from underseal_server.store.reencryption import Reencryption, Successor
 from underseal_server.store.requests import Requests
@@ -68,6 +69,8 @@ class Store:
             self.templates = Templates(self._database)
             self.requests = Requests(self._database)
             self.rotations = Rotations(self._database, self.units)
+            self.snapshots = Snapshots(self._database)
+            self.archives = Archives(self._database)
             self._sweep()
         except BaseException:
             os.close(self._lock)
@@ -88,9 +91,8 @@ class Store:
 
     def open_gallery(self, gallery: Gallery, evaluator: Evaluator) -> GalleryStore:
         """Open a gallery's files; see :class:`GalleryStore`."""
-        return GalleryStore(
-            gallery, self.units, self.templates, self.folders(gallery), evaluator, self.clock
-        )
+        tables = self.units, self.templates, self.snapshots
+        return GalleryStore(gallery, *tables, self.folders(gallery), evaluator, self.clock)
 
     def open_reencryption(self, opened: GalleryStore, successor: Successor) -> Reencryption:
         """Begin, or go on with, a gallery's way to a new key epoch."""
