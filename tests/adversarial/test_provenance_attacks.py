@@ -20,6 +20,7 @@ from tests.auditor_world import (
     at_cosine,
     desk,
     policy,
+    unit,
     with_label,
     world,
 )
@@ -78,23 +79,19 @@ def test_the_honest_catalogue_is_searched(of: World, lying: Operator, office: De
 # --- planted templates ---------------------------------------------------------------------
 
 
-def plant(operator: Operator, identity: Identity, client: str) -> None:
-    """A new unit in block 1, behind the honest ones."""
+def plant(of: World, operator: Operator, identity: Identity, client: str) -> None:
+    """A new unit in a block of its own, encrypted and folded like an honest one."""
     planted = templates(secrets.token_bytes(16), [b"sealed by the server"])
     operator.version += 1
-    place = Placement(1, 100, 1, 1)
+    place, version = Placement(2, 0, 1, 1), operator.version
     operator.units.append(
-        signed_unit(
-            "missing",
-            operator.pin_,
-            place,
-            planted,
-            identity,
-            client=client,
-            version=operator.version,
-        )
+        signed_unit("missing", operator.pin_, place, planted, identity, version=version)
     )
     operator.entries += planted
+    number = len(operator.units) - 1
+    columns = of.encryptor.encrypt_columns(unit(1, seed=21))
+    operator.enrol_again(number, [column.to_bytes() for column in columns])
+    operator.sign(number, identity, client)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +106,7 @@ def plant(operator: Operator, identity: Identity, client: str) -> None:
 def test_template_planted_by_the_server(
     of: World, lying: Operator, office: Desk, identity: Identity, client: str, text: str
 ) -> None:
-    plant(lying, identity, client)
+    plant(of, lying, identity, client)
     refused(of, lying, office, text)
 
 
@@ -127,7 +124,7 @@ def test_template_planted_beside_the_catalogue(of: World, lying: Operator, offic
     """The feed is honest, the signed snapshot counts one more."""
     honest = lying.copy()
     answer = of.ask(of.people[3], honest)
-    plant(lying, SERVER, "agency")
+    plant(of, lying, SERVER, "agency")
     result = answer.result.model_copy(update={"snapshot": lying.snapshot()})
     lying.units.pop(), lying.entries.pop()
     with pytest.raises(Damaged, match="not the one that its result was signed for"):
