@@ -184,7 +184,13 @@ class Operator:
     def block_of(self, entry: CatalogueEntry) -> int:
         return self.unit_of(entry).placement.block
 
-    def sign(self, number: int, identity: Identity = CLIENT, client: str = "agency") -> None:
+    def sign(
+        self,
+        number: int,
+        identity: Identity = CLIENT,
+        client: str = "agency",
+        keep_until: str = "",
+    ) -> None:
         """Have a unit's receipt signed anew, for its templates as they are now."""
         unit = self.units[number]
         entries = [entry for entry in self.entries if entry.unit_token == unit.token]
@@ -197,6 +203,7 @@ class Operator:
             client=client,
             sha256=unit.sha256,
             version=unit.added_version,
+            keep_until=keep_until,
         )
 
     def enrol_again(self, number: int, parts: list[bytes]) -> None:

@@ -45,6 +45,7 @@ def signed_unit(
     shape: Shape = Shape.COLUMNS,
     sha256: bytes = b"u" * 32,
     version: int = 1,
+    keep_until: str = "",
 ) -> CatalogueUnit:
     """The unit of ``entries``, with the receipt of ``client``."""
     token = entries[0].unit_token
@@ -55,7 +56,7 @@ def signed_unit(
         shape=shape,
         placement=placement,
         sha256=sha256,
-        receipt=enrolled.receipt(client, ENROLLED_AT).sign(identity),
+        receipt=enrolled.receipt(client, ENROLLED_AT, keep_until).sign(identity),
         added_version=version,
     )
 

@@ -212,6 +212,17 @@ class Mirror:
             raise NotFound("the template is not enrolled any more")
         return bytes(row[0])
 
+    def overdue(self, server: str, gallery: str, moment: str) -> frozenset[bytes]:
+        """Return the ids of templates that are there although their time is over.
+
+        Parameters
+        ----------
+        moment
+            The present, as statements write times.
+        """
+        with self._database.transaction() as connection:
+            return catalogue.overdue(connection, (server, gallery), moment)
+
     def galleries(self) -> list[MirroredGallery]:
         """List what is mirrored."""
         with self._database.transaction() as connection:

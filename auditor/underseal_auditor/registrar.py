@@ -25,6 +25,7 @@ from underseal_auditor.books import Announced, Books, Delivery, uniform_refusal
 from underseal_auditor.drafting import Drafter, Price, statement
 from underseal_auditor.feed import CatalogueFeed
 from underseal_auditor.guardian import Dossier, Guardian, Opening, UnfitGuardian
+from underseal_auditor.guardianship import SESSION_LIFETIME
 from underseal_auditor.keys.joint_opening import OpeningFailed
 from underseal_auditor.logbook import Logbook
 from underseal_auditor.mirror import Mirror
@@ -328,7 +329,12 @@ class Registrar:
         blocks = tuple(b.block for b in result.blocks)
         if (blocks, result.compared) != view.expected(request.targets):
             raise ServerFault(Rule.BLOCKS)
-        return view
+        # Also what will be over before the guardians have signed: they would refuse all of it.
+        horizon = utc_text(office.clock() + SESSION_LIFETIME)
+        overdue = office.mirror.overdue(result.server, request.gallery, horizon)
+        if overdue:
+            _log.warning("templates are past their time", gallery=request.gallery, n=len(overdue))
+        return view.without(overdue)
 
     @contextmanager
     def _alarmed(self, chain: Chain) -> Iterator[None]:

@@ -93,13 +93,13 @@ def open_origins(release: Release, origins: Sequence[Origin], me: Peer) -> tuple
     Damaged
         The enrolment of a match is missing, or of another template.
     PermissionRefused
-        The enroller did not sign for it.
+        The enroller did not sign for it, or its time was over when it was released.
     """
     if len(origins) != len(release.matches):
         raise Damaged("the release came without the enrolment of each match", hint=_NO_TRUST)
     receipts = []
     for match, origin in zip(release.matches, origins, strict=True):
-        receipt = open_match(match, origin)
+        receipt = open_match(match, origin, release.released_at)
         if receipt.client == me.name and match.enroller_key != me.key.hex():
             raise PermissionRefused(
                 "a match is said to be enrolled from here, and is not", hint=_NO_TRUST

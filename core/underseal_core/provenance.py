@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from underseal_core.errors import Damaged, InvalidInput
+from underseal_core.errors import Damaged, InvalidInput, PermissionRefused
 from underseal_core.gallery.unit import Shape
 from underseal_core.signing import Envelope
 from underseal_core.statements import Id, Match, Name, Pin, Sha256, Statement, Time
@@ -34,7 +34,8 @@ class EnrolReceipt(Statement):
     """Signed by the enroller, a client, for each unit.
 
     ``templates``: how many; ``templates_root``: see above; ``unit_sha256``: over the unit's
-    ciphertexts as sent, one after another.
+    ciphertexts as sent, one after another; ``keep_until``: when the templates must be gone, empty
+    for never.
     """
 
     payload_type: ClassVar[str] = "application/vnd.underseal.enrol-receipt.v1+json"
@@ -49,6 +50,11 @@ class EnrolReceipt(Statement):
     templates_root: Sha256
     unit_sha256: Sha256
     issued_at: Time
+    keep_until: Time | Literal[""] = ""
+
+    def over(self, moment: str) -> bool:
+        """Tell whether the templates' time is over at ``moment``, a time as statements write it."""
+        return bool(self.keep_until) and self.keep_until <= moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ class Enrolled:
     leaves: Sequence[bytes]
     unit_sha256: bytes
 
-    def receipt(self, client: str, issued_at: str) -> EnrolReceipt:
+    def receipt(self, client: str, issued_at: str, keep_until: str = "") -> EnrolReceipt:
         """Return the statement for ``client`` to sign."""
         return EnrolReceipt(
             gallery=self.gallery,
@@ -77,6 +83,7 @@ class Enrolled:
             templates_root=templates_root(self.leaves),
             unit_sha256=self.unit_sha256.hex(),
             issued_at=issued_at,
+            keep_until=keep_until,
         )
 
     def check(self, receipt: EnrolReceipt, client: str) -> None:
@@ -87,7 +94,7 @@ class Enrolled:
         Damaged
             A field differs; the text names it.
         """
-        expected = self.receipt(client, receipt.issued_at)
+        expected = self.receipt(client, receipt.issued_at, receipt.keep_until)
         for name in EnrolReceipt.model_fields:
             if getattr(receipt, name) != getattr(expected, name):
                 raise Damaged(f"the enroller's receipt is of another unit: {name} differs")
@@ -159,13 +166,13 @@ class Origin:
         return receipt
 
 
-def open_match(match: Match, origin: Origin) -> EnrolReceipt:
+def open_match(match: Match, origin: Origin, released_at: str) -> EnrolReceipt:
     """Return the receipt of a released match, checked against what the auditors signed.
 
     Raises
     ------
     PermissionRefused
-        Its enroller, by the key in the release, did not sign it.
+        Its enroller, by the key in the release, did not sign it, or not for so long.
     Damaged
         It is of another template, or not the receipt that the release names.
     """
@@ -173,4 +180,6 @@ def open_match(match: Match, origin: Origin) -> EnrolReceipt:
     receipt = origin.open(bytes.fromhex(match.enroller_key), *ids)
     if receipt.sha256() != match.enrolment_sha256:
         raise Damaged("the enrolment of a match is not the one that the release names")
+    if receipt.over(released_at):
+        raise PermissionRefused("a template was released after the time that it was enrolled for")
     return receipt

@@ -21,7 +21,7 @@ from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit
 from underseal_auditor.verify.provenance import Enrollers, check_occupancy
 from underseal_core.errors import Damaged
 from underseal_core.gallery.unit import Placement, Shape, Unit
-from underseal_core.provenance import template_leaf
+from underseal_core.provenance import EnrolReceipt, template_leaf
 from underseal_core.snapshot import LiveEntry
 from underseal_core.statements import Pin
 
@@ -110,9 +110,10 @@ def _insert(
     enroller: str,
 ) -> None:
     receipt_sha256 = hashlib.sha256(unit.receipt.payload).digest()
-    row = (*place, *unit_row(unit), receipt_sha256, enroller)
+    keep_until = EnrolReceipt.parse(unit.receipt.payload).keep_until
+    row = (*place, *unit_row(unit), receipt_sha256, enroller, keep_until)
     connection.execute(
-        f"INSERT INTO units (server, gallery, {UNIT_COLUMNS}, receipt_sha256, enroller)"  # noqa: S608
+        f"INSERT INTO units (server, gallery, {UNIT_COLUMNS}, receipt_sha256, enroller, keep_until)"  # noqa: S608
         f" VALUES ({', '.join('?' * len(row))})",
         row,
     )
@@ -197,6 +198,17 @@ def leaves(connection: sqlite3.Connection, place: Place, token: bytes) -> list[b
         (*place, token),
     )
     return [template_leaf(*row) for row in rows]
+
+
+def overdue(connection: sqlite3.Connection, place: Place, moment: str) -> frozenset[bytes]:
+    """Return the live templates of units whose time is over at ``moment``."""
+    rows = connection.execute(
+        "SELECT template_id FROM units JOIN templates t USING (server, gallery, token)"
+        " WHERE server = ? AND gallery = ? AND keep_until > '' AND keep_until <= ?"
+        " AND t.removed_version = 0",
+        (*place, moment),
+    )
+    return frozenset(bytes(template_id) for (template_id,) in rows)
 
 
 def live(

@@ -221,6 +221,10 @@ STEPS: Final = (
         PRIMARY KEY (kind, name)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE units ADD COLUMN keep_until TEXT NOT NULL DEFAULT '';
+    CREATE INDEX units_by_time ON units (server, gallery, keep_until);
+    """,
 )
 """Step ``i`` takes the schema from version ``i`` to ``i + 1``; never edit one that was shipped."""
 

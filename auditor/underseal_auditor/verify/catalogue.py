@@ -8,7 +8,7 @@ without asking, so the operator does not learn which ones matched.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
@@ -55,8 +55,8 @@ class CatalogueEntry:
 class Block:
     """The live slots of one block: ``slots[i]`` holds ``entries[i]``, ascending.
 
-    ``current[i]`` is False for a template that was removed after this version: its score is
-    there, but nothing about it is released any more.
+    ``current[i]`` is False for a template that was removed after this version, or whose time is
+    over: its score is there, but nothing about it is released any more.
     """
 
     entries: tuple[LiveEntry, ...]
@@ -75,6 +75,11 @@ class Block:
     def compared(self, targets: Targets) -> npt.NDArray[np.bool_]:
         """Return which slots the answer may speak of."""
         return self.chosen(targets) & self.current
+
+    def without(self, overdue: frozenset[bytes]) -> Block:
+        """Return the block with the templates of these ids no longer current."""
+        stays = [entry.template_id not in overdue for entry in self.entries]
+        return replace(self, current=self.current & np.array(stays, dtype=np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,12 @@ class View:
         if targets and not blocks:
             raise NotFound("none of the templates to compare with is enrolled")
         return blocks, sum(counts.values())
+
+    def without(self, overdue: frozenset[bytes]) -> View:
+        """Return the same version, of which nothing about these templates may be released."""
+        if not overdue:
+            return self
+        return replace(self, blocks={n: one.without(overdue) for n, one in self.blocks.items()})
 
 
 def view_of(

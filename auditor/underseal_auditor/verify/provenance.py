@@ -109,7 +109,7 @@ def check_occupancy(pin: Pin, timeline: Iterable[tuple[int, bool, Unit]]) -> Non
 def check_matches(
     release: Release, gallery: str, view: View, origins: Sequence[Origin], enrollers: Enrollers
 ) -> None:
-    """Check that every released match is a live template that one of the enrollers signed for.
+    """Check that every match is a live template that an enroller signed for, for so long.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def check_matches(
     }
     for match, origin in zip(release.matches, origins, strict=True):
         entry = entries.get(bytes.fromhex(match.template_id))
-        receipt = open_match(match, origin)
+        receipt = open_match(match, origin, release.released_at)
         known = entry is not None and (entry.subject_id.hex(), entry.receipt_sha256.hex()) == (
             match.subject_id,
             match.enrolment_sha256,

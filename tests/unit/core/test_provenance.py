@@ -115,9 +115,19 @@ def test_match_shows_the_receipt_that_the_release_names() -> None:
         enroller_key=AGENCY.public_key.hex(),
     )
     origin = Origin(receipt.sign(AGENCY), 2, UnitTree(ENROLLED.leaves).prove(2), label)
-    assert open_match(match, origin) == receipt
+    assert open_match(match, origin, AT) == receipt
     with pytest.raises(PermissionRefused):
-        open_match(match, replace(origin, receipt=receipt.sign(OTHER)))
+        open_match(match, replace(origin, receipt=receipt.sign(OTHER)), AT)
     later = ENROLLED.receipt("agency", "2026-05-02T08:00:00Z")
     with pytest.raises(Damaged, match="not the one"):
-        open_match(match, replace(origin, receipt=later.sign(AGENCY)))
+        open_match(match, replace(origin, receipt=later.sign(AGENCY)), AT)
+
+
+@pytest.mark.parametrize(
+    ("keep_until", "over"),
+    [("", False), ("2026-05-01T08:00:01Z", False), (AT, True), ("2026-04-30T09:00:00Z", True)],
+)
+def test_templates_are_over_from_the_very_second(keep_until: str, over: bool) -> None:
+    receipt = ENROLLED.receipt("agency", "2026-04-01T00:00:00Z", keep_until)
+    ENROLLED.check(receipt, "agency")
+    assert receipt.over(AT) is over
