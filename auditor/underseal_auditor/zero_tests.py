@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain as chained
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -21,10 +21,10 @@ from underseal_auditor.replica import Replica
 from underseal_auditor.store.tested import SoundUnits, Suspect
 from underseal_auditor.verify.chain import Chain, Sealed
 from underseal_core.errors import InvalidInput, PermissionRefused
-from underseal_core.gallery.unit import Shape, Unit
+from underseal_core.gallery.unit import Placement, Shape, Unit, coefficients
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.scheme.evaluation import Evaluator
-from underseal_core.scheme.zero_test import Claim, ZeroTest, zero_test
+from underseal_core.scheme.zero_test import Claim, ZeroTest, beyond, zero_test
 
 _log: Final = structlog.get_logger("underseal.zero")
 
@@ -88,7 +88,8 @@ class ZeroTester:
         units = self._units(chain)
         if not untested <= units.keys():
             raise InvalidInput("a unit to be tested is not in the blocks of the result")
-        probe = Claim(Kind.PROBE_ROW, self.evaluator.dimension, [sealed.probe])
+        empty = beyond(self.evaluator.profile, self.evaluator.dimension)
+        probe = Claim(Kind.PROBE_ROW, empty, [sealed.probe])
         plans: list[tuple[str, Iterable[Claim]]] = [("probe", [probe])]
         if untested:
             chosen = [units[token] for token in sorted(untested)]
@@ -132,23 +133,41 @@ class ZeroTester:
         return self.replica.units(chain.result.server, chain.result.snapshot, blocks)
 
     def _claims(self, chain: Chain, units: Iterable[Unit]) -> Iterator[Claim]:
-        """Yield one claim for all units that are empty from the same coefficient on."""
+        """Yield one claim for all units that are empty in the same coefficients."""
         source = (chain.result.server, chain.request.gallery)
-        for (shape, live), some in groupby(sorted(units, key=_sort), _shape_and_live):
+        for alike, some in groupby(sorted(units, key=_sort), _alike):
             parts = [self.replica.ciphertexts(*source, unit) for unit in some]
             ciphertexts: Iterator[Ciphertext] = chained.from_iterable(parts)
-            yield Claim(_KINDS[shape], live, ciphertexts)
+            held = coefficients(
+                Placement(0, 0, alike.step, alike.templates), alike.erased, self._degree
+            )
+            yield Claim(_KINDS[alike.shape], ~held, ciphertexts, alike.encryptions)
+
+    @property
+    def _degree(self) -> int:
+        return self.evaluator.profile.degree
+
+
+class _Alike(NamedTuple):
+    """What units must have in common to be tested as one claim."""
+
+    shape: Shape
+    templates: int
+    step: int
+    erased: tuple[int, ...]
+    encryptions: int
+
+
+def _alike(unit: Unit) -> _Alike:
+    encryptions = 1 if unit.redaction is None else unit.redaction.encryptions
+    placement = unit.placement
+    return _Alike(unit.shape, placement.count, placement.step, unit.erased, encryptions)
+
+
+def _sort(unit: Unit) -> tuple[_Alike, bytes]:
+    return _alike(unit), unit.token
 
 
 def _suspects(chain: Chain) -> tuple[Suspect, Suspect]:
     gallery = f"{chain.result.server}/{chain.request.gallery}"
     return Suspect("client", chain.request.client), Suspect("gallery", gallery)
-
-
-def _shape_and_live(unit: Unit) -> tuple[Shape, int]:
-    return unit.shape, unit.placement.count * unit.placement.step
-
-
-def _sort(unit: Unit) -> tuple[str, int, bytes]:
-    shape, live = _shape_and_live(unit)
-    return shape.value, live, unit.token

@@ -42,7 +42,7 @@ from underseal_core.errors import Busy, InvalidInput, PermissionRefused
 from underseal_core.gallery.unit import usable_slots
 from underseal_core.ring import kernel
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
-from underseal_core.scheme.zero_test import VALUES, Claim, zero_test
+from underseal_core.scheme.zero_test import VALUES, Claim, beyond, zero_test
 
 FIRST_AXIS = np.eye(DIMENSION)[0]
 """A unit vector: passes every check of a probe, and picks one component of each template."""
@@ -259,7 +259,7 @@ def test_a_guardian_cannot_hide_what_it_knows() -> None:
     """It would have to answer the negative of the other's answer before it has seen that."""
     of = world("swift", 2, 3)
     probe = with_key(of.encryptor.encrypt_probe(unit(1, 5)[0]), 1.0)
-    claims = [Claim(Kind.PROBE_ROW, DIMENSION, [probe])]
+    claims = [Claim(Kind.PROBE_ROW, beyond(of.bundle.profile, DIMENSION), [probe])]
     occasion = fresh_occasion(bytes(32), {1: b"1" * 32, 2: b"2" * 32})
     test = zero_test(of.operator.evaluator, seed_of(occasion, "probe"), claims)
     conditions = Conditions(occasion, (1, 2), 3, (test,))

@@ -132,5 +132,6 @@ class SoundUnits:
 
 def _digest(unit: Unit) -> bytes:
     """Return what names a unit's ciphertexts and what of them may hold something."""
-    text = f"{unit.shape.value} {unit.placement.count} {unit.placement.step} "
+    erased = ",".join(map(str, unit.erased))
+    text = f"{unit.shape.value} {unit.placement.count} {unit.placement.step} {erased} "
     return hashlib.sha256(text.encode() + unit.sha256).digest()

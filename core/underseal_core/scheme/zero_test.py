@@ -5,7 +5,7 @@ and so ``K s`` to the plaintext, without knowing the key ``s``; but not keep it 
 that must be zero. For secret-free random odd weights ``w`` and ``e``, drawn after all ciphertexts
 were fixed, auditors open together (docs/explanation/scheme.md section 8)
 
-    v[p] = sum_c w[p, c] * sum_(j >= live(c)) e[p, j] * (coefficient j of c's plaintext)
+    v[p] = sum_c w[p, c] * sum_(j in empty(c)) e[p, j] * (coefficient j of c's plaintext)
 
 for ``p = 0 .. VALUES - 1``, with noise. Sound ciphertexts give the noise alone. Anybody can compute
 the sums of ciphertexts in it, so every auditor does for itself.
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from underseal_core.scheme.profiles import Profile
 
 Weights = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 VALUES: Final = 8
 LARGEST_WEIGHT: Final = 255
@@ -53,16 +54,18 @@ _PRODUCTS_EXACT: Final = 4096
 """Products below ``2^40`` whose sum ``float64`` still holds exactly."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Claim:
-    """Ciphertexts of one kind, empty from coefficient ``live`` on.
+    """Ciphertexts of one kind, empty where ``empty``, ``(degree,)``, says so.
 
-    ``kind``: ``PROBE_ROW``, ``TEMPLATE_ROW`` or ``COLUMN``.
+    ``kind``: ``PROBE_ROW``, ``TEMPLATE_ROW`` or ``COLUMN``. ``encryptions``: how many fresh ones
+    each is the sum of there.
     """
 
     kind: Kind
-    live: int
+    empty: Mask
     ciphertexts: Iterable[Ciphertext]
+    encryptions: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +75,7 @@ class Tail:
     ``variance``: that of a value's error, in units of a coefficient and of :func:`fresh_variance`.
     """
 
-    live: int
+    empty: Mask
     sums: Residues
     variance: float
 
@@ -99,8 +102,8 @@ class ZeroTest:
             ``int64``, ``(VALUES, gallery_level)``, below the primes. Exact: sums stay below
             ``2^28 * 2^8 * 2^13 = 2^49``.
         """
-        empty = coefficients[..., tail.live :].astype(np.float64)
-        sums = np.matmul(empty, self.weights[:, tail.live :, None])[..., 0]
+        empty = coefficients[..., tail.empty].astype(np.float64)
+        sums = np.matmul(empty, self.weights[:, tail.empty, None])[..., 0]
         projected: npt.NDArray[np.int64] = sums.astype(np.int64) % _primes(self.profile)
         return projected
 
@@ -130,6 +133,11 @@ class ZeroTest:
         """Whether opened values, in units of a coefficient, are noise."""
         variance = self.noise(members) ** 2 + self.error(members) ** 2
         return sum(float(value) ** 2 for value in values) <= LIMIT * variance
+
+
+def beyond(profile: Profile, live: int) -> Mask:
+    """Return that coefficients are empty from ``live`` on."""
+    return np.arange(profile.degree) >= live
 
 
 def fresh_variance(profile: Profile, members: int) -> float:
@@ -170,13 +178,14 @@ def _tail(evaluator: Evaluator, seed: bytes, index: int, claim: Claim) -> Tail:
         count += len(some)
     residues = aligned(shape)
     np.copyto(residues, sums.astype(np.int64) % primes, casting="unsafe")
-    empty = profile.degree - claim.live
+    empty = int(np.count_nonzero(claim.empty))
+    errors = MEAN_SQUARE_WEIGHT * count * claim.encryptions
     if claim.kind is Kind.COLUMN:
-        return Tail(claim.live, residues, MEAN_SQUARE_WEIGHT**2 * count * empty)
+        return Tail(claim.empty, residues, MEAN_SQUARE_WEIGHT * errors * empty)
     # As the expansion does: times the dimension, and divided by the primes that rescaling drops.
     residues = _times(evaluator.lower(residues), dimension, profile)
-    before = MEAN_SQUARE_WEIGHT * count / profile.dropped(level, profile.gallery_level) ** 2
-    return Tail(claim.live, residues, MEAN_SQUARE_WEIGHT * empty * dimension**2 * (1.0 + before))
+    before = errors / profile.dropped(level, profile.gallery_level) ** 2
+    return Tail(claim.empty, residues, MEAN_SQUARE_WEIGHT * empty * dimension**2 * (1.0 + before))
 
 
 def _weighted(weights: Weights, some: Sequence[Ciphertext]) -> Weights:

@@ -13,18 +13,22 @@ from underseal_auditor.keys.joint_opening import OpeningFailed, OpeningOutOfTurn
 from underseal_auditor.keys.zero_opening import Conditions, MemberZeroTests, fresh_occasion, seed_of
 from underseal_core.ring import kernel
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
-from underseal_core.scheme.zero_test import LIMIT, VALUES, Claim, zero_test
+from underseal_core.scheme.zero_test import LIMIT, VALUES, Claim, beyond, zero_test
 
 SUBSETS = [(1, 2), (1, 3), (2, 3)]
 
 
 def sound_claims(of: World) -> list[Claim]:
     """A probe's row, rows of three templates, and columns of forty."""
-    encryptor = of.encryptor
+    encryptor, profile = of.encryptor, of.bundle.profile
     return [
-        Claim(Kind.PROBE_ROW, DIMENSION, [encryptor.encrypt_probe(unit(1, 5)[0])]),
-        Claim(Kind.TEMPLATE_ROW, 3 * DIMENSION, [encryptor.encrypt_row(unit(3, 6))] * 2),
-        Claim(Kind.COLUMN, 40, list(encryptor.encrypt_columns(unit(40, 7)))),
+        Claim(Kind.PROBE_ROW, beyond(profile, DIMENSION), [encryptor.encrypt_probe(unit(1, 5)[0])]),
+        Claim(
+            Kind.TEMPLATE_ROW,
+            beyond(profile, 3 * DIMENSION),
+            [encryptor.encrypt_row(unit(3, 6))] * 2,
+        ),
+        Claim(Kind.COLUMN, beyond(profile, 40), list(encryptor.encrypt_columns(unit(40, 7)))),
     ]
 
 
@@ -80,7 +84,7 @@ def test_a_multiple_of_the_key_fails_everywhere(which: int) -> None:
     bad = list(claims[which].ciphertexts)
     scale = claims[which].kind.scale(of.bundle.profile, DIMENSION)
     bad[-1] = with_key(bad[-1], 2.0**-11, scale)
-    poisoned = Claim(claims[which].kind, claims[which].live, bad)
+    poisoned = Claim(claims[which].kind, claims[which].empty, bad)
     rest = [claim for index, claim in enumerate(claims) if index != which]
     assert concluded(members_of(of, (1, 3), [[poisoned], rest])) == {(False, True)}
 
@@ -88,7 +92,7 @@ def test_a_multiple_of_the_key_fails_everywhere(which: int) -> None:
 def test_templates_beyond_their_slots_fail() -> None:
     of = world("swift", 2, 3)
     row = of.encryptor.encrypt_row(unit(3, 6))
-    claims = [Claim(Kind.TEMPLATE_ROW, 2 * DIMENSION, [row])]
+    claims = [Claim(Kind.TEMPLATE_ROW, beyond(of.bundle.profile, 2 * DIMENSION), [row])]
     assert concluded(members_of(of, (1, 2), [claims])) == {(False,)}
 
 

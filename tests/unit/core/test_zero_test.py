@@ -14,7 +14,7 @@ from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.scheme.encryption import Encryptor
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.scheme.profiles import GUARDED, SWIFT, Profile
-from underseal_core.scheme.zero_test import LIMIT, VALUES, Claim, ZeroTest, zero_test
+from underseal_core.scheme.zero_test import LIMIT, VALUES, Claim, ZeroTest, beyond, zero_test
 
 DIMENSION = 16
 SEED = bytes(range(32))
@@ -36,7 +36,7 @@ def test_sums_are_those_of_plain_integers() -> None:
     _, columns = made(SWIFT, 5)
     columns += made(SWIFT, 3)[1]  # more than one matrix product takes
     with evaluator_of(SWIFT) as evaluator:
-        (tail,) = zero_test(evaluator, SEED, [Claim(Kind.COLUMN, 5, columns)]).tails
+        (tail,) = zero_test(evaluator, SEED, [Claim(Kind.COLUMN, beyond(SWIFT, 5), columns)]).tails
         # One ciphertext at a time shows its weight: 1 everywhere times the weight.
         ones = np.ones_like(columns[0].residues)
         weights = []
@@ -45,7 +45,9 @@ def test_sums_are_those_of_plain_integers() -> None:
                 Ciphertext(SWIFT, Kind.COLUMN, ones if i == index else np.zeros_like(ones))
                 for i in range(len(columns))
             ]
-            only = zero_test(evaluator, SEED, [Claim(Kind.COLUMN, 5, alone)]).tails[0]
+            only = zero_test(evaluator, SEED, [Claim(Kind.COLUMN, beyond(SWIFT, 5), alone)]).tails[
+                0
+            ]
             weights.append([int(v) for v in only.sums[:, 0, 0, 0]])
     prime = SWIFT.data_primes[1]
     signed = [[w - SWIFT.data_primes[0] if w > 255 else w for w in column] for column in weights]
@@ -61,7 +63,9 @@ def test_sums_are_those_of_plain_integers() -> None:
 
 def test_projection_is_that_of_plain_integers() -> None:
     with evaluator_of(SWIFT) as evaluator:
-        test = zero_test(evaluator, SEED, [Claim(Kind.COLUMN, 4000, made(SWIFT, 2)[1])])
+        test = zero_test(
+            evaluator, SEED, [Claim(Kind.COLUMN, beyond(SWIFT, 4000), made(SWIFT, 2)[1])]
+        )
     primes = SWIFT.data_primes[: SWIFT.gallery_level]
     rng = np.random.default_rng(8)
     shape = (VALUES, len(primes), SWIFT.degree)
@@ -81,7 +85,10 @@ def test_error_is_the_stated_one(profile: Profile) -> None:
     """Opened by SEAL, without noise, rows and columns have the error that is claimed."""
     seal = party(profile, DIMENSION)
     rows, columns = made(profile, 20)
-    claims = [Claim(Kind.TEMPLATE_ROW, DIMENSION, rows), Claim(Kind.COLUMN, 20, columns)]
+    claims = [
+        Claim(Kind.TEMPLATE_ROW, beyond(profile, DIMENSION), rows),
+        Claim(Kind.COLUMN, beyond(profile, 20), columns),
+    ]
     with evaluator_of(profile) as evaluator:
         for claim in claims:
             ratios = []
