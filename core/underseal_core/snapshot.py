@@ -1,23 +1,31 @@
 """The root that names one state of a gallery: what its blocks hold, and who enrolled it.
 
-    entry        = slot || template id || subject id || SHA-256(sealed label) || unit SHA-256
-                   || SHA-256(enroller's receipt)
-    block digest = SHA-256("underseal block v2" || block || tiles root || entries in slot order)
-    root         = SHA-256("underseal snapshot v2" || gallery name || version || block digests)
+    entry          = slot || template id || subject id || SHA-256(sealed label) || unit SHA-256
+                     || SHA-256(enroller's receipt)
+    entries digest = SHA-256("underseal entries v1" || entries in slot order)
+    block digest   = SHA-256("underseal block v3" || block || tiles root || entries digest)
+    root           = SHA-256("underseal snapshot v3" || gallery name || version || block digests)
 
 Integers are 8 bytes, big-endian; names are preceded by their length. The tiles root is that of
 ``underseal_core.gallery.tiles``. Server and auditors compute the root from their own copies of the
-catalogue; equal roots mean equal catalogues, and the same ciphertexts in the blocks.
+catalogue; equal roots mean equal catalogues, and the same ciphertexts in the blocks. Both keep the
+entries digest of every block until the block changes, so that a new version costs what changed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Final
 
 from underseal_core.errors import Damaged
+
+_LENGTHS: Final = (16, 16, 32, 32, 32)
+_ENTRY: Final = struct.Struct(">Q16s16s32s32s32s")
+_WRONG_LENGTH: Final = "a catalogue entry holds an id or a hash of the wrong length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,38 +51,64 @@ class LiveEntry:
 
     def __post_init__(self) -> None:
         """Check the lengths."""
-        ids = len(self.template_id), len(self.subject_id)
-        hashes = len(self.label_sha256), len(self.unit_sha256), len(self.receipt_sha256)
-        if ids != (16, 16) or hashes != (32, 32, 32):
-            raise Damaged("a catalogue entry holds an id or a hash of the wrong length")
+        if tuple(map(len, self.row()[1:])) != _LENGTHS:
+            raise Damaged(_WRONG_LENGTH)
 
-    def to_bytes(self) -> bytes:
-        """Return what the block's digest covers."""
+    def row(self) -> EntryRow:
+        """Return what the entries digest covers."""
         return (
-            _integer(self.slot)
-            + self.template_id
-            + self.subject_id
-            + self.label_sha256
-            + self.unit_sha256
-            + self.receipt_sha256
+            self.slot,
+            self.template_id,
+            self.subject_id,
+            self.label_sha256,
+            self.unit_sha256,
+            self.receipt_sha256,
         )
 
 
-def _integer(value: int) -> bytes:
-    return value.to_bytes(8, "big")
+EntryRow = tuple[int, bytes, bytes, bytes, bytes, bytes]
+"""The fields of a :class:`LiveEntry` without the block, in this order."""
 
 
-def snapshot_root(
-    gallery: str, version: int, entries: Iterable[LiveEntry], tiles_roots: Mapping[int, str]
+@dataclass(frozen=True, slots=True)
+class BlockEntries:
+    """The live templates of one block: how many, and their entries digest."""
+
+    templates: int
+    sha256: bytes
+
+
+def block_entries(rows: Iterable[EntryRow]) -> BlockEntries:
+    """Digest the live templates of one block, given in slot order.
+
+    Raises
+    ------
+    Damaged
+        Two of them are in one slot or out of order, or a field has the wrong length.
+    """
+    digest, last, count = hashlib.sha256(b"underseal entries v1"), -1, 0
+    for row in rows:
+        slot, *fields = row
+        if slot <= last:
+            raise Damaged("a catalogue names two templates in one slot")
+        if tuple(map(len, fields)) != _LENGTHS:
+            raise Damaged(_WRONG_LENGTH)
+        digest.update(_ENTRY.pack(*row))
+        last, count = slot, count + 1
+    return BlockEntries(count, digest.digest())
+
+
+def root_of_blocks(
+    gallery: str, version: int, entries: Mapping[int, bytes], tiles_roots: Mapping[int, str]
 ) -> str:
     """Return the hex root.
 
     Parameters
     ----------
     entries
-        The live templates, in any order.
+        Entries digest of each block that holds a live template.
     tiles_roots
-        Hex root of each block that holds one, and of no other.
+        Hex tiles root of each of these, and of no other.
 
     Raises
     ------
@@ -82,19 +116,29 @@ def snapshot_root(
         The blocks are not those of the entries.
     """
     name = gallery.encode()
-    root = hashlib.sha256(b"underseal snapshot v2" + _integer(len(name)) + name)
+    root = hashlib.sha256(b"underseal snapshot v3" + _integer(len(name)) + name)
     root.update(_integer(version))
-    ordered = sorted(entries, key=lambda e: (e.block, e.slot))
-    seen = 0
-    for block, group in groupby(ordered, key=lambda e: e.block):
+    for block in sorted(entries):
         if block not in tiles_roots:
             raise Damaged(f"the snapshot does not say what block {block} holds")
-        head = b"underseal block v2" + _integer(block) + bytes.fromhex(tiles_roots[block])
-        digest = hashlib.sha256(head)
-        for entry in group:
-            digest.update(entry.to_bytes())
-        root.update(digest.digest())
-        seen += 1
-    if seen != len(tiles_roots):
+        head = b"underseal block v3" + _integer(block) + bytes.fromhex(tiles_roots[block])
+        root.update(hashlib.sha256(head + entries[block]).digest())
+    if len(entries) != len(tiles_roots):
         raise Damaged("the snapshot speaks of a block without live templates")
     return root.hexdigest()
+
+
+def snapshot_root(
+    gallery: str, version: int, entries: Iterable[LiveEntry], tiles_roots: Mapping[int, str]
+) -> str:
+    """Return the hex root from all live templates, in any order; see :func:`root_of_blocks`."""
+    ordered = sorted(entries, key=lambda entry: (entry.block, entry.slot))
+    digests = {
+        block: block_entries(entry.row() for entry in group).sha256
+        for block, group in groupby(ordered, key=lambda entry: entry.block)
+    }
+    return root_of_blocks(gallery, version, digests, tiles_roots)
+
+
+def _integer(value: int) -> bytes:
+    return value.to_bytes(8, "big")

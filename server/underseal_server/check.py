@@ -91,7 +91,10 @@ class Checker:
         folders = self._store.folders(gallery)
         files = UnitFiles(folders.units, gallery.profile, gallery.dimension)
         self.report.problems += _slot_problems(gallery, live)
-        self.report.templates += len(self._store.templates.live(gallery).entries)
+        known = self._store.digests.read(gallery).live()
+        self.report.templates += sum(entries.templates for entries in known.values())
+        for number in self._store.digests.wrong(gallery):
+            self._problem(gallery, f"the digest of block {number} is not that of its templates")
         for number in self._store.templates.misplaced(gallery):
             self._problem(gallery, f"unit {number} has templates outside its slots")
         for unit in live:

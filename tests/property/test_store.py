@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from tests.server_fixtures import Lab, UnitContent, labelled, signed_for, unit_v
 from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
-from underseal_server.store.records import GallerySpec, StoredUnit
+from underseal_core.snapshot import LiveEntry, snapshot_root
+from underseal_server.store import records
+from underseal_server.store.records import GallerySpec, StoredUnit, View
 from underseal_server.store.store import Store
 
 LAB = Lab(dimension=2)
@@ -37,6 +40,31 @@ def sealed(shape: Shape, size: int) -> tuple[tuple[Ciphertext, ...], Residues | 
         return tuple(LAB.columns(vectors)), None
     row = LAB.row(vectors)
     return (row,), evaluator().expand(row)
+
+
+def root_from_feed(store: Store, gallery: records.Gallery, view: View) -> str:
+    """The root of a view, from every entry of the auditors' feed, as they would compute it."""
+    pages = list(store.templates.changes(gallery, 0, 10**6))
+    units = {unit.token: unit for page in pages for unit in page.units}
+    entries = []
+    for page in pages:
+        for change in page.templates:
+            if change.removed_version:
+                continue
+            unit = units[change.unit_token]
+            place = unit.placement
+            entries.append(
+                LiveEntry(
+                    place.block,
+                    place.first_slot + change.place * place.step,
+                    change.template_id,
+                    change.subject_id,
+                    change.label_sha256,
+                    unit.sha256,
+                    sha256(unit.receipt.payload).digest(),
+                )
+            )
+    return snapshot_root(gallery.name, view.version, entries, view.blocks)
 
 
 class Gallery(RuleBasedStateMachine):
@@ -107,7 +135,10 @@ class Gallery(RuleBasedStateMachine):
         wanted = set().union(*self.live.values()) if self.live else set()
         assert {template.template_id for template in listed} == wanted
         assert len({(template.block, template.slot) for template in listed}) == len(listed)
-        assert self.gallery.view().templates == len(wanted)
+        view = self.gallery.view()
+        assert view.templates == len(wanted)
+        assert view.root == root_from_feed(self.store, row, view)
+        assert self.store.digests.wrong(row) == []
 
     @invariant()
     def every_block_is_the_sum_of_its_live_units(self) -> None:

@@ -182,8 +182,10 @@ class Hosting:
         hosted = self._hosted.get(gallery.id)
         measure = self._store.bytes_stored
         if hosted is None:
-            live = await finish(self._pool, self._store.templates.live, gallery)
-            closed = View(live.version, "", len(live.entries), dict.fromkeys(live.blocks, ""))
+            state = await finish(self._pool, self._store.digests.read, gallery)
+            live = state.live()
+            count = sum(entries.templates for entries in live.values())
+            closed = View(state.version, "", count, dict.fromkeys(live, ""))
             return Description(gallery, closed, await finish(self._pool, measure, gallery))
         try:
             async with hosted.reading() as opened:  # deletion waits: the files stay while measured

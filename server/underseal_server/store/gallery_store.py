@@ -6,6 +6,7 @@ gallery; ``underseal_server.engine.hosting`` sees to that.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -19,7 +20,8 @@ from underseal_core.gallery.unit import Shape, usable_slots
 from underseal_core.gallery.unit_files import StagedUnit, UnitFiles
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
-from underseal_core.snapshot import snapshot_root
+from underseal_core.snapshot import root_of_blocks
+from underseal_server.store.digests import NOTHING_KNOWN, Digests
 from underseal_server.store.folders import Folders
 from underseal_server.store.history import Snapshots
 from underseal_server.store.records import Gallery, NewUnit, Receipt, StoredUnit, View
@@ -41,8 +43,8 @@ class GalleryStore:
     ----------
     gallery
         Its row.
-    units, templates, snapshots
-        The catalogue.
+    catalogue
+        Units, templates, what a view needs of every block, snapshots that were named.
     folders
         Its files.
     evaluator
@@ -59,21 +61,19 @@ class GalleryStore:
     def __init__(
         self,
         gallery: Gallery,
-        units: Units,
-        templates: Templates,
-        snapshots: Snapshots,
+        catalogue: tuple[Units, Templates, Digests, Snapshots],
         folders: Folders,
         evaluator: Evaluator,
         clock: Callable[[], str],
     ) -> None:
         self.gallery = gallery
-        self._units = units
-        self._templates = templates
-        self._snapshots = snapshots
+        self._units, self._templates, self._digests, self._snapshots = catalogue
         self._evaluator = evaluator
         self._folder = folders.blocks
         self._clock = clock
         self._view: View | None = None
+        self._state = NOTHING_KNOWN
+        self._viewing = threading.Lock()
         self._blocks: dict[int, Block] = {}
         with disk_errors():
             make_folder(folders.blocks)
@@ -121,21 +121,27 @@ class GalleryStore:
         return self._blocks[number]
 
     def view(self) -> View:
-        """Return the present state; computed once per version, hashing only changed blocks.
+        """Return the present state; computed once per version, from the blocks that changed.
 
         Raises
         ------
         Damaged
             This version was named with another root before.
         """
-        if self._view is None:
-            live = self._templates.live(self.gallery)
-            roots = {number: self._block(number).tiles_root() for number in live.blocks}
-            root = snapshot_root(self.gallery.name, live.version, live.entries, roots)
-            view = View(live.version, root, len(live.entries), roots)
-            self._snapshots.note(self.gallery, view, self._clock())
-            self._view = view
-        return self._view
+        with self._viewing:
+            if self._view is None:
+                view = self._compute_view()
+                self._snapshots.note(self.gallery, view, self._clock())
+                self._view = view
+            return self._view
+
+    def _compute_view(self) -> View:
+        self._state = self._digests.read(self.gallery, self._state)
+        version, live = self._state.version, self._state.live()
+        roots = {number: self._block(number).tiles_root() for number in live}
+        digests = {number: entries.sha256 for number, entries in live.items()}
+        root = root_of_blocks(self.gallery.name, version, digests, roots)
+        return View(version, root, sum(entries.templates for entries in live.values()), roots)
 
     def tiles(self, number: int) -> Residues:
         """Return a block's tiles, as of :meth:`view`. Do not write to them."""
@@ -251,7 +257,19 @@ class GalleryStore:
                     block.checkpoint()
                 except StorageFull as error:
                     _log.warning("not saved", block=block.number, reason=error.public)
+        with self._viewing:
+            self._write_digests()
+
+    def _write_digests(self) -> None:
+        """Write down what a view needs of the catalogue, so that the next start finds it."""
+        try:
+            state = self._digests.read(self.gallery, self._state)
+            self._state = self._digests.write(self.gallery, state)
+        except StorageFull as error:
+            _log.warning("digests not saved", gallery=self.gallery.name, reason=error.public)
 
     def unsaved(self) -> bool:
         """Whether a checkpoint would do something."""
-        return any(block.unsaved for block in list(self._blocks.values()))
+        if any(block.unsaved for block in list(self._blocks.values())):
+            return True
+        return not all(block.written for block in self._state.blocks.values())

@@ -11,7 +11,6 @@ from underseal_core.gallery.unit import Placement, Shape, Unit
 from underseal_core.provenance import template_leaf
 from underseal_core.scheme.profiles import Profile, padded_dimension, profile_named
 from underseal_core.signing import Envelope
-from underseal_core.snapshot import LiveEntry
 from underseal_core.statements import Pin
 
 ID_BYTES: Final = 16
@@ -163,19 +162,6 @@ class FeedPage:
     version: int
     units: tuple[UnitEntry, ...] = ()
     templates: tuple[Change, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """The live templates of one state of a gallery."""
-
-    version: int
-    entries: tuple[LiveEntry, ...]
-
-    @property
-    def blocks(self) -> tuple[int, ...]:
-        """The blocks that hold one, ascending."""
-        return tuple(sorted({entry.block for entry in self.entries}))
 
 
 @dataclass(frozen=True, slots=True)

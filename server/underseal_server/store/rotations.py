@@ -79,7 +79,7 @@ class Rotations:
             wanted = sa.select(sa.func.count()).select_from(live.subquery())
             if changed != connection.scalar(wanted):
                 raise Damaged("a unit of the gallery is not re-encrypted")
-            version = raise_version(connection, gallery)
+            version = raise_version(connection, gallery, None)
             row = galleries.update().where(galleries.c.id == gallery.id)
             connection.execute(row.values(key_epoch=move.new_epoch))
             moved = {

@@ -143,6 +143,19 @@ archives: Final = sa.Table(
 )
 """Archives that hold a gallery. Not bound to its row: they outlive it."""
 
+blocks: Final = sa.Table(
+    "blocks",
+    metadata,
+    sa.Column("gallery_id", sa.ForeignKey("galleries.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("block", sa.Integer, primary_key=True),
+    sa.Column("changed_version", sa.BigInteger, nullable=False),
+    sa.Column("digested_version", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("templates", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("entries_sha256", sa.LargeBinary(32), nullable=False, server_default=_EMPTY),
+)
+"""The version that last changed a block's live templates, and their number and digest at
+``digested_version``."""
+
 requests: Final = sa.Table(
     "requests",
     metadata,

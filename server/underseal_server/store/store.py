@@ -16,6 +16,7 @@ from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.statements import utc_moment, utc_text
 from underseal_server.store.database import Database
+from underseal_server.store.digests import Digests
 from underseal_server.store.folders import Folders
 from underseal_server.store.galleries import Galleries
 from underseal_server.store.gallery_store import GalleryStore
@@ -67,6 +68,7 @@ class Store:
             self.galleries = Galleries(self._database)
             self.units = Units(self._database)
             self.templates = Templates(self._database)
+            self.digests = Digests(self._database)
             self.requests = Requests(self._database)
             self.rotations = Rotations(self._database, self.units)
             self.snapshots = Snapshots(self._database)
@@ -91,8 +93,8 @@ class Store:
 
     def open_gallery(self, gallery: Gallery, evaluator: Evaluator) -> GalleryStore:
         """Open a gallery's files; see :class:`GalleryStore`."""
-        tables = self.units, self.templates, self.snapshots
-        return GalleryStore(gallery, *tables, self.folders(gallery), evaluator, self.clock)
+        catalogue = (self.units, self.templates, self.digests, self.snapshots)
+        return GalleryStore(gallery, catalogue, self.folders(gallery), evaluator, self.clock)
 
     def open_reencryption(self, opened: GalleryStore, successor: Successor) -> Reencryption:
         """Begin, or go on with, a gallery's way to a new key epoch."""

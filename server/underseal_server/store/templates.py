@@ -11,10 +11,10 @@ from underseal_core.errors import NotFound
 from underseal_core.gallery.unit import Placement, Shape
 from underseal_core.provenance import EnrolReceipt
 from underseal_core.signing import Envelope, Signature
-from underseal_core.snapshot import LiveEntry
 from underseal_server.store.database import Database
-from underseal_server.store.records import Change, FeedPage, Gallery, Live, Template, UnitEntry
-from underseal_server.store.schema import galleries, templates, units
+from underseal_server.store.digests import version_of
+from underseal_server.store.records import Change, FeedPage, Gallery, Template, UnitEntry
+from underseal_server.store.schema import templates, units
 
 _CHUNK: Final = 500
 """Values in one SQL list; far below every database's limit."""
@@ -25,22 +25,6 @@ class Templates:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def live(self, gallery: Gallery) -> Live:
-        """Return the gallery's live templates and its version, of one consistent state."""
-        query = _joined(
-            templates.c.block,
-            templates.c.slot,
-            templates.c.template_id,
-            templates.c.subject_id,
-            templates.c.label_sha256,
-            units.c.sha256,
-            units.c.receipt_sha256,
-        ).where(_live(gallery))
-        with self._database.reading() as connection:
-            version = _version(connection, gallery)
-            entries = tuple(map(_live_entry, connection.execute(query)))
-        return Live(version, entries)
 
     def page(
         self, gallery: Gallery, subject: bytes | None, after: tuple[int, int], limit: int
@@ -170,7 +154,7 @@ class Templates:
         query = columns.where(templates.c.gallery_id == gallery.id, changed)
         query = query.order_by(templates.c.id)
         with self._database.reading() as connection:
-            version = _version(connection, gallery)
+            version = version_of(connection, gallery)
             yield FeedPage(version)
             paged = connection.execution_options(yield_per=page)
             for part in paged.execute(new_units).partitions(page):
@@ -190,30 +174,11 @@ def _live(gallery: Gallery) -> sa.ColumnElement[bool]:
     return sa.and_(templates.c.gallery_id == gallery.id, templates.c.removed_version == zero)
 
 
-def _version(connection: sa.Connection, gallery: Gallery) -> int:
-    version = connection.scalar(sa.select(galleries.c.version).where(galleries.c.id == gallery.id))
-    if version is None:
-        raise NotFound(f"there is no gallery {gallery.name}")
-    return int(version)
-
-
 def _by_first(pairs: Sequence[tuple[int, bytes]]) -> dict[int, list[bytes]]:
     grouped: dict[int, list[bytes]] = {}
     for unit, template_id in pairs:
         grouped.setdefault(unit, []).append(template_id)
     return grouped
-
-
-def _live_entry(row: sa.Row[tuple[object, ...]]) -> LiveEntry:
-    return LiveEntry(
-        row.block,
-        row.slot,
-        row.template_id,
-        row.subject_id,
-        row.label_sha256,
-        row.sha256,
-        row.receipt_sha256,
-    )
 
 
 def _unit_entry(row: sa.Row[tuple[object, ...]]) -> UnitEntry:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
 from underseal_core.errors import Conflict, InvalidInput
 from underseal_core.gallery.unit import Placement, Shape
 from underseal_server.store.database import Database
+from underseal_server.store.digests import note_changes
 from underseal_server.store.records import Gallery, NewUnit, Receipt, StoredUnit
 from underseal_server.store.schema import galleries, templates, units
 
@@ -83,7 +84,7 @@ class Units:
         try:
             with self._database.writing() as connection:
                 _check_subjects(connection, gallery, unit)
-                version = raise_version(connection, gallery)
+                version = raise_version(connection, gallery, [placement.block])
                 number = _insert_unit(connection, gallery, unit, placement, version, moment)
                 _insert_templates(connection, gallery, unit, placement, version, number)
         except sa.exc.IntegrityError as error:
@@ -115,7 +116,7 @@ class Units:
             affected = int(connection.scalar(count.where(*alive, chosen)) or 0)
             if not affected:
                 return 0
-            version = raise_version(connection, gallery)
+            version = raise_version(connection, gallery, [unit.placement.block])
             gone = {"removed_version": version, "sealed_label": b""}
             connection.execute(templates.update().where(*alive, chosen).values(gone))
             if not connection.scalar(count.where(*alive)):
@@ -150,11 +151,22 @@ def _check_subjects(connection: sa.Connection, gallery: Gallery, unit: NewUnit) 
         )
 
 
-def raise_version(connection: sa.Connection, gallery: Gallery) -> int:
-    """Raise a gallery's version by one and return it."""
+def raise_version(
+    connection: sa.Connection, gallery: Gallery, changed: Iterable[int] | None
+) -> int:
+    """Raise a gallery's version by one and return it.
+
+    Parameters
+    ----------
+    changed
+        The blocks in which anything changes that a snapshot says of a live template; ``None``:
+        all of them.
+    """
     this = galleries.c.id == gallery.id
     connection.execute(galleries.update().where(this).values(version=galleries.c.version + 1))
-    return int(connection.scalar(sa.select(galleries.c.version).where(this)) or 0)
+    version = int(connection.scalar(sa.select(galleries.c.version).where(this)) or 0)
+    note_changes(connection, gallery, changed, version)
+    return version
 
 
 def _insert_unit(
