@@ -13,6 +13,7 @@ import numpy.typing as npt
 from underseal_auditor.keys.ceremony import SoleCeremony, run_sole
 from underseal_auditor.keys.decryption import Opener
 from underseal_core.bundle import PublicBundle
+from underseal_core.errors import UndersealError
 from underseal_core.gallery.unit import Shape
 from underseal_core.gallery.unit_files import StagedUnit
 from underseal_core.provenance import Enrolled
@@ -22,7 +23,8 @@ from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.scheme.profiles import padded_dimension, profile_named
 from underseal_core.signing import Envelope, Identity
 from underseal_core.statements import Pin
-from underseal_server.store.records import NewTemplate, NewUnit
+from underseal_server.store.gallery_store import GalleryStore
+from underseal_server.store.records import NewTemplate, NewUnit, Receipt
 
 Vectors = npt.NDArray[np.float64]
 
@@ -118,6 +120,29 @@ class Lab:
         return Opener([ceremony(self.profile, self.dimension).share], self.bundle).open(
             ciphertext, SIGMA
         )
+
+
+def show_pending(gallery: GalleryStore) -> None:
+    """Activate what is PENDING, as the server does in the background."""
+    folding = gallery.folding()
+    for unit in gallery.pending():
+        folding.add(unit, None)
+    if folding.units:
+        gallery.prepare(folding.sums)
+        gallery.activate(folding)
+
+
+def enrol_now(gallery: GalleryStore, unit: NewUnit, staged: StagedUnit) -> Receipt:
+    """Store a unit and show it; raise what it is refused for."""
+    (outcome,) = gallery.admit([(unit, staged)])
+    if isinstance(outcome, UndersealError):
+        raise outcome
+    if outcome.repeated:
+        return outcome
+    show_pending(gallery)
+    shown = gallery.receipt(unit)
+    assert shown is not None
+    return replace(shown, repeated=False)
 
 
 def signed_for(gallery: str, unit: UnitContent, identity: Identity = ENROLLER) -> NewUnit:

@@ -88,19 +88,20 @@ class Checker:
     def _check_gallery(self, gallery: Gallery) -> None:
         self.report.galleries += 1
         live = self._store.units.live(gallery)
+        stored = (*live, *self._store.units.pending(gallery))
         folders = self._store.folders(gallery)
         files = UnitFiles(folders.units, gallery.profile, gallery.dimension)
-        self.report.problems += _slot_problems(gallery, live)
+        self.report.problems += _slot_problems(gallery, stored)
         known = self._store.digests.read(gallery).live()
         self.report.templates += sum(entries.templates for entries in known.values())
         for number in self._store.digests.wrong(gallery):
             self._problem(gallery, f"the digest of block {number} is not that of its templates")
         for number in self._store.templates.misplaced(gallery):
             self._problem(gallery, f"unit {number} has templates outside its slots")
-        for unit in live:
+        for unit in stored:
             self._check_unit(gallery, unit, files.path(unit.token))
         for path in sorted(folders.blocks.glob("*.tiles")):
-            self._check_block(gallery, path, live, files)
+            self._check_block(gallery, path, files)
 
     def _check_unit(self, gallery: Gallery, unit: StoredUnit, path: Path) -> None:
         self.report.units += 1
@@ -114,9 +115,7 @@ class Checker:
         if digest != unit.sha256:
             self._problem(gallery, f"the file of unit {unit.id} was changed")
 
-    def _check_block(
-        self, gallery: Gallery, path: Path, live: Sequence[StoredUnit], files: UnitFiles
-    ) -> None:
+    def _check_block(self, gallery: Gallery, path: Path, files: UnitFiles) -> None:
         self.report.blocks += 1
         self._looked()
         try:
@@ -154,10 +153,10 @@ class Checker:
         self.report.problems.append(f"gallery {gallery.name}: {text}")
 
 
-def _slot_problems(gallery: Gallery, live: Sequence[StoredUnit]) -> Iterator[str]:
+def _slot_problems(gallery: Gallery, stored: Sequence[StoredUnit]) -> Iterator[str]:
     degree = gallery.profile.degree
     slots = SlotMap(degree, usable_slots(degree, gallery.dimension))
-    for unit in live:
+    for unit in stored:
         try:
             slots.take(unit.placement)
         except Damaged:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.server_fixtures import Lab, UnitContent, labelled, signed_for, unit_vectors
+from tests.server_fixtures import Lab, UnitContent, enrol_now, labelled, signed_for, unit_vectors
 from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
@@ -86,7 +86,7 @@ class Gallery(RuleBasedStateMachine):
     @rule(shape=st.sampled_from(Shape), choice=st.integers(0, 3))
     def enrol(self, shape: Shape, choice: int) -> None:
         size = SIZES[shape][choice % len(SIZES[shape])]
-        ciphertexts, columns = sealed(shape, size)
+        ciphertexts, _ = sealed(shape, size)
         templates = tuple(labelled(size))
         token = secrets.token_bytes(16)
         with self.gallery.files.stage(shape) as staged:
@@ -94,7 +94,7 @@ class Gallery(RuleBasedStateMachine):
                 staged.write(ciphertext.to_bytes())
             staged.sync()
             unit = signed_for("missing", UnitContent(token, shape, templates, staged, LAB.pin))
-            self.gallery.enrol(unit, staged, columns)
+            enrol_now(self.gallery, unit, staged)
         self.live[token] = {template.template_id for template in templates}
         self.size[token] = size
 

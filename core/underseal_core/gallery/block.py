@@ -107,6 +107,13 @@ class Block:
         self.folded.discard(unit.token)
         self.retired.append(unit.token)
 
+    def merge(self, other: Block) -> None:
+        """Add what another block is the sum of: units that are not folded in here yet."""
+        self.unsaved += len(other.folded)
+        self._root = ""
+        self._evaluator.merge(self.tiles, other.tiles)
+        self.folded |= other.folded
+
     def _fold(self, unit: Unit, columns: Residues | None, *, add: bool) -> None:
         evaluator, first = self._evaluator, unit.placement.first_slot
         self.unsaved += 1

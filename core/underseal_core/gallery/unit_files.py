@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Final, Self
@@ -116,9 +116,20 @@ class UnitFiles:
         return StagedUnit(path, self._profile, self._dimension, shape)
 
     def keep(self, staged: StagedUnit, token: bytes) -> None:
-        """Give a synced file its name, durably."""
+        """Give a synced file its name, durably; see :meth:`keep_all`."""
+        self.keep_all([(staged, token)])
+
+    def keep_all(self, staged: Sequence[tuple[StagedUnit, bytes]]) -> None:
+        """Give synced files the names of their tokens, durably, with one sync for all.
+
+        Raises
+        ------
+        StorageFull, Damaged
+            The storage failed; some may have their names.
+        """
         with disk_errors():
-            staged.path.replace(self.path(token))
+            for unit, token in staged:
+                unit.path.replace(self.path(token))
             sync_folder(self._folder)
 
     def path(self, token: bytes) -> Path:

@@ -27,7 +27,9 @@ MAX_PRIME_BITS: Final = 29
 _CACHE_LINE: Final = 64
 
 
-class _Operation(IntEnum):
+class Operation(IntEnum):
+    """As the native code numbers them."""
+
     ADD = 0
     SUBTRACT = 1
     MULTIPLY = 2
@@ -86,17 +88,17 @@ def ntt_inverse(values: Residues, primes: tuple[int, ...]) -> Residues:
 
 def add(left: Residues, right: Residues, primes: tuple[int, ...]) -> Residues:
     """Add residues, shape ``(..., len(primes), degree)`` each, into a new array."""
-    return _elementwise(_Operation.ADD, left, right, primes)
+    return _elementwise(Operation.ADD, left, right, primes)
 
 
 def subtract(left: Residues, right: Residues, primes: tuple[int, ...]) -> Residues:
     """Subtract residues, shape ``(..., len(primes), degree)`` each, into a new array."""
-    return _elementwise(_Operation.SUBTRACT, left, right, primes)
+    return _elementwise(Operation.SUBTRACT, left, right, primes)
 
 
 def multiply(left: Residues, right: Residues, primes: tuple[int, ...]) -> Residues:
     """Multiply residues, shape ``(..., len(primes), degree)`` each, into a new array."""
-    return _elementwise(_Operation.MULTIPLY, left, right, primes)
+    return _elementwise(Operation.MULTIPLY, left, right, primes)
 
 
 def negate(values: Residues, primes: tuple[int, ...]) -> Residues:
@@ -146,7 +148,7 @@ def _transform(values: Residues, primes: tuple[int, ...], *, invert: bool) -> Re
 
 
 def _elementwise(
-    operation: _Operation, left: Residues, right: Residues, primes: tuple[int, ...]
+    operation: Operation, left: Residues, right: Residues, primes: tuple[int, ...]
 ) -> Residues:
     ring = check_residues(left, primes, "left operand")
     check_array(right, "right operand", left.shape)

@@ -14,7 +14,7 @@ import numpy as np
 
 from underseal_core.errors import InvalidInput
 from underseal_core.ring import _kernel
-from underseal_core.ring.kernel import LANES, Residues, basis, check_array
+from underseal_core.ring.kernel import LANES, Operation, Residues, basis, check_array
 
 if TYPE_CHECKING:
     from underseal_core.scheme.profiles import Profile
@@ -69,6 +69,26 @@ def place(
         _kernel.place(ring, columns, first, exponent, plain, *piece)
 
     workers.run(work, tile_pieces(profile, workers.threads))
+
+
+def merge(tiles: Residues, other: Residues, profile: Profile, workers: Workers) -> None:
+    """Add ``other`` to a block of the same shape in place; residues below their primes."""
+    if not tiles.flags.writeable:
+        raise InvalidInput("block is read-only")
+    plain, summand = np.asarray(tiles), np.asarray(other)
+
+    def work(piece: tuple[int, slice]) -> None:
+        level, part = piece
+        # One prime at a time, its tiles are rows of that ring, whatever their order.
+        ring = basis(profile.degree, (profile.data_primes[level],))
+        left, right = (x[level, part].reshape(-1, 1, profile.degree) for x in (plain, summand))
+        ring.elementwise(Operation.ADD, left, right, left)
+
+    whole = tiles.shape[1]
+    parts = 1 if workers.threads == 1 else _PIECES_PER_THREAD
+    edges = [whole * i // parts for i in range(parts + 1)]
+    pieces = [(i, slice(*edge)) for i in range(len(plain)) for edge in pairwise(edges)]
+    workers.run(work, pieces)
 
 
 def gallery_basis(profile: Profile) -> _kernel.Basis:

@@ -290,6 +290,13 @@ class Evaluator:
         self._check_columns(columns)
         self._place(tiles, columns, 0, self._slot(offset) + self.profile.degree)
 
+    def merge(self, tiles: Residues, other: Residues) -> None:
+        """Add another block, of the same shape, to a block in place."""
+        shape = tiles_shape(self.profile, self.dimension)
+        check_array(tiles, "block", shape)
+        check_array(other, "other block", shape)
+        blocks.merge(tiles, other, self.profile, self._workers)
+
     def add_column(self, tiles: Residues, index: int, column: Residues, offset: int) -> None:
         """Add column ``index``, shape ``(2, gallery_level, degree)``, alone to a block."""
         self._place(tiles, column[None], index, self._slot(offset))

@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 
 from underseal_core.errors import Damaged, Mismatch, NotFound, UndersealError
+from underseal_core.gallery.unit import Shape
 from underseal_core.gallery.unit_files import StagedUnit
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
@@ -150,7 +151,10 @@ class Hosting:
     async def _open(self, gallery: Gallery) -> Hosted:
         evaluator = await finish(self._pool, self._keys.evaluator, gallery.spec.pin)
         opened = await finish(self._pool, self._store.open_gallery, gallery, evaluator)
-        return Hosted(opened, evaluator)
+        hosted = Hosted(opened, evaluator)
+        async with hosted.changing:
+            await self._activate(hosted)
+        return hosted
 
     async def row(self, name: str) -> Gallery:
         """Return a gallery's row.
@@ -217,6 +221,7 @@ class Hosting:
         """
         async with self._opening, hosted.changing:
             hosted.check()
+            await self._activate(hosted)  # the new epoch's files are those of ACTIVE units
             await finish(self._pool, way.settle)
             async with hosted.writing():
                 moment, ended = self._store.clock(), self._store.rotations.finish
@@ -236,16 +241,30 @@ class Hosting:
         self._hosted.pop(hosted.gallery.id, None)
 
     async def enrol(self, hosted: Hosted, unit: NewUnit, staged: StagedUnit) -> Receipt:
-        """Store a unit whose ciphertexts have all come; see :meth:`GalleryStore.enrol`."""
+        """Store a unit whose ciphertexts have all come, and show it to searches."""
         await finish(self._pool, staged.sync)
-        repeated = await finish(self._pool, hosted.store.receipt, unit)
-        if repeated is not None:
-            return repeated
-        columns = None
-        if staged.row is not None:
-            columns = await self._executor.expand(hosted.evaluator, staged.row)
-        async with hosted.changing, hosted.writing() as opened:
-            return await finish(self._pool, opened.enrol, unit, staged, columns)
+        async with hosted.changing:
+            hosted.check()
+            (outcome,) = await finish(self._pool, hosted.store.admit, [(unit, staged)])
+            if isinstance(outcome, UndersealError):
+                raise outcome
+            await self._activate(hosted)
+        shown = await finish(self._pool, self._store.units.by_token, hosted.gallery, unit.token)
+        return outcome if shown is None else Receipt.of(shown, repeated=outcome.repeated)
+
+    async def _activate(self, hosted: Hosted) -> None:
+        """Show what is PENDING; needs ``changing``."""
+        folding = hosted.store.folding()
+        for unit in hosted.store.pending():
+            columns = None
+            if unit.shape is Shape.ROW:
+                (row,) = await finish(self._pool, list, hosted.store.files.ciphertexts(unit))
+                columns = await self._executor.expand(hosted.evaluator, row)
+            await finish(self._pool, folding.add, unit, columns)
+        if folding.units:
+            await finish(self._pool, hosted.store.prepare, folding.sums)
+            async with hosted.writing() as opened:
+                await finish(self._pool, opened.activate, folding)
 
     async def unit(
         self, hosted: Hosted, token: bytes, epoch: str

@@ -42,6 +42,8 @@ class CatalogueState:
 
 NOTHING_KNOWN = CatalogueState(0, {})
 
+_WITH_UNITS = templates.join(units, templates.c.unit_id == units.c.id)
+
 
 class Digests:
     """The table of blocks."""
@@ -131,7 +133,7 @@ def note_changes(
 
 
 def _held(connection: sa.Connection, gallery: Gallery) -> set[int]:
-    query = sa.select(templates.c.block).where(_live(gallery)).distinct()
+    query = sa.select(templates.c.block).select_from(_WITH_UNITS).where(_live(gallery)).distinct()
     return set(connection.scalars(query))
 
 
@@ -155,7 +157,7 @@ def _entries(connection: sa.Connection, gallery: Gallery, block: int) -> BlockEn
             units.c.sha256,
             units.c.receipt_sha256,
         )
-        .select_from(templates.join(units, templates.c.unit_id == units.c.id))
+        .select_from(_WITH_UNITS)
         .where(_live(gallery), templates.c.block == block)
         .order_by(templates.c.slot)
     )
@@ -165,7 +167,8 @@ def _entries(connection: sa.Connection, gallery: Gallery, block: int) -> BlockEn
 def _live(gallery: Gallery) -> sa.ColumnElement[bool]:
     # Written out, not bound: only then SQLite uses the index over live templates.
     zero = sa.literal_column("0", sa.BigInteger)
-    return sa.and_(templates.c.gallery_id == gallery.id, templates.c.removed_version == zero)
+    here = templates.c.gallery_id == gallery.id
+    return sa.and_(here, templates.c.removed_version == zero, units.c.added_version > 0)
 
 
 def _block(gallery: Gallery, number: int) -> sa.ColumnElement[bool]:

@@ -1,28 +1,31 @@
-"""One gallery on disk: enrol, remove, read blocks, checkpoint.
+"""One gallery on disk: admit, activate and remove units, read blocks, checkpoint.
 
-Methods that change something must not run at the same time as any other method of the same
-gallery; ``underseal_server.engine.hosting`` sees to that.
+``admit`` runs beside everything but itself. Other methods that change something must not run at
+the same time as any other; ``underseal_server.engine.hosting`` sees to that.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
 
-from underseal_core.errors import Damaged, StorageFull
+from underseal_core.errors import Damaged, StorageFull, UndersealError
 from underseal_core.gallery.block import Block
 from underseal_core.gallery.disk import disk_errors, make_folder
 from underseal_core.gallery.slots import SlotMap
-from underseal_core.gallery.unit import Shape, usable_slots
+from underseal_core.gallery.unit import Placement, Shape, usable_slots
 from underseal_core.gallery.unit_files import StagedUnit, UnitFiles
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.snapshot import root_of_blocks
+from underseal_server.store.arrivals import Arrivals
 from underseal_server.store.digests import NOTHING_KNOWN, Digests
 from underseal_server.store.folders import Folders
+from underseal_server.store.folding import Folding
 from underseal_server.store.history import Snapshots
 from underseal_server.store.records import Gallery, NewUnit, Receipt, StoredUnit, View
 from underseal_server.store.templates import Templates
@@ -44,7 +47,7 @@ class GalleryStore:
     gallery
         Its row.
     catalogue
-        Units, templates, what a view needs of every block, snapshots that were named.
+        Units, templates, new units, what a view needs of every block, snapshots that were named.
     folders
         Its files.
     evaluator
@@ -61,13 +64,13 @@ class GalleryStore:
     def __init__(
         self,
         gallery: Gallery,
-        catalogue: tuple[Units, Templates, Digests, Snapshots],
+        catalogue: tuple[Units, Templates, Arrivals, Digests, Snapshots],
         folders: Folders,
         evaluator: Evaluator,
         clock: Callable[[], str],
     ) -> None:
         self.gallery = gallery
-        self._units, self._templates, self._digests, self._snapshots = catalogue
+        self._units, self._templates, self._arrivals, self._digests, self._snapshots = catalogue
         self._evaluator = evaluator
         self._folder = folders.blocks
         self._clock = clock
@@ -80,16 +83,20 @@ class GalleryStore:
         self.files = UnitFiles(folders.units, gallery.profile, gallery.dimension)
         degree = gallery.profile.degree
         self._slots = SlotMap(degree, usable_slots(degree, gallery.dimension))
+        self._pending: dict[int, StoredUnit] = {}
+        self._placing = threading.Lock()
+        """Held while slots are taken or freed, and while the list of PENDING units changes."""
         self._open()
 
     def _open(self) -> None:
         live = self._units.live(self.gallery)
-        for unit in live:
+        self._pending = {unit.id: unit for unit in self._units.pending(self.gallery)}
+        for unit in (*live, *self._pending.values()):
             self._slots.take(unit.placement)
         for number in sorted({unit.placement.block for unit in live} | self._numbers_on_disk()):
             self._block(number)
         # What no checkpoint needs: broken uploads, units never committed, units folded out.
-        needed = {unit.token for unit in live}
+        needed = {unit.token for unit in (*live, *self._pending.values())}
         needed.update(token for block in self._blocks.values() for token in block.retired)
         swept = self.files.sweep(needed)
         if swept:
@@ -151,48 +158,142 @@ class GalleryStore:
         """Return the receipt if the unit was stored before; see :meth:`Units.receipt`."""
         return self._units.receipt(self.gallery, unit)
 
-    def enrol(self, unit: NewUnit, staged: StagedUnit, columns: Residues | None) -> Receipt:
-        """Store a unit; on return it survives anything.
+    def admit(
+        self, arrived: Sequence[tuple[NewUnit, StagedUnit]]
+    ) -> list[Receipt | UndersealError]:
+        """Store units, PENDING: one sync and one transaction for all of them.
 
         Parameters
         ----------
-        unit
-            What is in it.
-        staged
-            Its ciphertexts, complete and synced.
-        columns
-            The expansion, for a row.
+        arrived
+            Units, no two of one token, with their ciphertexts, complete and synced.
+
+        Returns
+        -------
+        list of Receipt or UndersealError
+            One for each unit. A receipt's unit survives anything. ``Conflict``: token or template
+            id taken; ``InvalidInput``: a subject would have too many templates. A refused unit
+            is not stored, the others are.
 
         Raises
         ------
-        Conflict
-            Token or template id taken.
-        InvalidInput
-            A subject would have too many templates.
-        StorageFull
-            No room; nothing was changed.
+        StorageFull, Damaged
+            The storage failed; nothing was changed.
         """
-        repeated = self.receipt(unit)
-        if repeated is not None:
-            return repeated
-        placement = self._slots.find(unit.shape.step(self.gallery.dimension), len(unit.templates))
-        block = self._ready(placement.block)
-        self.files.keep(staged, unit.token)
+        outcomes: dict[bytes, Receipt | UndersealError] = {}
+        fresh = []
+        for unit, staged in arrived:
+            known = self._known(unit)
+            if known is None:
+                fresh.append((unit, staged))
+            else:
+                outcomes[unit.token] = known
+        if fresh:
+            outcomes |= self._store(fresh)
+        return [outcomes[unit.token] for unit, _ in arrived]
+
+    def _known(self, unit: NewUnit) -> Receipt | UndersealError | None:
         try:
-            stored = self._units.add(self.gallery, unit, placement, self._clock())
+            return self.receipt(unit)
+        except UndersealError as error:
+            return error
+
+    def _store(
+        self, fresh: Sequence[tuple[NewUnit, StagedUnit]]
+    ) -> dict[bytes, Receipt | UndersealError]:
+        units = [unit for unit, _ in fresh]
+        places = self._places(units)
+        try:
+            self.files.keep_all([(staged, unit.token) for unit, staged in fresh])
+            placed = list(zip(units, places, strict=True))
+            stored = self._arrivals.add(self.gallery, placed, self._clock())
         except BaseException:
-            self.files.remove(unit.token)
+            self._forget(zip(units, places, strict=True))
             raise
+        refused = [isinstance(outcome, UndersealError) for outcome in stored]
+        self._forget(entry for entry, gone in zip(placed, refused, strict=True) if gone)
+        outcomes: dict[bytes, Receipt | UndersealError] = {}
+        with self._placing:
+            for unit, outcome in zip(units, stored, strict=True):
+                if isinstance(outcome, StoredUnit):
+                    self._pending[outcome.id] = outcome
+                    outcomes[unit.token] = Receipt.of(outcome, repeated=False)
+                else:
+                    outcomes[unit.token] = outcome
+        return outcomes
+
+    def _places(self, units: Sequence[NewUnit]) -> list[Placement]:
+        """Take slots for units."""
+        places = []
+        with self._placing:
+            for unit in units:
+                step = unit.shape.step(self.gallery.dimension)
+                place = self._slots.find(step, len(unit.templates))
+                self._slots.take(place)
+                places.append(place)
+        return places
+
+    def _forget(self, placed: Iterable[tuple[NewUnit, Placement]]) -> None:
+        """Give up units that were not stored after all: their slots and files."""
+        for unit, place in placed:
+            with self._placing:
+                self._slots.free(place)
+            self.files.remove(unit.token)
+
+    def pending(self) -> tuple[StoredUnit, ...]:
+        """Return the units that are PENDING, in the order of storing."""
+        with self._placing:
+            return tuple(self._pending.values())
+
+    def folding(self) -> Folding:
+        """Begin to add up PENDING units; for :meth:`activate`."""
+        return Folding(self._evaluator, self.files)
+
+    def prepare(self, numbers: Iterable[int]) -> None:
+        """Make blocks ready to change, so that :meth:`activate` is short.
+
+        Raises
+        ------
+        StorageFull
+            One must be saved before it may change again, and there is no room.
+        """
+        for number in numbers:
+            self._ready(number)
+
+    def activate(self, folding: Folding) -> int:
+        """Show units that were added up: in every search from now on.
+
+        Parameters
+        ----------
+        folding
+            The units, which are PENDING still. Their blocks are prepared.
+
+        Returns
+        -------
+        int
+            The version, one for all of them.
+
+        Raises
+        ------
+        StorageFull, Damaged
+            The catalogue failed; nothing was changed.
+        """
+        # Before the change is committed: a block opened after it would hold the units already.
+        blocks = {number: self._block(number) for number in folding.sums}
+        numbers = [unit.id for unit in folding.units]
+        version = self._arrivals.activate(self.gallery, numbers, folding.sums)
         self._view = None
-        self._slots.take(placement)
-        self._fold(block, lambda: block.fold_in(stored, columns))
-        return Receipt(unit.token, placement, stored.added_version, repeated=False)
+        with self._placing:
+            for unit in folding.units:
+                del self._pending[unit.id]
+        for number, block in blocks.items():
+            self._fold(block, partial(block.merge, folding.sums[number]))
+        return version
 
     def _ready(self, number: int) -> Block:
         """Return a block that may change: it has a checkpoint, not too far behind."""
         block = self._block(number)
-        if block.unsaved >= MAX_UNSAVED or not (self._folder / f"{number}.tiles").exists():
-            block.unsaved = max(block.unsaved, 1)
+        if block.unsaved >= MAX_UNSAVED:
             block.checkpoint()
         others = [b for b in self._blocks.values() if b.unsaved and b is not block]
         for other in others[: max(0, len(others) + 1 - MAX_UNSAVED_BLOCKS)]:
@@ -245,7 +346,8 @@ class GalleryStore:
         self._view = None
         (now,) = self._units.by_ids([unit.id])
         if now.removed_version:
-            self._slots.free(unit.placement)
+            with self._placing:
+                self._slots.free(unit.placement)
             self._fold(block, lambda: block.fold_out(unit, columns))
         return removed
 

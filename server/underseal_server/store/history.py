@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from underseal_core.errors import Damaged
 from underseal_server.store.database import Database
 from underseal_server.store.records import Archive, Gallery, Snapshot, View
-from underseal_server.store.schema import archives, snapshots, templates
+from underseal_server.store.schema import archives, snapshots, templates, units
 
 KEPT: Final = 1 << 16
 """Snapshots of a gallery: some 10 MB of catalogue, and two years of a new one every quarter of an
@@ -110,10 +110,12 @@ class Archives:
         for start in range(0, len(template_ids), _CHUNK):
             some = templates.c.template_id.in_(template_ids[start : start + _CHUNK])
             gone = templates.c.removed_version
-            held = sa.select(templates.c.id).where(
+            both = templates.join(units, templates.c.unit_id == units.c.id)
+            held = sa.select(templates.c.id).select_from(both)
+            held = held.where(
                 templates.c.gallery_id == archives.c.gallery_id,
                 some,
-                templates.c.added_version <= archives.c.version,
+                units.c.added_version.between(1, archives.c.version),
                 sa.or_(gone == 0, gone > archives.c.version),
             )
             these = self._select(archives.c.gallery_id == gallery.id, held.exists())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from enum import StrEnum
+from typing import Final, Self
 
 from underseal_core.gallery.unit import Placement, Shape, Unit
 from underseal_core.provenance import template_leaf
@@ -65,15 +66,34 @@ class NewTemplate:
         return f"NewTemplate({self.template_id.hex()})"
 
 
+class State(StrEnum):
+    """Of a unit: stored, in every search from now on, or gone."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    REMOVED = "removed"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredUnit(Unit):
-    """A unit in the catalogue. ``removed_version`` is 0 while any of its templates is live."""
+    """A unit in the catalogue.
+
+    ``added_version`` is 0 while it is PENDING, ``removed_version`` while any of its templates is
+    live.
+    """
 
     id: int
     size: int
     content_sha256: bytes
     added_version: int
     removed_version: int
+
+    @property
+    def state(self) -> State:
+        """Whether searches see it."""
+        if self.removed_version:
+            return State.REMOVED
+        return State.ACTIVE if self.added_version else State.PENDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +127,26 @@ class NewUnit:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Where a unit is stored. ``repeated``: it was stored before."""
+    """Where a unit is stored. ``repeated``: it was stored before.
+
+    ``version``: the first that shows it, 0 while it is PENDING.
+    """
 
     token: bytes
     placement: Placement
     version: int
+    state: State
     repeated: bool
+
+    @classmethod
+    def of(cls, unit: StoredUnit, *, repeated: bool) -> Self:
+        """Return a stored unit's."""
+        return cls(unit.token, unit.placement, unit.added_version, unit.state, repeated)
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A live template, as lists show it."""
+    """A template that is PENDING or ACTIVE, as lists show it."""
 
     template_id: bytes
     subject_id: bytes
@@ -125,6 +154,7 @@ class Template:
     slot: int
     enrolled_by: str
     enrolled_at: str
+    state: State
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Tables of the catalogue. ``migrations`` makes them; a test compares the two.
 
-Ids and hashes are raw bytes. ``removed_version`` is 0 while a row is live. Rows of removed
-templates stay, without their label: a template id or unit token never names two things.
+Ids and hashes are raw bytes. A unit is PENDING while its ``added_version`` is 0: stored, but in no
+version of its gallery. ``removed_version`` is 0 while a row is live. Rows of removed templates
+stay, without their label: a template id or unit token never names two things.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ units: Final = sa.Table(
     sa.Column("removed_version", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("gallery_id", "token"),
     sa.Index(None, "gallery_id", "block"),
+    sa.Index(None, "gallery_id", "added_version"),
     sqlite_autoincrement=True,  # a number never names two units
 )
 
@@ -102,7 +104,6 @@ templates: Final = sa.Table(
     sa.Column("slot", sa.Integer, nullable=False),
     sa.Column("sealed_label", sa.LargeBinary, nullable=False),
     sa.Column("label_sha256", sa.LargeBinary(32), nullable=False),
-    sa.Column("added_version", sa.BigInteger, nullable=False),
     sa.Column("removed_version", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("gallery_id", "template_id"),
     sa.Index(None, "gallery_id", "subject_id"),

@@ -15,6 +15,7 @@ from underseal_core.gallery.disk import disk_errors, make_folder
 from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.statements import utc_moment, utc_text
+from underseal_server.store.arrivals import Arrivals
 from underseal_server.store.database import Database
 from underseal_server.store.digests import Digests
 from underseal_server.store.folders import Folders
@@ -69,6 +70,7 @@ class Store:
             self.units = Units(self._database)
             self.templates = Templates(self._database)
             self.digests = Digests(self._database)
+            self._arrivals = Arrivals(self._database)
             self.requests = Requests(self._database)
             self.rotations = Rotations(self._database, self.units)
             self.snapshots = Snapshots(self._database)
@@ -93,7 +95,13 @@ class Store:
 
     def open_gallery(self, gallery: Gallery, evaluator: Evaluator) -> GalleryStore:
         """Open a gallery's files; see :class:`GalleryStore`."""
-        catalogue = (self.units, self.templates, self.digests, self.snapshots)
+        catalogue = (
+            self.units,
+            self.templates,
+            self._arrivals,
+            self.digests,
+            self.snapshots,
+        )
         return GalleryStore(gallery, catalogue, self.folders(gallery), evaluator, self.clock)
 
     def open_reencryption(self, opened: GalleryStore, successor: Successor) -> Reencryption:

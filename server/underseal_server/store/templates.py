@@ -13,7 +13,14 @@ from underseal_core.provenance import EnrolReceipt
 from underseal_core.signing import Envelope, Signature
 from underseal_server.store.database import Database
 from underseal_server.store.digests import version_of
-from underseal_server.store.records import Change, FeedPage, Gallery, Template, UnitEntry
+from underseal_server.store.records import (
+    Change,
+    FeedPage,
+    Gallery,
+    State,
+    Template,
+    UnitEntry,
+)
 from underseal_server.store.schema import templates, units
 
 _CHUNK: Final = 500
@@ -29,7 +36,9 @@ class Templates:
     def page(
         self, gallery: Gallery, subject: bytes | None, after: tuple[int, int], limit: int
     ) -> Sequence[Template]:
-        """Return up to ``limit`` live templates in slot order, from the first after ``after``.
+        """Return up to ``limit`` templates in slot order, from the first after ``after``.
+
+        Those that are PENDING are among them.
 
         Parameters
         ----------
@@ -44,7 +53,7 @@ class Templates:
         """
         later = sa.tuple_(templates.c.block, templates.c.slot) > sa.tuple_(*after)
         query = (
-            _joined(templates, units.c.enrolled_by, units.c.enrolled_at)
+            _joined(templates, units.c.enrolled_by, units.c.enrolled_at, units.c.added_version)
             .where(_live(gallery), later)
             .order_by(templates.c.block, templates.c.slot)
             .limit(limit)
@@ -60,12 +69,13 @@ class Templates:
                     row.slot,
                     row.enrolled_by,
                     row.enrolled_at,
+                    State.ACTIVE if row.added_version else State.PENDING,
                 )
                 for row in connection.execute(query)
             ]
 
     def units_of_subject(self, gallery: Gallery, subject: bytes) -> dict[int, list[bytes]]:
-        """Return the subject's live template ids by unit number.
+        """Return the subject's template ids by unit number, PENDING ones too.
 
         Raises
         ------
@@ -118,9 +128,9 @@ class Templates:
             if subject is not None
             else templates.c.template_id.in_(wanted)
         )
-        query = sa.select(templates.c.block).where(_live(gallery), chosen)
+        query = _joined(templates.c.block).where(_active(gallery), chosen)
         with self._database.reading() as connection:
-            blocks = list(connection.scalars(query))
+            blocks = [row.block for row in connection.execute(query)]
         if not blocks or (subject is None and len(blocks) != len(wanted)):
             raise NotFound("the gallery has no live template of this subject or id")
         return tuple(sorted(set(blocks))), len(blocks)
@@ -149,9 +159,11 @@ class Templates:
         """
         new_units = sa.select(units).where(units.c.gallery_id == gallery.id)
         new_units = new_units.where(units.c.added_version > after).order_by(units.c.id)
-        changed = (templates.c.added_version > after) | (templates.c.removed_version > after)
+        changed = (units.c.added_version > after) | (templates.c.removed_version > after)
         columns = _joined(templates, units.c.token, units.c.first_slot, units.c.step)
-        query = columns.where(templates.c.gallery_id == gallery.id, changed)
+        query = columns.where(
+            templates.c.gallery_id == gallery.id, units.c.added_version > 0, changed
+        )
         query = query.order_by(templates.c.id)
         with self._database.reading() as connection:
             version = version_of(connection, gallery)
@@ -166,6 +178,11 @@ class Templates:
 def _joined(*columns: sa.Table | sa.ColumnElement[object]) -> sa.Select[tuple[object, ...]]:
     join = templates.join(units, templates.c.unit_id == units.c.id)
     return sa.select(*columns).select_from(join)
+
+
+def _active(gallery: Gallery) -> sa.ColumnElement[bool]:
+    """Live, and not PENDING; for queries of templates joined with their units."""
+    return sa.and_(_live(gallery), units.c.added_version > 0)
 
 
 def _live(gallery: Gallery) -> sa.ColumnElement[bool]:

@@ -1,17 +1,15 @@
 """Rows of units and their templates: what is stored, where, and since which version.
 
-Every change of a gallery is one transaction that also raises its version by one.
+Every change of what searches see is one transaction that also raises the gallery's version by one.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from underseal_core.errors import Conflict, InvalidInput
+from underseal_core.errors import Conflict
 from underseal_core.gallery.unit import Placement, Shape
 from underseal_server.store.database import Database
 from underseal_server.store.digests import note_changes
@@ -45,14 +43,25 @@ class Units:
             raise Conflict(
                 "the unit's token was used for other content", hint="choose a new random token"
             )
-        return Receipt(stored.token, stored.placement, stored.added_version, repeated=True)
+        return Receipt.of(stored, repeated=True)
 
     def live(self, gallery: Gallery, block: int | None = None) -> Sequence[StoredUnit]:
-        """Return the units with a live template, of one block or all, in the order of storing."""
-        where = [units.c.gallery_id == gallery.id, units.c.removed_version == 0]
+        """Return the units that searches see, of one block or all, in the order of storing."""
+        where = [*_in_gallery(gallery), units.c.added_version > 0]
         if block is not None:
             where.append(units.c.block == block)
         return self._units(*where)
+
+    def pending(self, gallery: Gallery) -> Sequence[StoredUnit]:
+        """Return the units that are PENDING, in the order of storing."""
+        return self._units(*_in_gallery(gallery), units.c.added_version == 0)
+
+    def pending_templates(self, gallery: Gallery) -> int:
+        """Return how many templates are PENDING."""
+        query = sa.select(sa.func.coalesce(sa.func.sum(units.c.templates), 0))
+        where = (*_in_gallery(gallery), units.c.added_version == 0)
+        with self._database.reading() as connection:
+            return int(connection.scalar(query.where(*where)) or 0)
 
     def by_ids(self, numbers: Sequence[int]) -> Sequence[StoredUnit]:
         """Return units by number, live or removed."""
@@ -63,46 +72,15 @@ class Units:
         return self._units(units.c.gallery_id == gallery.id, units.c.token.in_(tokens))
 
     def bytes_stored(self, gallery: Gallery) -> int:
-        """Return the bytes of the live units' files."""
+        """Return the bytes of the files of units that are not removed."""
         query = sa.select(sa.func.coalesce(sa.func.sum(units.c.bytes), 0))
-        where = (units.c.gallery_id == gallery.id, units.c.removed_version == 0)
         with self._database.reading() as connection:
-            return int(connection.scalar(query.where(*where)) or 0)
-
-    def add(self, gallery: Gallery, unit: NewUnit, placement: Placement, moment: str) -> StoredUnit:
-        """Store a unit with its templates.
-
-        Raises
-        ------
-        Conflict
-            A template id is taken.
-        InvalidInput
-            A subject would have too many templates.
-        StorageFull
-            No room; nothing was changed.
-        """
-        try:
-            with self._database.writing() as connection:
-                _check_subjects(connection, gallery, unit)
-                version = raise_version(connection, gallery, [placement.block])
-                number = _insert_unit(connection, gallery, unit, placement, version, moment)
-                _insert_templates(connection, gallery, unit, placement, version, number)
-        except sa.exc.IntegrityError as error:
-            raise Conflict("a template id of the unit is taken", hint="choose new ids") from error
-        return StoredUnit(
-            id=number,
-            token=unit.token,
-            shape=unit.shape,
-            placement=placement,
-            size=unit.size,
-            sha256=unit.sha256,
-            content_sha256=unit.content_sha256(),
-            added_version=version,
-            removed_version=0,
-        )
+            return int(connection.scalar(query.where(*_in_gallery(gallery))) or 0)
 
     def remove(self, gallery: Gallery, unit: StoredUnit, template_ids: Sequence[bytes]) -> int:
         """Mark templates of one unit removed and forget their labels.
+
+        A unit that is PENDING must become ACTIVE before.
 
         Returns
         -------
@@ -130,27 +108,6 @@ class Units:
             return [_unit(row) for row in rows]
 
 
-def _check_subjects(connection: sa.Connection, gallery: Gallery, unit: NewUnit) -> None:
-    limit = gallery.spec.max_per_subject
-    new = Counter(template.subject_id for template in unit.templates)
-    subjects = list(new)
-    for start in range(0, len(subjects), 500):
-        some = subjects[start : start + 500]
-        query = (
-            sa.select(templates.c.subject_id, sa.func.count())
-            .where(templates.c.gallery_id == gallery.id, templates.c.removed_version == 0)
-            .where(templates.c.subject_id.in_(some))
-            .group_by(templates.c.subject_id)
-        )
-        for subject, number in connection.execute(query):
-            new[subject] += number
-    if max(new.values()) > limit:
-        raise InvalidInput(
-            f"a subject would have more than {limit} templates in this gallery",
-            hint="remove one of the subject's templates first",
-        )
-
-
 def raise_version(
     connection: sa.Connection, gallery: Gallery, changed: Iterable[int] | None
 ) -> int:
@@ -169,65 +126,8 @@ def raise_version(
     return version
 
 
-def _insert_unit(
-    connection: sa.Connection,
-    gallery: Gallery,
-    unit: NewUnit,
-    placement: Placement,
-    version: int,
-    moment: str,
-) -> int:
-    (signature,) = unit.receipt.signatures
-    result = connection.execute(
-        units.insert().values(
-            gallery_id=gallery.id,
-            token=unit.token,
-            shape=unit.shape.value,
-            block=placement.block,
-            first_slot=placement.first_slot,
-            step=placement.step,
-            templates=placement.count,
-            bytes=unit.size,
-            sha256=unit.sha256,
-            content_sha256=unit.content_sha256(),
-            receipt=unit.receipt.payload,
-            receipt_sha256=hashlib.sha256(unit.receipt.payload).digest(),
-            receipt_key=signature.public_key,
-            receipt_signature=signature.signature,
-            enrolled_by=unit.enrolled_by,
-            enrolled_at=moment,
-            added_version=version,
-            removed_version=0,
-        )
-    )
-    (number,) = result.inserted_primary_key or (0,)
-    return int(number)
-
-
-def _insert_templates(
-    connection: sa.Connection,
-    gallery: Gallery,
-    unit: NewUnit,
-    placement: Placement,
-    version: int,
-    number: int,
-) -> None:
-    rows = [
-        {
-            "gallery_id": gallery.id,
-            "unit_id": number,
-            "template_id": template.template_id,
-            "subject_id": template.subject_id,
-            "block": placement.block,
-            "slot": slot,
-            "sealed_label": template.sealed_label,
-            "label_sha256": hashlib.sha256(template.sealed_label).digest(),
-            "added_version": version,
-            "removed_version": 0,
-        }
-        for template, slot in zip(unit.templates, placement.slots(), strict=True)
-    ]
-    connection.execute(templates.insert(), rows)
+def _in_gallery(gallery: Gallery) -> tuple[sa.ColumnElement[bool], ...]:
+    return (units.c.gallery_id == gallery.id, units.c.removed_version == 0)
 
 
 def _unit(row: sa.Row[tuple[object, ...]]) -> StoredUnit:

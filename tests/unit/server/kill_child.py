@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from underseal_core.bundle import load_bundle
 from underseal_core.gallery.unit import Shape
@@ -24,7 +25,7 @@ from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin
 from underseal_server.store.gallery_store import GalleryStore
-from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit
+from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit, Receipt
 from underseal_server.store.store import Store
 
 RECEIPT = Envelope("receipt", b"of the unit", (Signature(bytes(32), bytes(64)),))
@@ -72,9 +73,19 @@ def enrol(gallery: GalleryStore, path: Path, evaluator: Evaluator) -> None:
             staged.write(data[start : start + size])
         staged.sync()
         unit = NewUnit(token, shape, templates, "agency", staged.sha256, staged.size, RECEIPT)
-        columns = evaluator.expand(staged.row) if staged.row is not None else None
-        gallery.enrol(unit, staged, columns)
+        (receipt,) = gallery.admit([(unit, staged)])
+    assert isinstance(receipt, Receipt)
     tell("enrolled", token)
+    show_pending(gallery)
+
+
+def show_pending(gallery: GalleryStore) -> None:
+    folding = gallery.folding()
+    for unit in gallery.pending():
+        folding.add(unit, None)
+    if folding.units:
+        gallery.prepare(folding.sums)
+        gallery.activate(folding)
 
 
 def die_at(steps: int) -> None:
@@ -108,6 +119,7 @@ def work(folder: Path, data: Path, steps: int, pin: Pin, evaluator: Evaluator) -
 
 
 def main() -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     folder = Path(sys.argv[1])
     bundle = load_bundle(folder / "bundle.usb")
     pin = Pin(

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.server_fixtures import Lab, unit_vectors
+from tests.server_fixtures import Lab, show_pending, unit_vectors
 from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.check import Checker
@@ -82,6 +82,7 @@ def check(data: Path, answered: list[dict[str, str]], evaluator: Evaluator) -> N
     spec = GallerySpec("missing", LAB.pin, "agency", frozenset({"agency"}), 8)
     gallery = store.galleries.create(spec, store.clock())
     opened = store.open_gallery(gallery, evaluator)
+    show_pending(opened)
     live = {unit.token.hex(): unit for unit in store.units.live(gallery)}
     enrolled = {answer["token"] for answer in answered if answer["did"] == "enrolled"}
     removed = {answer["token"] for answer in answered if answer["did"] == "removed"}

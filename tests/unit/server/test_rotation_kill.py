@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server_fixtures import UnitContent, labelled, signed_for, unit_vectors
+from tests.server_fixtures import UnitContent, enrol_now, labelled, signed_for, unit_vectors
 from tests.server_harness import ciphertexts
 from tests.server_rotation import CouncilLab, succession
 from tests.unit.server.rotation_child import load, rotate
@@ -51,7 +51,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
             staged.sync()
             token = secrets.token_bytes(16)
             unit = UnitContent(token, shape, labelled(len(part)), staged, OLD.pin)
-            gallery.enrol(signed_for("missing", unit), staged, None)
+            enrol_now(gallery, signed_for("missing", unit), staged)
     gallery.checkpoint()
     store.close()
     return folder

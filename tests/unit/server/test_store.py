@@ -5,18 +5,42 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.server_fixtures import Lab, UnitContent, Vectors, labelled, signed_for, unit_vectors
-from underseal_core.errors import Conflict, Damaged, InvalidInput, MalformedCiphertext, NotFound
+from tests.server_fixtures import (
+    Lab,
+    UnitContent,
+    Vectors,
+    enrol_now,
+    labelled,
+    show_pending,
+    signed_for,
+    unit_vectors,
+)
+from underseal_core.errors import (
+    Conflict,
+    Damaged,
+    InvalidInput,
+    MalformedCiphertext,
+    NotFound,
+    UndersealError,
+)
 from underseal_core.gallery.unit import Shape, usable_slots
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.store.gallery_store import GalleryStore
-from underseal_server.store.records import FeedPage, GallerySpec, NewTemplate, NewUnit, Receipt
+from underseal_server.store.records import (
+    FeedPage,
+    GallerySpec,
+    NewTemplate,
+    NewUnit,
+    Receipt,
+    State,
+)
 from underseal_server.store.store import Store
 
 LAB = Lab()
@@ -61,10 +85,7 @@ def enrol(
         token = token or secrets.token_bytes(16)
         content = UnitContent(token, shape, made, staged, gallery.gallery.spec.pin)
         unit = signed_for(gallery.gallery.name, content)
-        columns = None
-        if staged.row is not None:
-            columns = gallery._evaluator.expand(staged.row)
-        return gallery.enrol(unit, staged, columns), unit
+        return enrol_now(gallery, unit, staged), unit
 
 
 def scores(gallery: GalleryStore, evaluator: Evaluator, probe: Vectors, block: int = 0) -> Vectors:
@@ -251,6 +272,7 @@ def test_a_damaged_unit_is_reported_and_never_used(tmp_path: Path, evaluator: Ev
     first = Store(tmp_path)
     gallery = opened(first, evaluator)
     _, unit = enrol(gallery, Shape.COLUMNS, unit_vectors(3))
+    gallery.checkpoint()
     path = gallery.files.path(unit.token)
     first.close()
     data = bytearray(path.read_bytes())
@@ -318,3 +340,85 @@ def test_changes_show_one_consistent_state(store: Store, evaluator: Evaluator) -
         (one.templates[2].template_id, True),
     }
     assert hashlib.sha256(rest[0].sealed_label).digest() != hashlib.sha256(b"").digest()
+
+
+def admit(
+    gallery: GalleryStore, *units: tuple[Vectors, list[NewTemplate]]
+) -> list[Receipt | UndersealError]:
+    """Units of one row each, stored together and not shown."""
+    with ExitStack() as stack:
+        arrived = []
+        for vectors, templates in units:
+            staged = stack.enter_context(gallery.files.stage(Shape.ROW))
+            staged.write(LAB.row(vectors).to_bytes())
+            staged.sync()
+            token, pin = secrets.token_bytes(16), gallery.gallery.spec.pin
+            content = UnitContent(token, Shape.ROW, templates, staged, pin)
+            arrived.append((signed_for(gallery.gallery.name, content), staged))
+        return gallery.admit(arrived)
+
+
+def test_units_are_stored_together_and_shown_together(store: Store, evaluator: Evaluator) -> None:
+    gallery = opened(store, evaluator)
+    vectors = unit_vectors(6)
+    enrol(gallery, Shape.ROW, vectors[:1])
+    before = gallery.view()
+    units = [(vectors[i : i + 1], labelled(1)) for i in range(1, 6)]
+    arrived = [outcome for outcome in admit(gallery, *units) if isinstance(outcome, Receipt)]
+    assert [receipt.state for receipt in arrived] == [State.PENDING] * 5
+    assert {receipt.version for receipt in arrived} == {0}
+    assert gallery.view() == before
+    assert [page.units for page in store.templates.changes(gallery.gallery, 1, 9)] == [()]
+    assert store.units.pending_templates(gallery.gallery) == 5
+    listed = store.templates.page(gallery.gallery, None, (-1, -1), 9)
+    assert [template.state for template in listed] == [State.ACTIVE] + [State.PENDING] * 5
+    show_pending(gallery)
+    after = gallery.view()
+    assert (after.version, after.templates) == (before.version + 1, 6)
+    feed = [u for page in store.templates.changes(gallery.gallery, 1, 9) for u in page.units]
+    assert [unit.added_version for unit in feed] == [after.version] * 5
+    slots = [0] + [receipt.placement.first_slot for receipt in arrived]
+    assert scores(gallery, evaluator, vectors[3])[slots] == pytest.approx(
+        vectors @ vectors[3], abs=1e-3
+    )
+
+
+def test_one_refused_unit_does_not_hold_up_the_others(store: Store, evaluator: Evaluator) -> None:
+    gallery = opened(store, evaluator)
+    vectors, taken, subject = unit_vectors(1), labelled(1), secrets.token_bytes(16)
+    enrol(gallery, Shape.ROW, vectors, taken)
+    first, again, many, last = admit(
+        gallery,
+        (vectors, labelled(1)),
+        (vectors, taken),
+        (unit_vectors(4), labelled(4, [subject] * 4)),
+        (vectors, labelled(1)),
+    )
+    assert isinstance(again, Conflict)
+    assert isinstance(many, InvalidInput)
+    assert isinstance(first, Receipt)
+    assert isinstance(last, Receipt)
+    files = {path.stem for path in gallery.files.path(b"").parent.glob("*.unit")}
+    assert {first.token.hex(), last.token.hex()} < files
+    assert len(files) == 3
+    show_pending(gallery)
+    assert gallery.view().templates == 3
+
+
+def test_what_is_pending_at_the_end_is_shown_after_the_start(
+    tmp_path: Path, evaluator: Evaluator
+) -> None:
+    store = Store(tmp_path)
+    vectors = unit_vectors(2)
+    (receipt,) = admit(opened(store, evaluator), (vectors, labelled(2)))
+    assert isinstance(receipt, Receipt)
+    store.close()
+    store = Store(tmp_path)
+    gallery = opened(store, evaluator)
+    assert [unit.token for unit in gallery.pending()] == [receipt.token]
+    assert enrol(gallery, Shape.ROW, vectors[:1])[0].placement.first_slot != (
+        receipt.placement.first_slot
+    )
+    assert gallery.view().templates == 3
+    assert scores(gallery, evaluator, vectors[0])[0] == pytest.approx(1, abs=1e-3)
+    store.close()
