@@ -35,6 +35,7 @@ from underseal_server.api.serving import Running, running
 from underseal_server.pki import Authority, issue
 from underseal_server.settings import Settings
 from underseal_server.store.records import NewTemplate
+from underseal_server.store.store import utc_now
 from underseal_server.wire import envelope_from_wire, envelope_to_wire, pin_to_wire
 
 ROW = gallery_pb2.UnitBegin.SHAPE_ROW
@@ -56,7 +57,7 @@ def make_credentials(root: Path) -> Path:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Running]:
+def serving(settings: Settings, now: Callable[[], datetime] = utc_now) -> Iterator[Running]:
     """Run a server in a thread of this process."""
     started: list[Running] = []
     failed: list[BaseException] = []
@@ -66,7 +67,7 @@ def serving(settings: Settings) -> Iterator[Running]:
 
     async def main() -> None:
         try:
-            async with running(settings) as server:
+            async with running(settings, now) as server:
                 started.append(server)
                 ready.set()
                 await stop.wait()
@@ -155,10 +156,12 @@ class Caller:
         shape: Shape = Shape.ROW,
         templates: list[NewTemplate] | None = None,
         name: str = "missing",
+        **changes: Any,
     ) -> tuple[list[NewTemplate], gallery_pb2.EnrolResponse]:
+        """Enrol one unit; ``changes`` of its receipt."""
         made = templates or labelled(len(vectors))
         unit = unit_parts(made, ciphertexts(self.lab, vectors, shape), shape)
-        parts = [self.header(name), *self.signed(unit, name)]
+        parts = [self.header(name), *self.signed(unit, name, **changes)]
         (receipt,) = self.stream(parts)
         return made, receipt
 

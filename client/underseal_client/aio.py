@@ -14,6 +14,7 @@ from underseal_client.client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
     from pathlib import Path
     from types import TracebackType
 
@@ -53,7 +54,12 @@ class AsyncClient:
         await asyncio.to_thread(self._client.close)
 
     async def create_gallery(
-        self, name: str, *, writers: Sequence[str] = (), max_templates_per_subject: int = 0
+        self,
+        name: str,
+        *,
+        writers: Sequence[str] = (),
+        max_templates_per_subject: int = 0,
+        max_keep_days: int = 0,
     ) -> Gallery:
         """See ``Client.create_gallery``."""
         return await asyncio.to_thread(
@@ -61,6 +67,7 @@ class AsyncClient:
             name,
             writers=writers,
             max_templates_per_subject=max_templates_per_subject,
+            max_keep_days=max_keep_days,
         )
 
     async def galleries(self) -> list[Gallery]:
@@ -96,6 +103,7 @@ class AsyncClient:
         *,
         subject: str | None = None,
         case: str = "",
+        keep_until: datetime | None = None,
         again: bool = False,
         listener: EnrolListener | None = None,
     ) -> EnrolReport:
@@ -106,6 +114,7 @@ class AsyncClient:
             paths,
             subject=subject,
             case=case,
+            keep_until=keep_until,
             again=again,
             listener=listener,
         )
@@ -115,11 +124,16 @@ class AsyncClient:
         gallery: str,
         records: Sequence[TemplateRecord],
         *,
+        keep_until: datetime | None = None,
         listener: EnrolListener | None = None,
     ) -> EnrolReport:
         """See ``Client.enroll_templates``."""
         return await asyncio.to_thread(
-            self._client.enroll_templates, gallery, records, listener=listener
+            self._client.enroll_templates,
+            gallery,
+            records,
+            keep_until=keep_until,
+            listener=listener,
         )
 
     async def search(

@@ -17,6 +17,7 @@ from underseal_core.statements import Targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
     from types import TracebackType
 
@@ -86,7 +87,12 @@ class Client:
         self._context.close()
 
     def create_gallery(
-        self, name: str, *, writers: Sequence[str] = (), max_templates_per_subject: int = 0
+        self,
+        name: str,
+        *,
+        writers: Sequence[str] = (),
+        max_templates_per_subject: int = 0,
+        max_keep_days: int = 0,
     ) -> Gallery:
         """Make a gallery pinned to the settings' model and bundle.
 
@@ -98,11 +104,12 @@ class Client:
             Names of clients besides this one that may enrol and remove.
         max_templates_per_subject
             0 takes the server's default.
+        max_keep_days
+            Longest time that templates may be kept: each enrolment must say for how long then.
+            0 for no limit.
         """
-        pin = self._context.own_pin()
-        return galleries.create(
-            self._context.connection, name, pin, writers, max_templates_per_subject
-        )
+        pin, limits = self._context.own_pin(), (max_templates_per_subject, max_keep_days)
+        return galleries.create(self._context.connection, name, pin, writers, *limits)
 
     def galleries(self) -> Iterator[Gallery]:
         """Yield the galleries that this client may see."""
@@ -156,6 +163,7 @@ class Client:
         *,
         subject: str | None = None,
         case: str = "",
+        keep_until: datetime | None = None,
         again: bool = False,
         listener: EnrolListener | None = None,
     ) -> EnrolReport:
@@ -173,6 +181,8 @@ class Client:
             Whom all the photos show, instead.
         case
             Reference that the sealed labels carry.
+        keep_until
+            Aware. When the templates are removed by themselves, and released no more; signed.
         again
             Enrol also photos that were enrolled before.
         """
@@ -182,6 +192,7 @@ class Client:
             paths,
             subject=subject,
             case=case,
+            keep_until=keep_until,
             again=again,
             listener=listener or Unheard(),
         )
@@ -191,11 +202,12 @@ class Client:
         gallery: str,
         records: Sequence[TemplateRecord],
         *,
+        keep_until: datetime | None = None,
         listener: EnrolListener | None = None,
     ) -> EnrolReport:
         """Enrol embeddings that were made elsewhere, with the gallery's model."""
         return enrolling.enroll_records(
-            self._context, gallery, records, listener=listener or Unheard()
+            self._context, gallery, records, keep_until=keep_until, listener=listener or Unheard()
         )
 
     def search(

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -16,6 +17,7 @@ from underseal_client.resume import gallery_key
 from underseal_client.subjects import checked_name
 from underseal_client.units import Signer, TemplateRecord, UnitMaker, check_vector, chunks, label
 from underseal_core.errors import InvalidInput, UndersealError
+from underseal_core.statements import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -101,6 +103,7 @@ def enroll_photos(
     *,
     subject: str | None = None,
     case: str = "",
+    keep_until: datetime | None = None,
     again: bool = False,
     listener: EnrolListener,
 ) -> EnrolReport:
@@ -108,7 +111,7 @@ def enroll_photos(
     sources = scan(paths, subject=subject)
     gallery = galleries.describe(context.connection, gallery_name)
     context.check_model(gallery)
-    with _run(context, gallery, listener) as run:
+    with _run(context, gallery, keep_until, listener) as run:
         sources = run.unseen(sources, again=again)
         listener.started(len(sources))
         # in rows: embedding takes far longer than expanding them, and an interruption loses little
@@ -122,14 +125,15 @@ def enroll_records(
     gallery_name: str,
     records: Sequence[TemplateRecord],
     *,
+    keep_until: datetime | None = None,
     listener: EnrolListener,
 ) -> EnrolReport:
     """Enrol embeddings; see :meth:`underseal_client.Client.enroll_templates`."""
     gallery = galleries.describe(context.connection, gallery_name)
     for record in records:
         check_vector(record.vector, gallery.pin.model_dimension)
-    with _run(context, gallery, listener) as run:
-        known = context.state.sources(gallery_key(gallery))
+    with _run(context, gallery, keep_until, listener) as run:
+        known = _known(context, gallery)
         fresh = [record for record in records if not record.source or record.source not in known]
         run.report.skipped = len(records) - len(fresh)
         listener.started(len(fresh))
@@ -168,12 +172,15 @@ def _refusal(photo: str, subject: str, reason: str, error: UndersealError) -> Re
 
 
 @contextmanager
-def _run(context: ClientContext, gallery: Gallery, listener: EnrolListener) -> Iterator[_EnrolRun]:
+def _run(
+    context: ClientContext, gallery: Gallery, keep_until: datetime | None, listener: EnrolListener
+) -> Iterator[_EnrolRun]:
     """Enrol under the state file's lock; what a crash left staged is sent first."""
     context.check_keys(gallery)
+    until = _checked_time(gallery, keep_until)
     begun = time.monotonic()
     with context.state.enrolling():
-        run = _EnrolRun(context, gallery, listener)
+        run = _EnrolRun(context, gallery, until, listener)
         try:
             run.report.resumed = run.enrolment.resume()
             yield run
@@ -183,14 +190,39 @@ def _run(context: ClientContext, gallery: Gallery, listener: EnrolListener) -> I
         run.report.seconds = time.monotonic() - begun
 
 
+def _known(context: ClientContext, gallery: Gallery) -> set[str]:
+    return context.state.sources(gallery_key(gallery), utc_text(datetime.now(UTC)))
+
+
+def _checked_time(gallery: Gallery, keep_until: datetime | None) -> str:
+    """Return until when templates are kept, as statements write it; refuse what the server would.
+
+    Raises
+    ------
+    InvalidInput
+        It is over, or the gallery keeps nothing for so long.
+    """
+    now, days = datetime.now(UTC), gallery.max_keep_days
+    if keep_until is not None and keep_until <= now:
+        raise InvalidInput("the time until which the templates are to be kept is over")
+    if days and (keep_until is None or keep_until > now + timedelta(days=days)):
+        raise InvalidInput(
+            f"gallery {gallery.name} keeps templates for at most {days} days",
+            hint=f"say for how long: --keep-days, up to {days}",
+        )
+    return "" if keep_until is None else utc_text(keep_until)
+
+
 class _EnrolRun:
-    def __init__(self, context: ClientContext, gallery: Gallery, listener: EnrolListener) -> None:
+    def __init__(
+        self, context: ClientContext, gallery: Gallery, keep_until: str, listener: EnrolListener
+    ) -> None:
         self._context = context
         self._gallery = gallery
         self._listener = listener
         self.report = EnrolReport(gallery.name)
         connection, state = context.connection, context.state
-        signer = Signer(connection.me.name, connection.credentials.identity)
+        signer = Signer(connection.me.name, connection.credentials.identity, keep_until)
         maker = UnitMaker(context.bundle, context.encryptor, gallery, signer)
         self.enrolment = Enrolment(connection, state, gallery, maker, self._stored)
 
@@ -200,7 +232,7 @@ class _EnrolRun:
 
     def unseen(self, sources: Sequence[PhotoSource], *, again: bool) -> list[PhotoSource]:
         """Return the photos that are not enrolled yet, each once."""
-        known = set() if again else self._context.state.sources(gallery_key(self._gallery))
+        known = set() if again else _known(self._context, self._gallery)
         fresh = []
         for source in sources:
             try:

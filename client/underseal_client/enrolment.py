@@ -91,7 +91,8 @@ class Enrolment:
         """
         self._reap(IN_FLIGHT - 1)
         token, parts = self._maker.make(shape, templates)
-        staged = [Staged(entry.template_id, entry.record.source) for entry in templates]
+        until = self._maker.keep_until
+        staged = [Staged(entry.template_id, entry.record.source, until) for entry in templates]
         self._state.stage(self._key, token, parts, staged)
         self._running.add(self._pool.submit(self._store, token))
 

@@ -23,6 +23,7 @@ def create(
     pin: Pin,
     writers: Sequence[str] = (),
     max_templates_per_subject: int = 0,
+    max_keep_days: int = 0,
 ) -> Gallery:
     """Make a gallery pinned to ``pin``; making the same one again changes nothing.
 
@@ -32,6 +33,8 @@ def create(
         Clients besides the caller that may enrol and remove.
     max_templates_per_subject
         0 takes the server's default.
+    max_keep_days
+        Longest time that templates may be kept; 0 for no limit.
 
     Raises
     ------
@@ -40,7 +43,8 @@ def create(
     InvalidInput, Mismatch
         The name or the pin is not acceptable.
     """
-    request = wire.create_gallery_to_wire(name, pin, writers, max_templates_per_subject)
+    limits = max_templates_per_subject, max_keep_days
+    request = wire.create_gallery_to_wire(name, pin, writers, *limits)
     answer = connection.ask(connection.galleries.CreateGallery, request, repeat=True)
     return wire.gallery_from_wire(answer.gallery)
 

@@ -19,7 +19,8 @@ class Gallery:
 
     ``version`` grows by one with every change; ``snapshot_root`` (hex SHA-256, empty while the
     server cannot open the gallery) names the state at
-    that version; ``created_at`` is UTC, ISO 8601.
+    that version; ``created_at`` is UTC, ISO 8601. ``max_keep_days``: longest time that templates
+    may be kept, 0 for no limit.
     """
 
     name: str
@@ -32,11 +33,15 @@ class Gallery:
     snapshot_root: str
     created_at: str
     bytes_stored: int
+    max_keep_days: int
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTemplate:
-    """One live template, as listed. Ids have 16 bytes."""
+    """One live template, as listed. Ids have 16 bytes.
+
+    ``keep_until``: when it is removed by itself; empty for never.
+    """
 
     template_id: bytes
     subject_id: bytes
@@ -44,6 +49,8 @@ class StoredTemplate:
     slot: int
     enrolled_by: str
     enrolled_at: str
+    keep_until: str
+    unit_token: bytes
 
 
 @dataclass(frozen=True, slots=True)

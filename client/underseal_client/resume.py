@@ -33,8 +33,9 @@ CREATE TABLE IF NOT EXISTS units (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS templates (
     template_id BLOB PRIMARY KEY, gallery TEXT NOT NULL, source TEXT NOT NULL,
-    token BLOB NOT NULL REFERENCES units (token), UNIQUE (gallery, source)
+    keep_until TEXT NOT NULL, token BLOB NOT NULL REFERENCES units (token)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS templates_by_source ON templates (gallery, source);
 CREATE TABLE IF NOT EXISTS requests (
     request_id TEXT PRIMARY KEY, request_sha256 TEXT NOT NULL, result_sha256 TEXT NOT NULL,
     key_epoch TEXT NOT NULL
@@ -45,17 +46,21 @@ CREATE TABLE IF NOT EXISTS logs (
 CREATE TABLE IF NOT EXISTS log_conflicts (
     vkey TEXT NOT NULL, seen BLOB NOT NULL, shown BLOB NOT NULL, PRIMARY KEY (vkey, seen, shown)
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 """
 _LENGTH: Final = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """One template of a unit. ``source`` names what it was made from, "" when nothing does."""
+    """One template of a unit. ``source`` names what it was made from, "" when nothing does.
+
+    ``keep_until``: when the server removes it by itself; "" for never.
+    """
 
     template_id: bytes
     source: str
+    keep_until: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +149,13 @@ class ClientState:
             if file.suffix in {".unit", ".draft"} and file.name not in kept:
                 file.unlink(missing_ok=True)
 
-    def sources(self, gallery: str) -> set[str]:
-        """Return the sources whose templates are stored or staged."""
-        query = "SELECT source FROM templates WHERE gallery = ?"
+    def sources(self, gallery: str, moment: str) -> set[str]:
+        """Return the sources whose templates are stored or staged, and not over at ``moment``."""
+        query = (
+            "SELECT source FROM templates WHERE gallery = ? AND (keep_until = '' OR keep_until > ?)"
+        )
         with self._transaction() as database:
-            return {str(row[0]) for row in database.execute(query, (gallery,))}
+            return {str(row[0]) for row in database.execute(query, (gallery, moment))}
 
     def stage(
         self, gallery: str, token: bytes, parts: Iterable[bytes], templates: Sequence[Staged]
@@ -162,8 +169,10 @@ class ClientState:
         """
         self._write(token, parts)
         unit = "INSERT INTO units VALUES (?, ?, 0)"
-        template = "INSERT INTO templates VALUES (?, ?, ?, ?)"
-        rows = [(t.template_id, gallery, t.source, token) for t in templates if t.source]
+        template = "INSERT INTO templates VALUES (?, ?, ?, ?, ?)"
+        rows = [
+            (t.template_id, gallery, t.source, t.keep_until, token) for t in templates if t.source
+        ]
         with self._transaction() as database:
             database.execute(unit, (token, gallery))
             database.executemany(template, rows)

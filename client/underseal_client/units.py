@@ -148,10 +148,11 @@ def chunks(
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who signs for what is enrolled: the client's name and identity."""
+    """Who signs for what is enrolled: the client's name and identity, and until when it is kept."""
 
     client: str
     identity: Identity
+    keep_until: str = ""
 
 
 class UnitMaker:
@@ -164,6 +165,11 @@ class UnitMaker:
         self._bundle = bundle
         self._encryptor = encryptor
         self._gallery = gallery
+
+    @property
+    def keep_until(self) -> str:
+        """Until when what is made is kept; empty for ever."""
+        return self._signer.keep_until
 
     def make(self, shape: Shape, templates: Sequence[Labelled]) -> tuple[bytes, Iterator[bytes]]:
         """Return a unit's token and its messages, encrypted as they are taken, then signed for.
@@ -181,8 +187,9 @@ class UnitMaker:
         def sign(unit_sha256: bytes) -> Envelope:
             leaves = [_leaf(template) for template in sealed]
             enrolled = Enrolled(gallery.name, gallery.pin, token, shape, leaves, unit_sha256)
-            receipt = enrolled.receipt(self._signer.client, utc_text(datetime.now(UTC)))
-            return receipt.sign(self._signer.identity)
+            signer, now = self._signer, utc_text(datetime.now(UTC))
+            receipt = enrolled.receipt(signer.client, now, signer.keep_until)
+            return receipt.sign(signer.identity)
 
         ciphertexts = self._ciphertexts(shape, vectors)
         return token, wire.unit_to_wire(

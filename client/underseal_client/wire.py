@@ -198,11 +198,12 @@ def gallery_from_wire(message: gallery_pb2.Gallery) -> Gallery:
         snapshot_root=message.snapshot_root,
         created_at=message.created_at,
         bytes_stored=message.bytes_stored,
+        max_keep_days=message.max_keep_days,
     )
 
 
 def create_gallery_to_wire(
-    name: str, pin: Pin, writers: Sequence[str], max_templates_per_subject: int
+    name: str, pin: Pin, writers: Sequence[str], max_templates_per_subject: int, max_keep_days: int
 ) -> gallery_pb2.CreateGalleryRequest:
     """Return the request that makes a gallery."""
     return gallery_pb2.CreateGalleryRequest(
@@ -210,6 +211,7 @@ def create_gallery_to_wire(
         pin=pin_to_wire(pin),
         writers=writers,
         max_templates_per_subject=max_templates_per_subject,
+        max_keep_days=max_keep_days,
     )
 
 
@@ -245,7 +247,7 @@ def template_from_wire(message: gallery_pb2.Template) -> StoredTemplate:
     Damaged
         An id does not have 16 bytes.
     """
-    lengths = {len(message.template_id), len(message.subject_id)}
+    lengths = {len(message.template_id), len(message.subject_id), len(message.unit_token)}
     _check(lengths == {ID_BYTES}, "an id has a wrong length")
     return StoredTemplate(
         message.template_id,
@@ -254,6 +256,8 @@ def template_from_wire(message: gallery_pb2.Template) -> StoredTemplate:
         message.slot,
         message.enrolled_by,
         message.enrolled_at,
+        message.keep_until,
+        message.unit_token,
     )
 
 

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from underseal_core.credentials import Peer
 from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.provenance import Enrolled, EnrolReceipt
+from underseal_core.statements import utc_moment, utc_text
+from underseal_server.signed_requests import CLOCK_SKEW
 from underseal_server.store.records import Gallery, NewUnit
 
 
-def check_receipt(gallery: Gallery, unit: NewUnit, peer: Peer) -> None:
-    """Check that ``peer`` signed for exactly the unit that came.
+def check_receipt(gallery: Gallery, unit: NewUnit, peer: Peer, moment: str) -> EnrolReceipt:
+    """Check that ``peer`` signed for exactly the unit that came, and for a time that is allowed.
+
+    Parameters
+    ----------
+    moment
+        The present, as statements write times.
+
+    Returns
+    -------
+    EnrolReceipt
+        What it signed.
 
     Raises
     ------
     PermissionRefused
         Not signed with the key of the peer's certificate.
     InvalidInput
-        Not a receipt, one of another unit, or one with more signatures.
+        Not a receipt, one of another unit, one with more signatures, or one whose templates are
+        past their time or would be kept for longer than the gallery keeps any.
     """
     if len(unit.receipt.signatures) != 1:
         raise InvalidInput("a unit's receipt has one signature, its enroller's")
@@ -24,6 +39,22 @@ def check_receipt(gallery: Gallery, unit: NewUnit, peer: Peer) -> None:
         gallery.name, gallery.spec.pin, unit.token, unit.shape, unit.leaves(), unit.sha256
     )
     try:
-        enrolled.check(EnrolReceipt.open(unit.receipt, peer.key), peer.name)
+        receipt = EnrolReceipt.open(unit.receipt, peer.key)
+        enrolled.check(receipt, peer.name)
     except Damaged as error:
         raise InvalidInput(error.public, hint="sign for what you send") from error
+    _check_time(receipt, gallery.spec.max_keep_days, moment)
+    return receipt
+
+
+def _check_time(receipt: EnrolReceipt, days: int, moment: str) -> None:
+    if receipt.over(moment):
+        raise InvalidInput("the templates are past the time that they are enrolled for")
+    if not days:
+        return
+    latest = utc_text(utc_moment(moment) + timedelta(days=days) + CLOCK_SKEW)
+    if not receipt.keep_until or receipt.keep_until > latest:
+        raise InvalidInput(
+            f"the gallery keeps templates for at most {days} days",
+            hint="say for how long: underseal enroll --keep-days",
+        )

@@ -28,6 +28,8 @@ from underseal_server.store.records import (
 MAX_LABEL_BYTES: Final = 8 << 10
 """A sealed label has about 1.5 kB; pages of labels must fit a message."""
 MAX_WRITERS: Final = 100
+MAX_KEEP_DAYS: Final = 36_525
+"""A hundred years."""
 EPOCH_DIGITS: Final = 64
 MAX_SIGNATURES: Final = 16
 MAX_VERSION: Final = 2**53 - 1
@@ -131,7 +133,14 @@ def spec_from_wire(
         owner,
         frozenset(named | {owner}),
         message.max_templates_per_subject or default_per_subject,
+        _keep_days(message.max_keep_days),
     )
+
+
+def _keep_days(days: int) -> int:
+    if days > MAX_KEEP_DAYS:
+        raise InvalidInput(f"templates are kept for at most {MAX_KEEP_DAYS} days, or forever: 0")
+    return days
 
 
 def description_to_wire(description: Description) -> gallery_pb2.Gallery:
@@ -148,6 +157,7 @@ def description_to_wire(description: Description) -> gallery_pb2.Gallery:
         snapshot_root=view.root,
         created_at=description.gallery.created_at,
         bytes_stored=description.bytes_stored,
+        max_keep_days=spec.max_keep_days,
     )
 
 
@@ -205,6 +215,8 @@ def template_to_wire(template: Template) -> gallery_pb2.Template:
         slot=template.slot,
         enrolled_by=template.enrolled_by,
         enrolled_at=template.enrolled_at,
+        keep_until=template.keep_until,
+        unit_token=template.unit_token,
     )
 
 

@@ -104,7 +104,7 @@ def test_gallery_that_no_keys_fit_is_not_made(
     code: grpc.StatusCode,
 ) -> None:
     wrong = pin.model_copy(update=change)
-    request = wire.create_gallery_to_wire("not-made", wrong, [], 0)
+    request = wire.create_gallery_to_wire("not-made", wrong, [], 0, 0)
     refusal = refused(lambda: connection.galleries.CreateGallery(request, timeout=SHORT))
     assert refusal.code is code
     assert "not-made" not in [entry.name for entry in agency.galleries()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -22,6 +23,7 @@ from underseal_client.cli.output import (
 )
 from underseal_client.cli.quality import LargestFace, MinFacePixels, bars
 from underseal_client.cli.session import client_of
+from underseal_core.errors import InvalidInput
 from underseal_core.outcome import ExitCode
 
 if TYPE_CHECKING:
@@ -79,6 +81,14 @@ def enroll(
         typer.Option(help="Whom all the photos show; else sub-folder or file names say it."),
     ] = None,
     case: Annotated[str, typer.Option(help="Reference kept in the sealed labels.")] = "",
+    keep_days: Annotated[
+        int | None,
+        typer.Option(min=1, max=36_525, help="Remove the templates by themselves after so long."),
+    ] = None,
+    keep_until: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Remove them when this day (UTC) begins."),
+    ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Also photos that were enrolled before.")
     ] = False,
@@ -94,10 +104,17 @@ def enroll(
     for path in paths:
         if not path.exists():
             raise NoSuchPhoto(path)
+    until = _end(keep_days, keep_until)
     with client_of(context, bars(min_face_pixels, largest_face)) as client, EnrolBars() as shown:
         try:
             report = client.enroll(
-                gallery, paths, subject=subject, case=case, again=again, listener=shown
+                gallery,
+                paths,
+                subject=subject,
+                case=case,
+                keep_until=until,
+                again=again,
+                listener=shown,
             )
         except KeyboardInterrupt:
             note("interrupted: the same command goes on where it stopped")
@@ -108,6 +125,14 @@ def enroll(
         _show(report)
     if report.refused:
         raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+def _end(days: int | None, until: datetime | None) -> datetime | None:
+    if days is not None and until is not None:
+        raise InvalidInput("give either --keep-days or --keep-until")
+    if days is not None:
+        return datetime.now(UTC) + timedelta(days=days)
+    return None if until is None else until.replace(tzinfo=UTC)
 
 
 def _show(report: EnrolReport) -> None:

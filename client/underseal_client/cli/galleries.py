@@ -37,6 +37,7 @@ def _show(gallery: Gallery) -> None:
         ("key epoch", pin.key_epoch),
         ("writers", ", ".join(gallery.writers)),
         ("per subject", gallery.max_templates_per_subject or "no limit"),
+        ("kept for", f"{gallery.max_keep_days} days at most" if gallery.max_keep_days else "ever"),
         ("version", gallery.version),
         ("snapshot", gallery.snapshot_root),
         ("created", gallery.created_at),
@@ -55,12 +56,18 @@ def create(
     max_per_subject: Annotated[
         int, typer.Option(min=0, help="Templates of one person; 0: the server's default.")
     ] = 0,
+    max_keep_days: Annotated[
+        int, typer.Option(min=0, help="Keep nothing for longer than this; 0: no limit.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Make a gallery, pinned to the model and to the auditors' keys."""
     with client_of(context) as client:
         gallery = client.create_gallery(
-            name, writers=writer or [], max_templates_per_subject=max_per_subject
+            name,
+            writers=writer or [],
+            max_templates_per_subject=max_per_subject,
+            max_keep_days=max_keep_days,
         )
     if as_json:
         print_json(_gallery_json(gallery))
@@ -123,6 +130,8 @@ def _template_json(entry: StoredTemplate) -> dict[str, object]:
         "slot": entry.slot,
         "enrolled_by": entry.enrolled_by,
         "enrolled_at": entry.enrolled_at,
+        "keep_until": entry.keep_until,
+        "unit_token": entry.unit_token.hex(),
     }
 
 

@@ -34,6 +34,7 @@ class Gallery(_message.Message):
     SNAPSHOT_ROOT_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     BYTES_STORED_FIELD_NUMBER: _builtins.int
+    MAX_KEEP_DAYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     max_templates_per_subject: _builtins.int
     templates: _builtins.int
@@ -44,6 +45,8 @@ class Gallery(_message.Message):
     """Hex snapshot root of this version; empty while the server cannot open the gallery."""
     created_at: _builtins.str
     bytes_stored: _builtins.int
+    max_keep_days: _builtins.int
+    """Longest time that templates may be kept; 0: no limit."""
     @_builtins.property
     def pin(self) -> _common_pb2.Pin: ...
     @_builtins.property
@@ -63,10 +66,11 @@ class Gallery(_message.Message):
         snapshot_root: _builtins.str = ...,
         created_at: _builtins.str = ...,
         bytes_stored: _builtins.int = ...,
+        max_keep_days: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pin", b"pin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bytes_stored", b"bytes_stored", "created_at", b"created_at", "max_templates_per_subject", b"max_templates_per_subject", "name", b"name", "pin", b"pin", "snapshot_root", b"snapshot_root", "templates", b"templates", "version", b"version", "writers", b"writers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bytes_stored", b"bytes_stored", "created_at", b"created_at", "max_keep_days", b"max_keep_days", "max_templates_per_subject", b"max_templates_per_subject", "name", b"name", "pin", b"pin", "snapshot_root", b"snapshot_root", "templates", b"templates", "version", b"version", "writers", b"writers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -80,9 +84,14 @@ class CreateGalleryRequest(_message.Message):
     PIN_FIELD_NUMBER: _builtins.int
     WRITERS_FIELD_NUMBER: _builtins.int
     MAX_TEMPLATES_PER_SUBJECT_FIELD_NUMBER: _builtins.int
+    MAX_KEEP_DAYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     max_templates_per_subject: _builtins.int
     """0: the server's default."""
+    max_keep_days: _builtins.int
+    """Enrolments must then say until when their templates are kept, and no longer than this. 0: no
+    limit.
+    """
     @_builtins.property
     def pin(self) -> _common_pb2.Pin: ...
     @_builtins.property
@@ -96,10 +105,11 @@ class CreateGalleryRequest(_message.Message):
         pin: _common_pb2.Pin | None = ...,
         writers: _abc.Iterable[_builtins.str] | None = ...,
         max_templates_per_subject: _builtins.int = ...,
+        max_keep_days: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pin", b"pin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_templates_per_subject", b"max_templates_per_subject", "name", b"name", "pin", b"pin", "writers", b"writers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_keep_days", b"max_keep_days", "max_templates_per_subject", b"max_templates_per_subject", "name", b"name", "pin", b"pin", "writers", b"writers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -450,12 +460,17 @@ class Template(_message.Message):
     SLOT_FIELD_NUMBER: _builtins.int
     ENROLLED_BY_FIELD_NUMBER: _builtins.int
     ENROLLED_AT_FIELD_NUMBER: _builtins.int
+    KEEP_UNTIL_FIELD_NUMBER: _builtins.int
+    UNIT_TOKEN_FIELD_NUMBER: _builtins.int
     template_id: _builtins.bytes
     subject_id: _builtins.bytes
     block: _builtins.int
     slot: _builtins.int
     enrolled_by: _builtins.str
     enrolled_at: _builtins.str
+    keep_until: _builtins.str
+    """When it is removed by itself, by its enroller's receipt; empty: never."""
+    unit_token: _builtins.bytes
     def __init__(
         self,
         *,
@@ -465,10 +480,12 @@ class Template(_message.Message):
         slot: _builtins.int = ...,
         enrolled_by: _builtins.str = ...,
         enrolled_at: _builtins.str = ...,
+        keep_until: _builtins.str = ...,
+        unit_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "enrolled_at", b"enrolled_at", "enrolled_by", b"enrolled_by", "slot", b"slot", "subject_id", b"subject_id", "template_id", b"template_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "enrolled_at", b"enrolled_at", "enrolled_by", b"enrolled_by", "keep_until", b"keep_until", "slot", b"slot", "subject_id", b"subject_id", "template_id", b"template_id", "unit_token", b"unit_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Final
 
 from underseal_core.credentials import Peer
@@ -100,11 +101,13 @@ class EnrolStream:
                 part = await self._expect("ciphertext")
                 await finish(self._pool, staged.write, part.ciphertext)
             part = await self._expect("receipt")
-            receipt = wire.envelope_from_wire(part.receipt)
+            envelope = wire.envelope_from_wire(part.receipt)
             unit = NewUnit(
-                token, shape, templates, self._peer.name, staged.sha256, staged.size, receipt
+                token, shape, templates, self._peer.name, staged.sha256, staged.size, envelope
             )
-            await finish(self._pool, check_receipt, hosted.gallery, unit, self._peer)
+            asked = hosted.gallery, unit, self._peer, self._hosting.clock()
+            receipt = await finish(self._pool, check_receipt, *asked)
+            unit = replace(unit, keep_until=receipt.keep_until)
             return await self._hosting.enrol(hosted, unit, staged)
 
     async def _expect(self, kind: str) -> gallery_pb2.EnrolRequest:

@@ -25,6 +25,7 @@ from underseal_server.engine.admission import Admission, PerClient
 from underseal_server.engine.executor import ThreadExecutor
 from underseal_server.engine.hosting import Hosting
 from underseal_server.engine.keys import KeyEpochs, SwitchingKeys
+from underseal_server.engine.retention import Retention
 from underseal_server.engine.rotation import Rotator
 from underseal_server.engine.search import SearchEngine
 from underseal_server.engine.threads import Threads
@@ -83,6 +84,8 @@ async def running(
         hosting = Hosting(store, keys, executor, threads)
         await hosting.open_all()
         stack.push_async_callback(hosting.save)
+        retention = Retention(store, hosting, threads)
+        await retention.remove_all()
         metrics = Metrics()
         engine = _engine(settings, store, executor, threads, metrics)
         galleries = GalleryServicer(
@@ -101,6 +104,8 @@ async def running(
             stack.callback(metrics.serve(settings.metrics_listen))
         saving = asyncio.create_task(hosting.keep_saving(settings.save_seconds))
         stack.push_async_callback(_ended, saving)
+        removing = asyncio.create_task(retention.keep_removing(settings.save_seconds))
+        stack.push_async_callback(_ended, removing)
         rotator = Rotator(
             store,
             hosting,

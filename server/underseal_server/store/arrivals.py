@@ -150,6 +150,7 @@ def _insert_unit(
             receipt_signature=signature.signature,
             enrolled_by=unit.enrolled_by,
             enrolled_at=moment,
+            keep_until=unit.keep_until,
             added_version=0,
             removed_version=0,
         )

@@ -77,6 +77,7 @@ def _insert(connection: sa.Connection, spec: GallerySpec, created_at: str) -> Ga
             key_epoch=spec.pin.key_epoch,
             owner=spec.owner,
             max_per_subject=spec.max_per_subject,
+            max_keep_days=spec.max_keep_days,
             version=0,
             created_at=created_at,
         )
@@ -104,5 +105,6 @@ def _gallery(row: sa.Row[tuple[object, ...]], allowed: frozenset[str]) -> Galler
         profile=row.profile,
         key_epoch=row.key_epoch,
     )
-    spec = GallerySpec(row.name, pin, row.owner, allowed, row.max_per_subject)
+    limits = row.max_per_subject, row.max_keep_days
+    spec = GallerySpec(row.name, pin, row.owner, allowed, *limits)
     return Gallery(row.id, spec, row.version, row.created_at)

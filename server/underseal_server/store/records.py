@@ -20,13 +20,17 @@ HASH_BYTES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class GallerySpec:
-    """What a gallery is created with. ``writers`` includes the owner."""
+    """What a gallery is created with. ``writers`` includes the owner.
+
+    ``max_keep_days``: longest time that templates may be kept; 0 for no limit.
+    """
 
     name: str
     pin: Pin
     owner: str
     writers: frozenset[str]
     max_per_subject: int
+    max_keep_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,10 @@ class StoredUnit(Unit):
 
 @dataclass(frozen=True, slots=True)
 class NewUnit:
-    """A unit about to be stored. ``receipt``: its enroller's, checked, with one signature."""
+    """A unit about to be stored. ``receipt``: its enroller's, checked, with one signature.
+
+    ``keep_until``: what the receipt says, empty for ever.
+    """
 
     token: bytes
     shape: Shape
@@ -107,6 +114,7 @@ class NewUnit:
     sha256: bytes
     size: int
     receipt: Envelope
+    keep_until: str = ""
 
     def leaves(self) -> list[bytes]:
         """Return the leaves that the receipt's root covers."""
@@ -155,6 +163,8 @@ class Template:
     enrolled_by: str
     enrolled_at: str
     state: State
+    keep_until: str
+    unit_token: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ NAMES: Final = {
     "pk": "pk_%(table_name)s",
 }
 _EMPTY: Final = sa.text("x''")
+_NO_TEXT: Final = sa.text("''")
+_ZERO: Final = sa.text("0")
 metadata: Final = sa.MetaData(naming_convention=NAMES)
 
 galleries: Final = sa.Table(
@@ -31,6 +33,7 @@ galleries: Final = sa.Table(
     sa.Column("key_epoch", sa.String(64), nullable=False),
     sa.Column("owner", sa.String(63), nullable=False),
     sa.Column("max_per_subject", sa.Integer, nullable=False),
+    sa.Column("max_keep_days", sa.Integer, nullable=False, server_default=_ZERO),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.String(20), nullable=False),
     sqlite_autoincrement=True,  # an id, and its folders, never name two galleries
@@ -63,6 +66,7 @@ units: Final = sa.Table(
     sa.Column("receipt_signature", sa.LargeBinary(64), nullable=False, server_default=_EMPTY),
     sa.Column("enrolled_by", sa.String(63), nullable=False),
     sa.Column("enrolled_at", sa.String(20), nullable=False),
+    sa.Column("keep_until", sa.String(20), nullable=False, server_default=_NO_TEXT, index=True),
     sa.Column("added_version", sa.BigInteger, nullable=False),
     sa.Column("removed_version", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("gallery_id", "token"),

@@ -23,6 +23,13 @@ from underseal_server.store.records import (
 )
 from underseal_server.store.schema import templates, units
 
+_OF_THE_UNIT: Final = (
+    units.c.enrolled_by,
+    units.c.enrolled_at,
+    units.c.added_version,
+    units.c.keep_until,
+    units.c.token,
+)
 _CHUNK: Final = 500
 """Values in one SQL list; far below every database's limit."""
 
@@ -53,7 +60,7 @@ class Templates:
         """
         later = sa.tuple_(templates.c.block, templates.c.slot) > sa.tuple_(*after)
         query = (
-            _joined(templates, units.c.enrolled_by, units.c.enrolled_at, units.c.added_version)
+            _joined(templates, *_OF_THE_UNIT)
             .where(_live(gallery), later)
             .order_by(templates.c.block, templates.c.slot)
             .limit(limit)
@@ -61,18 +68,7 @@ class Templates:
         if subject is not None:
             query = query.where(templates.c.subject_id == subject)
         with self._database.reading() as connection:
-            return [
-                Template(
-                    row.template_id,
-                    row.subject_id,
-                    row.block,
-                    row.slot,
-                    row.enrolled_by,
-                    row.enrolled_at,
-                    State.ACTIVE if row.added_version else State.PENDING,
-                )
-                for row in connection.execute(query)
-            ]
+            return [_template(row) for row in connection.execute(query)]
 
     def units_of_subject(self, gallery: Gallery, subject: bytes) -> dict[int, list[bytes]]:
         """Return the subject's template ids by unit number, PENDING ones too.
@@ -111,6 +107,13 @@ class Templates:
         if len(found) != len(wanted):
             raise NotFound("the gallery has no template of one of these ids")
         return _by_first(found)
+
+    def units_past_their_time(self, gallery: Gallery, moment: str) -> dict[int, list[bytes]]:
+        """Return the live templates, by unit number, that were to be kept until ``moment`` only."""
+        late = sa.and_(units.c.keep_until > "", units.c.keep_until <= moment)
+        query = _joined(templates.c.unit_id, templates.c.template_id).where(_live(gallery), late)
+        with self._database.reading() as connection:
+            return _by_first([(row.unit_id, row.template_id) for row in connection.execute(query)])
 
     def blocks_of(
         self, gallery: Gallery, subject: bytes | None, template_ids: Sequence[bytes]
@@ -196,6 +199,20 @@ def _by_first(pairs: Sequence[tuple[int, bytes]]) -> dict[int, list[bytes]]:
     for unit, template_id in pairs:
         grouped.setdefault(unit, []).append(template_id)
     return grouped
+
+
+def _template(row: sa.Row[tuple[object, ...]]) -> Template:
+    return Template(
+        row.template_id,
+        row.subject_id,
+        row.block,
+        row.slot,
+        row.enrolled_by,
+        row.enrolled_at,
+        State.ACTIVE if row.added_version else State.PENDING,
+        row.keep_until,
+        row.token,
+    )
 
 
 def _unit_entry(row: sa.Row[tuple[object, ...]]) -> UnitEntry:

@@ -14,6 +14,7 @@ from underseal_client.resume import Asked, ClientState, Staged, gallery_key
 from underseal_core.errors import Busy, Damaged, InvalidInput, StorageFull
 from underseal_core.statements import Pin
 
+NOW = "2026-05-01T12:00:00Z"
 TOKEN = bytes(range(16))
 PARTS = [b"header", b"", b"x" * 100_000]
 PHOTO = Staged(b"t" * 16, "digest:ada")
@@ -21,7 +22,7 @@ PHOTO = Staged(b"t" * 16, "digest:ada")
 
 def gallery(name: str = "people", created_at: str = "2026-01-01T00:00:00Z") -> Gallery:
     pin = Pin(model_id="m", model_dimension=128, profile="swift", key_epoch="0" * 64)
-    return Gallery(name, pin, (), 0, 0, 0, 0, "0" * 64, created_at, 0)
+    return Gallery(name, pin, (), 0, 0, 0, 0, "0" * 64, created_at, 0, 0)
 
 
 @pytest.fixture
@@ -39,14 +40,14 @@ def test_staged_unit_is_there_for_the_next_run(state: ClientState, tmp_path: Pat
     assert reopened.staged("g") == [TOKEN]
     assert list(reopened.parts(TOKEN)) == PARTS
     assert list(reopened.parts(TOKEN)) == PARTS
-    assert reopened.sources("g") == {"digest:ada"}
+    assert reopened.sources("g", NOW) == {"digest:ada"}
 
 
 def test_finished_unit_is_not_sent_again(state: ClientState, tmp_path: Path) -> None:
     state.stage("g", TOKEN, PARTS, [PHOTO])
     state.finish(TOKEN)
     assert state.staged("g") == []
-    assert state.sources("g") == {"digest:ada"}
+    assert state.sources("g", NOW) == {"digest:ada"}
     assert files(tmp_path) == set()
 
 
@@ -54,7 +55,7 @@ def test_discarded_unit_frees_its_photos(state: ClientState, tmp_path: Path) -> 
     state.stage("g", TOKEN, PARTS, [PHOTO])
     state.discard(TOKEN)
     assert state.staged("g") == []
-    assert state.sources("g") == set()
+    assert state.sources("g", NOW) == set()
     assert files(tmp_path) == set()
 
 
@@ -62,13 +63,13 @@ def test_removed_template_can_be_enrolled_again(state: ClientState) -> None:
     state.stage("g", TOKEN, PARTS, [PHOTO, Staged(b"u" * 16, "digest:alan")])
     state.finish(TOKEN)
     state.forget([PHOTO.template_id])
-    assert state.sources("g") == {"digest:alan"}
+    assert state.sources("g", NOW) == {"digest:alan"}
 
 
 def test_galleries_do_not_share_their_photos(state: ClientState) -> None:
     state.stage(gallery_key(gallery()), TOKEN, PARTS, [PHOTO])
     later = gallery(created_at="2026-02-02T00:00:00Z")
-    assert state.sources(gallery_key(later)) == set()
+    assert state.sources(gallery_key(later), NOW) == set()
     assert state.staged(gallery_key(later)) == []
 
 
@@ -77,23 +78,36 @@ def test_gallery_that_moved_to_new_keys_is_still_known(state: ClientState) -> No
     state.finish(TOKEN)
     before = gallery()
     moved = replace(before, pin=before.pin.model_copy(update={"key_epoch": "1" * 64}))
-    assert state.sources(gallery_key(moved)) == {PHOTO.source}
+    assert state.sources(gallery_key(moved), NOW) == {PHOTO.source}
 
 
 def test_deleted_gallery_is_forgotten(state: ClientState, tmp_path: Path) -> None:
     state.stage("g", TOKEN, PARTS, [PHOTO])
     state.stage("other", b"u" * 16, PARTS, [Staged(b"v" * 16, PHOTO.source)])
     state.forget_gallery("g")
-    assert (state.staged("g"), state.sources("g")) == ([], set())
+    assert (state.staged("g"), state.sources("g", NOW)) == ([], set())
     assert state.staged("other") == [b"u" * 16]
     assert files(tmp_path) == {f"{(b'u' * 16).hex()}.unit"}
 
 
-def test_one_photo_cannot_be_staged_twice(state: ClientState) -> None:
+def test_photo_enrolled_again_is_known_until_both_are_removed(state: ClientState) -> None:
     state.stage("g", TOKEN, PARTS, [PHOTO])
-    with pytest.raises(Damaged):
-        state.stage("g", b"u" * 16, PARTS, [Staged(b"v" * 16, PHOTO.source)])
-    assert state.staged("g") == [TOKEN]
+    state.stage("g", b"u" * 16, PARTS, [Staged(b"v" * 16, PHOTO.source)])
+    state.forget([PHOTO.template_id])
+    assert state.sources("g", NOW) == {PHOTO.source}
+    state.forget([b"v" * 16])
+    assert state.sources("g", NOW) == set()
+
+
+@pytest.mark.parametrize(
+    ("keep_until", "known"), [("", True), ("2026-05-01T12:00:01Z", True), (NOW, False)]
+)
+def test_photo_whose_time_is_over_is_new(state: ClientState, keep_until: str, known: bool) -> None:
+    state.stage("g", TOKEN, PARTS, [Staged(PHOTO.template_id, PHOTO.source, keep_until)])
+    state.finish(TOKEN)
+    assert state.sources("g", NOW) == ({PHOTO.source} if known else set())
+    state.stage("g", b"u" * 16, PARTS, [Staged(b"v" * 16, PHOTO.source)])
+    assert state.sources("g", NOW) == {PHOTO.source}
 
 
 def test_unit_that_cannot_be_encrypted_leaves_nothing(state: ClientState, tmp_path: Path) -> None:
@@ -144,7 +158,7 @@ except StorageFull:
     done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
     assert done.returncode == 7
     assert state.staged("g") == []
-    assert state.sources("g") == set()
+    assert state.sources("g", NOW) == set()
     assert files(tmp_path) == set()
 
 

@@ -33,7 +33,7 @@ from underseal_core.statements import (
 CLIENT = Identity.generate()
 SERVER = Identity.generate()
 PIN = Pin(model_id="m", model_dimension=128, profile="swift", key_epoch="0" * 64)
-GALLERY = Gallery("people", PIN, (), 0, 3, 2, 7, "1" * 64, "2026-01-01T00:00:00Z", 0)
+GALLERY = Gallery("people", PIN, (), 0, 3, 2, 7, "1" * 64, "2026-01-01T00:00:00Z", 0, 0)
 QUESTION = Question("reunification", "2026-17", Wanted(top_k=3))
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 
