@@ -20,9 +20,9 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "auditor": ("auditor",),
     "client": ("client",),
-    "dev": ("auditor", "client", "server"),
+    "dev": ("auditor", "client", "postgres", "s3", "server"),
     "lock": (),
-    "server": ("server",),
+    "server": ("postgres", "s3", "server"),
 }
 """Requirements file -> the extras of ``pyproject.toml`` that it locks."""
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -16,6 +16,8 @@ PYPROJECT = tomllib.loads(
     dependencies = ["alpha>=2", "beta-gamma<3"]
     [project.optional-dependencies]
     server = ["delta"]
+    postgres = []
+    s3 = []
     [dependency-groups]
     lock = []
     """
