@@ -24,7 +24,7 @@ from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.evaluation import tiles_shape
 from underseal_server.engine.keys import KeyEpochs
 from underseal_server.store.records import Gallery, StoredUnit
-from underseal_server.store.store import BUNDLES, CATALOGUE, Store
+from underseal_server.store.store import BUNDLES, IDENTITY, Store
 
 
 @dataclass(slots=True)
@@ -51,6 +51,8 @@ class Checker:
         For that.
     looked
         Called after every unit and block, for progress.
+    catalogue
+        As :class:`Store` takes it.
 
     Raises
     ------
@@ -61,11 +63,17 @@ class Checker:
     """
 
     def __init__(
-        self, folder: Path, looked: Callable[[], None], *, deep: bool, threads: int
+        self,
+        folder: Path,
+        looked: Callable[[], None],
+        *,
+        deep: bool,
+        threads: int,
+        catalogue: str = "",
     ) -> None:
-        if not (folder / CATALOGUE).is_file():
+        if not (folder / IDENTITY).is_file():
             raise InvalidInput(f"{folder} is not a server's data folder")
-        self._store = Store(folder)
+        self._store = Store(folder, catalogue=catalogue)
         self._keys = KeyEpochs(folder / BUNDLES, threads)
         self._deep = deep
         self._looked = looked

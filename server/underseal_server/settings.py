@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -30,6 +30,8 @@ class Settings(BaseSettings):
 
     listen: str = "127.0.0.1:7440"
     data: Path = Path("data")
+    catalogue: SecretStr = SecretStr("")
+    catalogue_file: Path | None = None
     credentials: Path = Path("credentials/server")
     bundles: tuple[Path, ...] = ()
     threads: Positive = Field(default_factory=lambda: os.cpu_count() or 1)
@@ -44,6 +46,24 @@ class Settings(BaseSettings):
     old_units_seconds: Annotated[float, Field(ge=0)] = 86400.0
     metrics_listen: Annotated[str, Field(pattern=r"^$|^.+:\d{1,5}$")] = ""
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+
+    def catalogue_url(self) -> str:
+        """Return the catalogue's URL, from its file if it has one; empty: SQLite.
+
+        Raises
+        ------
+        InvalidInput
+            The file cannot be read, or both settings are there.
+        """
+        url = self.catalogue.get_secret_value()
+        if self.catalogue_file is None:
+            return url
+        if url:
+            raise InvalidInput("set catalogue or catalogue_file, not both")
+        try:
+            return self.catalogue_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"cannot read {self.catalogue_file}") from error
 
     @classmethod
     def settings_customise_sources(

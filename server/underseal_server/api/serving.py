@@ -71,7 +71,7 @@ async def running(
     credentials = Credentials.load(settings.credentials)
     name = _server_name(credentials)
     async with AsyncExitStack() as stack:
-        store = Store(settings.data, now)
+        store = Store(settings.data, now, catalogue=settings.catalogue_url())
         stack.callback(store.close)
         keys = KeyEpochs(settings.data / BUNDLES, settings.threads)
         stack.callback(keys.close)

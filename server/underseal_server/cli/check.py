@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,22 +12,29 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from underseal_core.outcome import ExitCode, show
 from underseal_server.check import Checker
+from underseal_server.settings import load_settings
 
 
 def check(
-    data: Annotated[Path, typer.Option(help="Data folder of a stopped server.")] = Path("data"),
+    config: Annotated[Path | None, typer.Option(help="Settings file, TOML.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data folder of a stopped server.")] = None,
     *,
     deep: Annotated[bool, typer.Option(help="Add up every block anew from its units.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check that catalogue, units and blocks fit together. Ends with 7 if they do not."""
+    settings = load_settings(config, data=data)
     columns = (SpinnerColumn(), TextColumn("checked {task.completed:.0f} files"))
     console = Console(stderr=True)
     quiet = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
         task = progress.add_task("", total=None)
         checker = Checker(
-            data, lambda: progress.advance(task), deep=deep, threads=os.cpu_count() or 1
+            settings.data,
+            lambda: progress.advance(task),
+            deep=deep,
+            threads=settings.threads,
+            catalogue=settings.catalogue_url(),
         )
         report = checker.run()
     counts = (

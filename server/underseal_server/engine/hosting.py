@@ -8,14 +8,14 @@ block is scored, so its result is of exactly that version.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
 
-from underseal_core.errors import Damaged, Mismatch, NotFound, UndersealError
+from underseal_core.errors import Busy, Damaged, Mismatch, NotFound, UndersealError
 from underseal_core.gallery.unit import Shape
 from underseal_core.gallery.unit_files import StagedUnit
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
@@ -44,6 +44,8 @@ class Hosted:
 
     store: GalleryStore
     evaluator: Evaluator
+    settled: Callable[[], bool]
+    """Whether it is known what became of every change; if not, it must be opened again."""
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     shared: SharedLock = field(default_factory=SharedLock)
     deleted: bool = False
@@ -77,11 +79,15 @@ class Hosted:
             It was deleted.
         Moved
             It is of another key epoch.
+        Busy
+            It must be opened again.
         """
         if self.deleted:
             raise NotFound(f"there is no gallery {self.gallery.name}")
         if self.moved:
             raise Moved(f"gallery {self.gallery.name} has moved to new keys", hint=MOVED_HINT)
+        if not self.settled():
+            raise Busy(f"gallery {self.gallery.name} is being opened again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +150,23 @@ class Hosting:
         Damaged
             A stored unit is.
         """
-        hosted = self._hosted.get((await self.row(name)).id)
+        hosted = self._settled((await self.row(name)).id)
         if hosted is None:
             async with self._opening:
                 gallery = await self.row(name)  # again: it may have been deleted meanwhile
-                hosted = self._hosted.get(gallery.id) or await self._open(gallery)
+                hosted = self._settled(gallery.id) or await self._open(gallery)
                 self._hosted[gallery.id] = hosted
         return hosted
 
+    def _settled(self, number: int) -> Hosted | None:
+        hosted = self._hosted.get(number)
+        return None if hosted is None or not hosted.settled() else hosted
+
     async def _open(self, gallery: Gallery) -> Hosted:
         evaluator = await finish(self._pool, self._keys.evaluator, gallery.spec.pin)
+        doubts = self._store.doubts()
         opened = await finish(self._pool, self._store.open_gallery, gallery, evaluator)
-        hosted = Hosted(opened, evaluator)
+        hosted = Hosted(opened, evaluator, lambda: self._store.doubts() == doubts)
         async with hosted.changing:
             await self._activate(hosted)
         return hosted
@@ -187,7 +198,7 @@ class Hosting:
 
     async def describe(self, gallery: Gallery) -> Description:
         """Return a gallery's present state."""
-        hosted = self._hosted.get(gallery.id)
+        hosted = self._settled(gallery.id)
         measure = self._store.bytes_stored
         if hosted is None:
             state = await finish(self._pool, self._store.digests.read, gallery)
@@ -211,7 +222,7 @@ class Hosting:
     async def delete(self, gallery: Gallery) -> None:
         """Delete a gallery; waits for searches in it."""
         async with self._opening:
-            hosted = self._hosted.get(gallery.id)
+            hosted = self._settled(gallery.id)
             if hosted is None:
                 await finish(self._pool, self._store.delete_gallery, gallery)
                 return
@@ -350,8 +361,9 @@ class Hosting:
         """Write checkpoints of all changed blocks. Searches go on meanwhile."""
         for hosted in list(self._hosted.values()):
             async with hosted.changing:
-                if not hosted.deleted and hosted.store.unsaved():
+                if not hosted.deleted and hosted.settled() and hosted.store.unsaved():
                     await finish(self._pool, hosted.store.checkpoint)
+        await finish(self._pool, self._store.purge)
 
     async def keep_saving(self, seconds: float) -> None:
         """Save every ``seconds`` until cancelled."""

@@ -1,68 +1,79 @@
-"""The catalogue's database: connections, durable transactions, migrations, translated errors."""
+"""The catalogue's database: durable transactions, migrations, translated errors.
+
+What holds for every kind: one server at a time; writers one after another, each seeing everything
+that was committed before; a reader sees one state throughout; a commit that returned survives a
+loss of power.
+"""
 
 from __future__ import annotations
 
-import sqlite3
+import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from underseal_core.errors import Damaged, StorageFull
-from underseal_core.gallery.disk import FULL_TEXT
+from underseal_core.errors import Busy, Damaged, UndersealError
+from underseal_server.store.schema import catalogue, metadata
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
-_SQLITE_FULL: Final = frozenset(
-    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
-)
-_PRAGMAS: Final = (
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",  # a commit that returned survives a loss of power
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA secure_delete = ON",  # removed labels must not linger in free pages
-    "PRAGMA busy_timeout = 10000",
-)
+
+class Unsettled(Busy):
+    """Nobody knows yet whether a change was committed: open what it changed anew before use."""
 
 
-def _on_connect(connection: Any, _record: object) -> None:
-    # The driver must not begin transactions by itself: _on_begin does, and says which kind.
-    connection.isolation_level = None
-    for pragma in _PRAGMAS:
-        connection.execute(pragma)
+class Database(ABC):
+    """The catalogue at the newest schema. Subclasses are the kinds of databases.
 
-
-def _on_begin(connection: sa.Connection) -> None:
-    kind = "DEFERRED" if connection.get_execution_options().get("reads") else "IMMEDIATE"
-    connection.exec_driver_sql(f"BEGIN {kind}")
-
-
-class Database:
-    """One SQLite file at the newest schema.
-
-    Parameters
+    Attributes
     ----------
-    path
-        The file; made when it does not exist.
-
-    Raises
-    ------
-    StorageFull, Damaged
-        It cannot be opened or migrated.
+    identity
+        Random name of this catalogue, 32 hexadecimal digits; its files belong to it alone.
+    doubts
+        How many changes were :class:`Unsettled`. What was read before the last is no longer sure.
     """
 
-    def __init__(self, path: Path) -> None:
-        path.touch(mode=0o600)
-        self._engine = sa.create_engine(f"sqlite:///{path}", hide_parameters=True)
-        sa.event.listen(self._engine, "connect", _on_connect)
-        sa.event.listen(self._engine, "begin", _on_begin)
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._forgotten = False
+        self.identity = ""
+        self.doubts = 0
+
+    def open(self) -> None:
+        """Migrate, and find out which catalogue it is. Writes nothing where nothing is new."""
         with self.writing() as connection:
             _migrate(connection)
+            self.identity = _identity(connection)
+
+    @abstractmethod
+    def _write(self) -> AbstractContextManager[sa.Connection]:
+        """One transaction, alone and durable."""
+
+    @abstractmethod
+    def _read(self) -> AbstractContextManager[sa.Connection]:
+        """One consistent view."""
+
+    @abstractmethod
+    def _translated(self, error: sa.exc.DBAPIError) -> UndersealError:
+        """Say what a failure means for the caller."""
+
+    @abstractmethod
+    def _purge(self) -> None:
+        """Drop what updates and deletions have left in the database's files, as far as it can."""
+
+    def _own_problems(self, connection: sa.Connection) -> Iterator[str]:
+        """Yield what the database finds wrong with itself."""
+        for table in metadata.sorted_tables:
+            connection.execute(sa.select(table)).all()
+        for table in metadata.sorted_tables:
+            yield from _orphans(connection, table)
 
     def close(self) -> None:
         """Close all connections."""
@@ -71,10 +82,7 @@ class Database:
     def problems(self) -> list[str]:
         """Return what the database finds wrong with itself."""
         with self.reading() as connection:
-            found = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
-            orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-        texts = [f"catalogue: {text}" for text in found if text != "ok"]
-        return texts + [f"catalogue: a row of {row[0]} refers to nothing" for row in orphans]
+            return [f"catalogue: {text}" for text in self._own_problems(connection)]
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -84,32 +92,45 @@ class Database:
         ------
         StorageFull
             No room; nothing was changed.
+        Unsettled
+            The connection was lost at the last moment: it may or may not have been committed.
+        Busy
+            The database cannot be reached; nothing was changed.
         Damaged
             The database failed otherwise; nothing was changed.
         """
-        with _database_errors(), self._engine.begin() as connection:
+        with self._errors(), self._write() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """One consistent view; writers are not kept waiting."""
-        with (
-            _database_errors(),
-            self._engine.connect().execution_options(reads=True) as connection,
-        ):
+        """One consistent view; writers are not kept waiting. Raises as :meth:`writing`."""
+        with self._errors(), self._read() as connection:
             yield connection
 
+    def forgotten(self) -> None:
+        """Take note that something was removed which must not linger: see :meth:`purge`."""
+        self._forgotten = True
 
-@contextmanager
-def _database_errors() -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.IntegrityError:
-        raise  # callers know which constraint it was
-    except sa.exc.DBAPIError as error:
-        if getattr(error.orig, "sqlite_errorcode", None) in _SQLITE_FULL:
-            raise StorageFull(FULL_TEXT) from error
-        raise Damaged("the server's catalogue failed") from error
+    def purge(self) -> None:
+        """Drop what removals have left in the database's files, if there was one."""
+        if self._forgotten:
+            with self._errors():
+                self._purge()
+            self._forgotten = False
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Unsettled:
+            self.doubts += 1
+            raise
+        except sa.exc.IntegrityError:
+            raise  # callers know which constraint it was
+        except sa.exc.DBAPIError as error:
+            # Not "from error": a driver's text may quote a badly written URL, password and all.
+            raise self._translated(error) from None
 
 
 def _migrate(connection: sa.Connection) -> None:
@@ -122,3 +143,20 @@ def _migrate(connection: sa.Connection) -> None:
         raise Damaged(
             "the catalogue is of a newer version of this program", hint="upgrade the server"
         ) from error
+
+
+def _identity(connection: sa.Connection) -> str:
+    known = connection.scalar(sa.select(catalogue.c.identity))
+    if known is not None:
+        return str(known)
+    identity = secrets.token_hex(16)
+    connection.execute(catalogue.insert().values(id=1, identity=identity, openings=0))
+    return identity
+
+
+def _orphans(connection: sa.Connection, table: sa.Table) -> Iterator[str]:
+    for key in table.foreign_keys:
+        there = sa.select(key.column).where(key.column == key.parent).exists()
+        lost = sa.select(sa.func.count()).select_from(table).where(~there)
+        if connection.scalar(lost):
+            yield f"a row of {table.name} refers to nothing"

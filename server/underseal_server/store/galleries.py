@@ -60,6 +60,7 @@ class Galleries:
         """Remove a gallery with everything in it."""
         with self._database.writing() as connection:
             connection.execute(galleries.delete().where(galleries.c.id == gallery.id))
+        self._database.forgotten()
 
     def ids(self) -> frozenset[int]:
         """Return the ids of all galleries."""

@@ -23,6 +23,7 @@ from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.snapshot import root_of_blocks
 from underseal_server.store.arrivals import Arrivals
+from underseal_server.store.database import Unsettled
 from underseal_server.store.digests import NOTHING_KNOWN, Digests
 from underseal_server.store.folders import Folders
 from underseal_server.store.folding import Folding
@@ -207,6 +208,8 @@ class GalleryStore:
             self.files.keep_all([(staged, unit.token) for unit, staged in fresh])
             placed = list(zip(units, places, strict=True))
             stored = self._arrivals.add(self.gallery, placed, self._clock())
+        except Unsettled:
+            raise  # the units may be in: what is not is swept when the gallery is opened again
         except BaseException:
             self._forget(zip(units, places, strict=True))
             raise

@@ -11,16 +11,26 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from underseal_server.store.migrations import EMPTY_BYTES
+
 NAMES: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
     "fk": "fk_%(table_name)s_%(column_0_name)s",
     "pk": "pk_%(table_name)s",
 }
-_EMPTY: Final = sa.text("x''")
 _NO_TEXT: Final = sa.text("''")
 _ZERO: Final = sa.text("0")
 metadata: Final = sa.MetaData(naming_convention=NAMES)
+
+catalogue: Final = sa.Table(
+    "catalogue",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("identity", sa.String(32), nullable=False),
+    sa.Column("openings", sa.BigInteger, nullable=False),
+)
+"""One row: see ``database`` and, for ``openings``, ``postgresql``."""
 
 galleries: Final = sa.Table(
     "galleries",
@@ -60,10 +70,10 @@ units: Final = sa.Table(
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.LargeBinary(32), nullable=False),
     sa.Column("content_sha256", sa.LargeBinary(32), nullable=False),
-    sa.Column("receipt", sa.LargeBinary, nullable=False, server_default=_EMPTY),
-    sa.Column("receipt_sha256", sa.LargeBinary(32), nullable=False, server_default=_EMPTY),
-    sa.Column("receipt_key", sa.LargeBinary(32), nullable=False, server_default=_EMPTY),
-    sa.Column("receipt_signature", sa.LargeBinary(64), nullable=False, server_default=_EMPTY),
+    sa.Column("receipt", sa.LargeBinary, nullable=False),
+    sa.Column("receipt_sha256", sa.LargeBinary(32), nullable=False),
+    sa.Column("receipt_key", sa.LargeBinary(32), nullable=False),
+    sa.Column("receipt_signature", sa.LargeBinary(64), nullable=False),
     sa.Column("enrolled_by", sa.String(63), nullable=False),
     sa.Column("enrolled_at", sa.String(20), nullable=False),
     sa.Column("keep_until", sa.String(20), nullable=False, server_default=_NO_TEXT, index=True),
@@ -156,7 +166,7 @@ blocks: Final = sa.Table(
     sa.Column("changed_version", sa.BigInteger, nullable=False),
     sa.Column("digested_version", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("templates", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("entries_sha256", sa.LargeBinary(32), nullable=False, server_default=_EMPTY),
+    sa.Column("entries_sha256", sa.LargeBinary(32), nullable=False, server_default=EMPTY_BYTES),
 )
 """The version that last changed a block's live templates, and their number and digest at
 ``digested_version``."""

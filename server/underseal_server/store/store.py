@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from underseal_core.durable import replace_file
 from underseal_core.errors import InvalidInput, NotFound
 from underseal_core.gallery.disk import disk_errors, make_folder
 from underseal_core.gallery.unit_files import UnitFiles
@@ -26,10 +27,12 @@ from underseal_server.store.records import Gallery
 from underseal_server.store.reencryption import Reencryption, Successor
 from underseal_server.store.requests import Requests
 from underseal_server.store.rotations import Rotations
+from underseal_server.store.sqlite import SqliteDatabase
 from underseal_server.store.templates import Templates
 from underseal_server.store.units import Units
 
 CATALOGUE: Final = "catalogue.sqlite"
+IDENTITY: Final = "catalogue.id"
 BUNDLES: Final = "bundles"
 SWITCHING_KEYS: Final = "switching"
 
@@ -48,16 +51,23 @@ class Store:
         Made when it does not exist.
     now
         The clock.
+    catalogue
+        URL of a PostgreSQL database; empty: SQLite in the folder.
 
     Raises
     ------
     InvalidInput
-        The folder cannot be used, or another server uses it.
+        The folder or the database cannot be used, another server uses it, or they do not belong
+        together.
+    Busy
+        The database cannot be reached.
     StorageFull, Damaged
         The catalogue cannot be opened.
     """
 
-    def __init__(self, folder: Path, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, folder: Path, now: Callable[[], datetime] = utc_now, *, catalogue: str = ""
+    ) -> None:
         self.folder = folder
         self._now = now
         self._lock = _lock(folder)
@@ -65,7 +75,8 @@ class Store:
             with disk_errors():
                 for name in (BUNDLES, SWITCHING_KEYS, "units", "blocks"):
                     make_folder(folder / name)
-                self._database = Database(folder / CATALOGUE)
+                self._database = _open_catalogue(folder, catalogue)
+                _claim(folder / IDENTITY, self._database)
             self.galleries = Galleries(self._database)
             self.units = Units(self._database)
             self.templates = Templates(self._database)
@@ -88,6 +99,14 @@ class Store:
     def database_problems(self) -> list[str]:
         """Return what the catalogue's database finds wrong with itself."""
         return self._database.problems()
+
+    def doubts(self) -> int:
+        """Return how often it was left open whether a change was stored: see :class:`Database`."""
+        return self._database.doubts
+
+    def purge(self) -> None:
+        """Drop what removals have left behind in the catalogue's files; see :class:`Database`."""
+        self._database.purge()
 
     def clock(self) -> str:
         """Return the present as statements write it."""
@@ -163,6 +182,33 @@ class Store:
         for name in found - known:
             if name.isdigit():
                 self._delete_files(int(name))
+
+
+def _open_catalogue(folder: Path, url: str) -> Database:
+    if not url:
+        return SqliteDatabase(folder / CATALOGUE)
+    # Imported here: its driver is an extra.
+    from underseal_server.store.postgresql import PostgresDatabase
+
+    return PostgresDatabase(url)
+
+
+def _claim(path: Path, database: Database) -> None:
+    """Bind the folder to its catalogue: with another one, every file in it would be swept.
+
+    Raises
+    ------
+    InvalidInput
+        The folder is another catalogue's.
+    """
+    if not path.exists():
+        replace_file(path, database.identity.encode())
+    elif path.read_text(encoding="ascii", errors="replace") != database.identity:
+        database.close()
+        raise InvalidInput(
+            "the files in the data folder belong to another catalogue",
+            hint="restore that one, or set catalogue to it; an empty folder takes a new one",
+        )
 
 
 def _lock(folder: Path) -> int:

@@ -100,7 +100,8 @@ class Units:
             if not connection.scalar(count.where(*alive)):
                 dead = units.update().where(units.c.id == unit.id)
                 connection.execute(dead.values(removed_version=version))
-            return affected
+        self._database.forgotten()
+        return affected
 
     def _units(self, *where: sa.ColumnElement[bool]) -> list[StoredUnit]:
         with self._database.reading() as connection:

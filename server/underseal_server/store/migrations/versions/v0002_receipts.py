@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from underseal_server.store.migrations import EMPTY_BYTES
+
 revision = "0002"
 down_revision = "0001"
 
@@ -18,5 +20,4 @@ def upgrade() -> None:
         ("receipt_signature", 64),
     ):
         kind = sa.LargeBinary(length)
-        empty = sa.text("x''")
-        op.add_column("units", sa.Column(name, kind, nullable=False, server_default=empty))
+        op.add_column("units", sa.Column(name, kind, nullable=False, server_default=EMPTY_BYTES))

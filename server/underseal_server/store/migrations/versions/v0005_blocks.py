@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from underseal_server.store.migrations import EMPTY_BYTES
+
 revision = "0005"
 down_revision = "0004"
 
@@ -24,9 +26,7 @@ def upgrade() -> None:
         sa.Column("changed_version", sa.BigInteger, nullable=False),
         sa.Column("digested_version", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("templates", sa.Integer, nullable=False, server_default="0"),
-        sa.Column(
-            "entries_sha256", sa.LargeBinary(32), nullable=False, server_default=sa.text("x''")
-        ),
+        sa.Column("entries_sha256", sa.LargeBinary(32), nullable=False, server_default=EMPTY_BYTES),
         sa.PrimaryKeyConstraint("gallery_id", "block", name="pk_blocks"),
         sa.ForeignKeyConstraint(
             ["gallery_id"], ["galleries.id"], name="fk_blocks_gallery_id", ondelete="CASCADE"
