@@ -107,7 +107,7 @@ class Checker:
         for number in self._store.templates.misplaced(gallery):
             self._problem(gallery, f"unit {number} has templates outside its slots")
         for unit in stored:
-            self._check_unit(gallery, unit, files.path(unit.token))
+            self._check_unit(gallery, unit, files.path(unit.name))
         for path in sorted(folders.blocks.glob("*.tiles")):
             self._check_block(gallery, path, files)
 
@@ -133,8 +133,8 @@ class Checker:
                 raise Damaged("its checksum differs")
             if str(header.block) != path.stem:
                 raise Damaged("it is of another block")
-            tokens = [bytes.fromhex(token) for token in header.units]
-            units = self._store.units.by_tokens(gallery, tokens)
+            names = [bytes.fromhex(name) for name in header.units]
+            units = self._store.units.by_names(gallery, names)
             if len(units) != len(header.units):
                 raise Damaged("it names unknown units")
             if self._deep:
@@ -166,6 +166,6 @@ def _slot_problems(gallery: Gallery, stored: Sequence[StoredUnit]) -> Iterator[s
     slots = SlotMap(degree, usable_slots(degree, gallery.dimension))
     for unit in stored:
         try:
-            slots.take(unit.placement)
+            slots.take(unit.placement, unit.erased)
         except Damaged:
             yield f"gallery {gallery.name}: unit {unit.id} overlaps another one or its block"

@@ -31,7 +31,7 @@ MAX_WRITERS: Final = 100
 MAX_KEEP_DAYS: Final = 36_525
 """A hundred years."""
 EPOCH_DIGITS: Final = 64
-MAX_SIGNATURES: Final = 16
+MAX_SIGNATURES: Final = 32
 MAX_VERSION: Final = 2**53 - 1
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _SHAPES: Final = {
@@ -248,7 +248,16 @@ def feed_to_wire(page: FeedPage) -> gallery_pb2.SyncCatalogueResponse:
         )
         for change in page.templates
     ]
-    return gallery_pb2.SyncCatalogueResponse(units=units, entries=entries)
+    amended = [
+        gallery_pb2.AmendedUnit(
+            token=unit.token,
+            sha256=unit.sha256,
+            amendment=envelope_to_wire(unit.amendment),
+            amended_version=unit.version,
+        )
+        for unit in page.amended
+    ]
+    return gallery_pb2.SyncCatalogueResponse(units=units, entries=entries, amended=amended)
 
 
 def envelope_from_wire(message: common_pb2.Envelope) -> Envelope:

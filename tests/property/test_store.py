@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
+from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -13,12 +14,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tests.server_amendments import redacted_by
 from tests.server_fixtures import Lab, UnitContent, enrol_now, labelled, signed_for, unit_vectors
 from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.snapshot import LiveEntry, snapshot_root
 from underseal_server.store import records
+from underseal_server.store.amendments import amended_name
 from underseal_server.store.records import GallerySpec, StoredUnit, View
 from underseal_server.store.store import Store
 
@@ -75,6 +78,9 @@ class Gallery(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.live: dict[bytes, set[bytes]] = {}
         self.size: dict[bytes, int] = {}
+        self.places: dict[bytes, list[bytes]] = {}
+        self.redacted: dict[bytes, list[Ciphertext]] = {}
+        self.enrolled: dict[bytes, bytes] = {}
         self.open()
 
     def open(self) -> None:
@@ -97,6 +103,8 @@ class Gallery(RuleBasedStateMachine):
             enrol_now(self.gallery, unit, staged)
         self.live[token] = {template.template_id for template in templates}
         self.size[token] = size
+        self.enrolled[token] = unit.sha256
+        self.places[token] = [template.template_id for template in templates]
 
     @rule(unit=st.integers(0, 9), part=st.floats(0, 1), whole=st.booleans())
     def remove(self, unit: int, part: float, whole: bool) -> None:
@@ -109,6 +117,37 @@ class Gallery(RuleBasedStateMachine):
         self.live[token] -= set(chosen)
         if not self.live[token]:
             del self.live[token]
+
+    @rule(unit=st.integers(0, 9), crash=st.booleans())
+    def redact(self, unit: int, crash: bool) -> None:
+        """Erase what was removed from a unit, some time; maybe before blocks could be saved."""
+        some = [token for token in sorted(self.live) if len(self.live[token]) < self.size[token]]
+        if not some:
+            return
+        token = some[unit % len(some)]
+        before, row = self.unit(token), self.gallery.gallery
+        live = self.live[token]
+        erased = tuple(i for i, name in enumerate(self.places[token]) if name not in live)
+        if erased == before.erased:
+            return
+        old = list(self.gallery.files.ciphertexts(before))
+        with self.gallery.files.stage(before.shape) as staged:
+            first = {"enrolled_sha256": self.enrolled[token].hex()}
+            amendment = redacted_by(LAB, row, before, old, erased, staged, **first)
+            if crash:
+                self.gallery.files.keep(staged, amended_name(before, amendment))
+                self.store.amendments.put(row, before, amendment)
+            else:
+                self.gallery.amend(before, amendment, staged, None)
+        self.redacted[token] = list(self.after(token, crash))
+        assert not self.gallery.files.path(before.name).exists()
+        assert self.unit(token).erased == erased
+
+    def after(self, token: bytes, crash: bool) -> Iterator[Ciphertext]:
+        if crash:
+            self.store.close()
+            self.open()
+        yield from self.gallery.files.ciphertexts(self.unit(token))
 
     @rule()
     def checkpoint(self) -> None:
@@ -150,6 +189,10 @@ class Gallery(RuleBasedStateMachine):
             place = unit.placement
             tiles = sums.setdefault(place.block, np.zeros_like(self.gallery.tiles(place.block)))
             ciphertexts, columns = sealed(unit.shape, self.size[token])
+            if token in self.redacted:
+                ciphertexts = tuple(self.redacted[token])
+                row = unit.shape is Shape.ROW
+                columns = evaluator().expand(ciphertexts[0]) if row else None
             if columns is not None:
                 evaluator().add(tiles, columns, place.first_slot)
                 continue

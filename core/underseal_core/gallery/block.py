@@ -53,11 +53,11 @@ class Block:
         self._files = files
         self.number = number
         self.folded: set[bytes] = set()
-        """Tokens of the units that the tiles are the sum of."""
+        """Names of the units that the tiles are the sum of."""
         self.unsaved = 0
         """Changes since the checkpoint."""
         self.retired: list[bytes] = []
-        """Tokens of units folded out since the checkpoint: it still needs their files."""
+        """Names of units folded out since the checkpoint: it still needs their files."""
         self._root = ""
         self._shape = tiles_shape(evaluator.profile, evaluator.dimension)
         self.tiles: Residues = self._load(path) if path and path.exists() else self._empty()
@@ -74,7 +74,7 @@ class Block:
         if tiles_root(tiles) != header.tiles_root:
             raise Damaged("a block file is damaged: its checksum differs")
         self._root = header.tiles_root
-        self.folded = {bytes.fromhex(token) for token in header.units}
+        self.folded = {bytes.fromhex(name) for name in header.units}
         return tiles
 
     def tiles_root(self) -> str:
@@ -99,13 +99,13 @@ class Block:
             The unit's file is. The tiles may hold part of the unit: discard the block.
         """
         self._fold(unit, columns, add=True)
-        self.folded.add(unit.token)
+        self.folded.add(unit.name)
 
     def fold_out(self, unit: Unit, columns: Residues | None = None) -> None:
         """Subtract exactly what :meth:`fold_in` added; same parameters and errors."""
         self._fold(unit, columns, add=False)
-        self.folded.discard(unit.token)
-        self.retired.append(unit.token)
+        self.folded.discard(unit.name)
+        self.retired.append(unit.name)
 
     def merge(self, other: Block) -> None:
         """Add what another block is the sum of: units that are not folded in here yet."""
@@ -139,9 +139,9 @@ class Block:
         present
             The units that the checkpoint names.
         """
-        live = {unit.token: unit for unit in wanted}
-        stale = [unit for unit in present if unit.token not in live]
-        missing = [unit for unit in live.values() if unit.token not in self.folded]
+        live = {unit.name: unit for unit in wanted}
+        stale = [unit for unit in present if unit.name not in live]
+        missing = [unit for unit in live.values() if unit.name not in self.folded]
         if stale or missing:
             _log.info("refolding", block=self.number, out=len(stale), into=len(missing))
         for unit in stale:
@@ -164,7 +164,7 @@ class Block:
             self._evaluator.profile.name,
             self._evaluator.dimension,
             self.number,
-            tuple(sorted(token.hex() for token in self.folded)),
+            tuple(sorted(name.hex() for name in self.folded)),
             self.tiles_root(),
         )
         write_block(path, header, self.tiles)
@@ -172,6 +172,6 @@ class Block:
         # Mapped again, the tiles are clean pages that the system may drop and read back.
         self.tiles = map_tiles(path, offset, self._shape)
         self.unsaved = 0
-        for token in self.retired:
-            self._files.remove(token)
+        for name in self.retired:
+            self._files.remove(name)
         self.retired.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -44,26 +45,34 @@ class SlotMap:
         unused = next(b for b in range(len(self._taken) + 1) if b not in self._taken)
         return Placement(unused, 0, step, count)
 
-    def take(self, placement: Placement) -> None:
-        """Mark slots taken.
+    def take(self, placement: Placement, erased: Sequence[int] = ()) -> None:
+        """Mark slots taken, except those of erased places.
 
         Raises
         ------
         Damaged
             One of them is taken, or must stay empty: the catalogue contradicts itself.
         """
-        slots = placement.slots()
         mask = self._taken.setdefault(placement.block, self._empty.copy())
-        if slots[0] < 0 or slots[-1] >= len(mask) or bool(mask[_slice(slots)].any()):
+        slots = placement.slots()
+        outside = slots[0] < 0 or slots[-1] >= len(mask)
+        if outside or bool(mask[_held(slots, erased)].any()):
             raise Damaged("the catalogue places two units in one slot, or one in none")
-        mask[_slice(slots)] = True
+        mask[_held(slots, erased)] = True
 
-    def free(self, placement: Placement) -> None:
-        """Mark slots free again."""
-        self._taken[placement.block][_slice(placement.slots())] = False
+    def free(self, placement: Placement, erased: Sequence[int] = ()) -> None:
+        """Mark slots free again, except those of places that were erased before."""
+        self._taken[placement.block][_held(placement.slots(), erased)] = False
+
+    def erase(self, placement: Placement, places: Sequence[int]) -> None:
+        """Mark the slots of some places free again."""
+        slots = np.array(placement.slots())[list(places)]
+        self._taken[placement.block][slots] = False
 
 
-def _slice(slots: range) -> slice:
+def _held(slots: range, erased: Sequence[int]) -> slice | npt.NDArray[np.int64]:
+    if erased:
+        return np.delete(np.array(slots), erased)
     return slice(slots.start, slots.stop, slots.step)
 
 

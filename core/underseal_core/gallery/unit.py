@@ -114,6 +114,12 @@ def redacted_name(token: bytes, redaction: Redaction) -> bytes:
     return hashlib.sha256(_NAME_DOMAIN + token + redaction.count.to_bytes(8, "big")).digest()[:16]
 
 
+def before(redaction: Redaction) -> Redaction | None:
+    """Return what named a unit's ciphertexts before a redaction; its places are not known."""
+    earlier = redaction.count - 1
+    return Redaction((), earlier, redaction.encryptions) if earlier else None
+
+
 def coefficients(placement: Placement, erased: tuple[int, ...], degree: int) -> Mask:
     """Return which coefficients of a unit's ciphertexts hold templates, ``(degree,)``.
 

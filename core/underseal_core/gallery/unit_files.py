@@ -115,12 +115,12 @@ class UnitFiles:
         path = self._folder / f"{secrets.token_hex(8)}.part"
         return StagedUnit(path, self._profile, self._dimension, shape)
 
-    def keep(self, staged: StagedUnit, token: bytes) -> None:
+    def keep(self, staged: StagedUnit, name: bytes) -> None:
         """Give a synced file its name, durably; see :meth:`keep_all`."""
-        self.keep_all([(staged, token)])
+        self.keep_all([(staged, name)])
 
     def keep_all(self, staged: Sequence[tuple[StagedUnit, bytes]]) -> None:
-        """Give synced files the names of their tokens, durably, with one sync for all.
+        """Give synced files their names, durably, with one sync for all.
 
         Raises
         ------
@@ -128,20 +128,20 @@ class UnitFiles:
             The storage failed; some may have their names.
         """
         with disk_errors():
-            for unit, token in staged:
-                unit.path.replace(self.path(token))
+            for unit, name in staged:
+                unit.path.replace(self.path(name))
             sync_folder(self._folder)
 
-    def path(self, token: bytes) -> Path:
-        """Where the unit of this token is."""
-        return self._folder / (token.hex() + UNIT_SUFFIX)
+    def path(self, name: bytes) -> Path:
+        """Where the ciphertexts of this name are, see :attr:`Unit.name`."""
+        return self._folder / (name.hex() + UNIT_SUFFIX)
 
-    def remove(self, token: bytes) -> None:
+    def remove(self, name: bytes) -> None:
         """Delete a unit's file; fine when it is gone."""
         with disk_errors():
-            self.path(token).unlink(missing_ok=True)
+            self.path(name).unlink(missing_ok=True)
 
-    def sha256(self, token: bytes) -> bytes:
+    def sha256(self, name: bytes) -> bytes:
         """Return the hash of a unit's file, whatever it should be.
 
         Raises
@@ -149,7 +149,7 @@ class UnitFiles:
         Damaged
             It is missing or cannot be read.
         """
-        with disk_errors(), self.path(token).open("rb") as file:
+        with disk_errors(), self.path(name).open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
 
     def ciphertexts(self, unit: Unit) -> Generator[Ciphertext, None, None]:
@@ -164,7 +164,7 @@ class UnitFiles:
         size = wire_size(self._profile, kind)
         digest = hashlib.sha256()
         try:
-            with disk_errors(), self.path(unit.token).open("rb") as file:
+            with disk_errors(), self.path(unit.name).open("rb") as file:
                 for _ in range(unit.shape.ciphertexts(self._dimension)):
                     data = file.read(size)
                     digest.update(data)
@@ -174,9 +174,9 @@ class UnitFiles:
         if digest.digest() != unit.sha256:
             raise Damaged("a stored unit is damaged")
 
-    def sweep(self, tokens: Collection[bytes]) -> int:
-        """Delete every file that no token in ``tokens`` names; return how many."""
-        known = {self.path(token).name for token in tokens}
+    def sweep(self, names: Collection[bytes]) -> int:
+        """Delete every file that is of none of these names; return how many."""
+        known = {self.path(name).name for name in names}
         with disk_errors():
             unknown = [path for path in self._folder.iterdir() if path.name not in known]
             for path in unknown:

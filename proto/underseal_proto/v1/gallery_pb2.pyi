@@ -623,6 +623,7 @@ class SyncCatalogueResponse(_message.Message):
     UNITS_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
     COMPLETE_VERSION_FIELD_NUMBER: _builtins.int
+    AMENDED_FIELD_NUMBER: _builtins.int
     complete_version: _builtins.int
     """Set in the last message: the version up to which the feed is complete."""
     @_builtins.property
@@ -633,16 +634,21 @@ class SyncCatalogueResponse(_message.Message):
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogueEntry]:
         """Templates that are new or were removed since the version."""
 
+    @_builtins.property
+    def amended(self) -> _containers.RepeatedCompositeFieldContainer[Global___AmendedUnit]:
+        """Units, new ones too, that were amended since the version; the last amendment of each."""
+
     def __init__(
         self,
         *,
         units: _abc.Iterable[Global___CatalogueUnit] | None = ...,
         entries: _abc.Iterable[Global___CatalogueEntry] | None = ...,
         complete_version: _builtins.int = ...,
+        amended: _abc.Iterable[Global___AmendedUnit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete_version", b"complete_version", "entries", b"entries", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amended", b"amended", "complete_version", b"complete_version", "entries", b"entries", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -650,7 +656,7 @@ Global___SyncCatalogueResponse: _TypeAlias = SyncCatalogueResponse  # noqa: Y015
 
 @_typing.final
 class CatalogueUnit(_message.Message):
-    """A unit never changes. It is gone with the last of its templates."""
+    """A unit never changes, except by amendments. It is gone with the last of its templates."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -738,6 +744,107 @@ class CatalogueEntry(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CatalogueEntry: _TypeAlias = CatalogueEntry  # noqa: Y015
+
+@_typing.final
+class AmendedUnit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    AMENDMENT_FIELD_NUMBER: _builtins.int
+    AMENDED_VERSION_FIELD_NUMBER: _builtins.int
+    token: _builtins.bytes
+    sha256: _builtins.bytes
+    """SHA-256 over the unit's ciphertexts as they are now."""
+    amended_version: _builtins.int
+    @_builtins.property
+    def amendment(self) -> _common_pb2.Envelope:
+        """Statement amendment, signed by k auditors."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.bytes = ...,
+        sha256: _builtins.bytes = ...,
+        amendment: _common_pb2.Envelope | None = ...,
+        amended_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amendment", b"amendment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amended_version", b"amended_version", "amendment", b"amendment", "sha256", b"sha256", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmendedUnit: _TypeAlias = AmendedUnit  # noqa: Y015
+
+@_typing.final
+class AmendUnitRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CIPHERTEXT_FIELD_NUMBER: _builtins.int
+    ciphertext: _builtins.bytes
+    @_builtins.property
+    def header(self) -> Global___AmendUnitHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___AmendUnitHeader | None = ...,
+        ciphertext: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ciphertext", b"ciphertext", "header", b"header", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ciphertext", b"ciphertext", "header", b"header", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "ciphertext"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___AmendUnitRequest: _TypeAlias = AmendUnitRequest  # noqa: Y015
+
+@_typing.final
+class AmendUnitHeader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: _builtins.int
+    AMENDMENT_FIELD_NUMBER: _builtins.int
+    SUCCESSIONS_FIELD_NUMBER: _builtins.int
+    gallery: _builtins.str
+    @_builtins.property
+    def amendment(self) -> _common_pb2.Envelope: ...
+    @_builtins.property
+    def successions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Log entries of the key epoch's successions, in order, so that the server knows who signs."""
+
+    def __init__(
+        self,
+        *,
+        gallery: _builtins.str = ...,
+        amendment: _common_pb2.Envelope | None = ...,
+        successions: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amendment", b"amendment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amendment", b"amendment", "gallery", b"gallery", "successions", b"successions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmendUnitHeader: _TypeAlias = AmendUnitHeader  # noqa: Y015
+
+@_typing.final
+class AmendUnitResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmendUnitResponse: _TypeAlias = AmendUnitResponse  # noqa: Y015
 
 @_typing.final
 class FetchUnitRequest(_message.Message):

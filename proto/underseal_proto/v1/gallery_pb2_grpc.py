@@ -80,6 +80,11 @@ class GalleryServiceStub(object):
                 request_serializer=underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitRequest.SerializeToString,
                 response_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitResponse.FromString,
                 _registered_method=True)
+        self.AmendUnit = channel.stream_unary(
+                '/underseal.v1.GalleryService/AmendUnit',
+                request_serializer=underseal__proto_dot_v1_dot_gallery__pb2.AmendUnitRequest.SerializeToString,
+                response_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.AmendUnitResponse.FromString,
+                _registered_method=True)
         self.GetSuccessor = channel.unary_stream(
                 '/underseal.v1.GalleryService/GetSuccessor',
                 request_serializer=underseal__proto_dot_v1_dot_gallery__pb2.GetSuccessorRequest.SerializeToString,
@@ -150,6 +155,15 @@ class GalleryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AmendUnit(self, request_iterator, context):
+        """For auditors: ciphertexts of which removed templates are erased take a unit's place, header
+        first. Sent again, it is answered again. When it is answered, nothing of the old ciphertexts is
+        left in the server's data folder.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSuccessor(self, request, context):
         """What leads on from a key epoch; NOT_FOUND while none follows it.
         """
@@ -204,6 +218,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.FetchUnit,
                     request_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitRequest.FromString,
                     response_serializer=underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitResponse.SerializeToString,
+            ),
+            'AmendUnit': grpc.stream_unary_rpc_method_handler(
+                    servicer.AmendUnit,
+                    request_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.AmendUnitRequest.FromString,
+                    response_serializer=underseal__proto_dot_v1_dot_gallery__pb2.AmendUnitResponse.SerializeToString,
             ),
             'GetSuccessor': grpc.unary_stream_rpc_method_handler(
                     servicer.GetSuccessor,
@@ -455,6 +474,33 @@ class GalleryService(object):
             '/underseal.v1.GalleryService/FetchUnit',
             underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitRequest.SerializeToString,
             underseal__proto_dot_v1_dot_gallery__pb2.FetchUnitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AmendUnit(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/underseal.v1.GalleryService/AmendUnit',
+            underseal__proto_dot_v1_dot_gallery__pb2.AmendUnitRequest.SerializeToString,
+            underseal__proto_dot_v1_dot_gallery__pb2.AmendUnitResponse.FromString,
             options,
             channel_credentials,
             insecure,

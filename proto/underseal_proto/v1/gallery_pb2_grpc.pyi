@@ -49,6 +49,11 @@ class GalleryServiceStub:
     """
     FetchUnit: _grpc.UnaryStreamMultiCallable[_gallery_pb2.FetchUnitRequest, _gallery_pb2.FetchUnitResponse]
     """For auditors: the ciphertexts of a live unit."""
+    AmendUnit: _grpc.StreamUnaryMultiCallable[_gallery_pb2.AmendUnitRequest, _gallery_pb2.AmendUnitResponse]
+    """For auditors: ciphertexts of which removed templates are erased take a unit's place, header
+    first. Sent again, it is answered again. When it is answered, nothing of the old ciphertexts is
+    left in the server's data folder.
+    """
     GetSuccessor: _grpc.UnaryStreamMultiCallable[_gallery_pb2.GetSuccessorRequest, _gallery_pb2.GetSuccessorResponse]
     """What leads on from a key epoch; NOT_FOUND while none follows it."""
 
@@ -73,6 +78,11 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     """
     FetchUnit: _aio.UnaryStreamMultiCallable[_gallery_pb2.FetchUnitRequest, _gallery_pb2.FetchUnitResponse]  # type: ignore[assignment]
     """For auditors: the ciphertexts of a live unit."""
+    AmendUnit: _aio.StreamUnaryMultiCallable[_gallery_pb2.AmendUnitRequest, _gallery_pb2.AmendUnitResponse]  # type: ignore[assignment]
+    """For auditors: ciphertexts of which removed templates are erased take a unit's place, header
+    first. Sent again, it is answered again. When it is answered, nothing of the old ciphertexts is
+    left in the server's data folder.
+    """
     GetSuccessor: _aio.UnaryStreamMultiCallable[_gallery_pb2.GetSuccessorRequest, _gallery_pb2.GetSuccessorResponse]  # type: ignore[assignment]
     """What leads on from a key epoch; NOT_FOUND while none follows it."""
 
@@ -148,6 +158,17 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gallery_pb2.FetchUnitResponse], _abc.AsyncIterator[_gallery_pb2.FetchUnitResponse]]:
         """For auditors: the ciphertexts of a live unit."""
+
+    @_abc_1.abstractmethod
+    def AmendUnit(
+        self,
+        request_iterator: _MaybeAsyncIterator[_gallery_pb2.AmendUnitRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.AmendUnitResponse, _abc.Awaitable[_gallery_pb2.AmendUnitResponse]]:
+        """For auditors: ciphertexts of which removed templates are erased take a unit's place, header
+        first. Sent again, it is answered again. When it is answered, nothing of the old ciphertexts is
+        left in the server's data folder.
+        """
 
     @_abc_1.abstractmethod
     def GetSuccessor(

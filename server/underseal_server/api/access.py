@@ -31,6 +31,7 @@ TABLE: Final[AccessTable] = {
     f"/{GALLERY_SERVICE}/RemoveTemplates": _CLIENTS,
     f"/{GALLERY_SERVICE}/SyncCatalogue": frozenset({Role.AUDITOR}),
     f"/{GALLERY_SERVICE}/FetchUnit": frozenset({Role.AUDITOR}),
+    f"/{GALLERY_SERVICE}/AmendUnit": frozenset({Role.AUDITOR}),
     f"/{GALLERY_SERVICE}/GetSuccessor": _ONLOOKERS,
     f"/{SEARCH_SERVICE}/Search": _CLIENTS,
     f"/{SEARCH_SERVICE}/Verify": _CLIENTS,

@@ -11,6 +11,7 @@ from underseal_core.rpc.access import Context, current_peer
 from underseal_proto.v1 import gallery_pb2, gallery_pb2_grpc
 from underseal_server import wire
 from underseal_server.api.access import check_owner, check_writer
+from underseal_server.api.amend import Amending
 from underseal_server.api.enrol import EnrolStream
 from underseal_server.api.successions import Successions
 from underseal_server.engine.admission import PerClient
@@ -47,6 +48,7 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         per_subject: int,
         streams: PerClient,
         succession: Successions,
+        amending: Amending,
     ) -> None:
         self._hosting = hosting
         self._templates = templates
@@ -54,6 +56,7 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         self._per_subject = per_subject
         self._streams = streams
         self._succession = succession
+        self._amending = amending
         self._feeds = PerClient(FEEDS, "catalogue feeds")
         self._fetches = PerClient(FETCHES, "fetches of units")
 
@@ -172,6 +175,14 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
             async with aclosing(self._hosting.unit(hosted, token, epoch)) as ciphertexts:
                 async for ciphertext in ciphertexts:
                     yield gallery_pb2.FetchUnitResponse(ciphertext=ciphertext.to_bytes())
+
+    async def AmendUnit(  # noqa: N802
+        self, request_iterator: AsyncIterator[gallery_pb2.AmendUnitRequest], context: Context
+    ) -> gallery_pb2.AmendUnitResponse:
+        """Let ciphertexts that k auditors signed for take a unit's place."""
+        with self._streams.hold(current_peer().name):
+            await self._amending.amend(aiter(request_iterator))
+        return gallery_pb2.AmendUnitResponse()
 
     async def GetSuccessor(  # noqa: N802
         self, request: gallery_pb2.GetSuccessorRequest, context: Context

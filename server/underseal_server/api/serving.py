@@ -18,6 +18,7 @@ from underseal_core.rpc.tls import own_peer
 from underseal_proto.v1.gallery_pb2_grpc import add_GalleryServiceServicer_to_server
 from underseal_proto.v1.search_pb2_grpc import add_SearchServiceServicer_to_server
 from underseal_server.api.access import GALLERY_SERVICE, SEARCH_SERVICE, TABLE
+from underseal_server.api.amend import Amending
 from underseal_server.api.gallery import GalleryServicer
 from underseal_server.api.search import SearchServicer
 from underseal_server.api.successions import Successions
@@ -95,6 +96,7 @@ async def running(
             per_subject=settings.templates_per_subject,
             streams=PerClient(settings.enrolments_per_client, "enrolments"),
             succession=Successions(keys, switching, threads),
+            amending=Amending(hosting, keys, switching, threads),
         )
         searches = SearchServicer(
             hosting, engine, store.requests, threads, name, credentials.identity, now

@@ -25,6 +25,7 @@ from underseal_server.engine.keys import KeyEpochs
 from underseal_server.engine.locks import SharedLock
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.pins import MOVED_HINT
+from underseal_server.store.amendments import SignedAmendment
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import Gallery, GallerySpec, NewUnit, Receipt, StoredUnit, View
 from underseal_server.store.reencryption import Reencryption
@@ -299,24 +300,52 @@ class Hosting:
         Damaged
             Its file is.
         """
-        found = await self._live_unit(hosted, token)
+        found = await self.live_unit(hosted, token)
         files = hosted.store.files
         if epoch and epoch != hosted.gallery.spec.pin.key_epoch:
             files = await finish(self._pool, self._store.old_units, hosted.gallery, epoch)
-            if not files.path(token).exists():
+            if not files.path(found.name).exists():
                 raise NotFound("the unit was not there under this key epoch")
-            found = replace(found, sha256=await finish(self._pool, files.sha256, token))
+            found = replace(found, sha256=await finish(self._pool, files.sha256, found.name))
         ciphertexts = files.ciphertexts(found)
         try:
             while (one := await finish(self._pool, next, ciphertexts, None)) is not None:
                 yield one
         except Damaged:
-            await self._live_unit(hosted, token)  # its file goes with it
+            await self.live_unit(hosted, token)  # its file goes with it
             raise
         finally:
             await finish(self._pool, ciphertexts.close)
 
-    async def _live_unit(self, hosted: Hosted, token: bytes) -> StoredUnit:
+    async def amend(
+        self, hosted: Hosted, unit: StoredUnit, amendment: SignedAmendment, staged: StagedUnit
+    ) -> StoredUnit:
+        """Let amended ciphertexts, which have all come, take the place of a unit's.
+
+        See :meth:`GalleryStore.amend`; the unit as it was under earlier key epochs goes, too.
+        """
+        await finish(self._pool, staged.sync)
+        async with hosted.changing:
+            hosted.check()
+            unit = await self.live_unit(hosted, unit.token)
+            columns = None
+            if staged.row is not None and not amendment.done(unit):
+                row = await finish(self._pool, next, hosted.store.files.ciphertexts(unit))
+                before = await self._executor.expand(hosted.evaluator, row)
+                columns = before, await self._executor.expand(hosted.evaluator, staged.row)
+            async with hosted.writing() as opened:
+                now = await finish(self._pool, opened.amend, unit, amendment, staged, columns)
+            await finish(self._pool, self._store.forget_former, hosted.gallery, now)
+            return now
+
+    async def live_unit(self, hosted: Hosted, token: bytes) -> StoredUnit:
+        """Return a live unit.
+
+        Raises
+        ------
+        NotFound
+            There is none of this token.
+        """
         hosted.check()
         found = await finish(self._pool, self._store.units.by_token, hosted.gallery, token)
         if found is None or found.removed_version:

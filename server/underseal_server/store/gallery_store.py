@@ -22,6 +22,7 @@ from underseal_core.gallery.unit_files import StagedUnit, UnitFiles
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.snapshot import root_of_blocks
+from underseal_server.store.amendments import Amendments, SignedAmendment, amended_name
 from underseal_server.store.arrivals import Arrivals
 from underseal_server.store.database import Unsettled
 from underseal_server.store.digests import NOTHING_KNOWN, Digests
@@ -65,13 +66,14 @@ class GalleryStore:
     def __init__(
         self,
         gallery: Gallery,
-        catalogue: tuple[Units, Templates, Arrivals, Digests, Snapshots],
+        catalogue: tuple[Units, Templates, Arrivals, Digests, Snapshots, Amendments],
         folders: Folders,
         evaluator: Evaluator,
         clock: Callable[[], str],
     ) -> None:
         self.gallery = gallery
-        self._units, self._templates, self._arrivals, self._digests, self._snapshots = catalogue
+        self._units, self._templates, self._arrivals, self._digests = catalogue[:4]
+        self._snapshots, self._amendments = catalogue[4:]
         self._evaluator = evaluator
         self._folder = folders.blocks
         self._clock = clock
@@ -93,12 +95,12 @@ class GalleryStore:
         live = self._units.live(self.gallery)
         self._pending = {unit.id: unit for unit in self._units.pending(self.gallery)}
         for unit in (*live, *self._pending.values()):
-            self._slots.take(unit.placement)
+            self._slots.take(unit.placement, unit.erased)
         for number in sorted({unit.placement.block for unit in live} | self._numbers_on_disk()):
             self._block(number)
         # What no checkpoint needs: broken uploads, units never committed, units folded out.
-        needed = {unit.token for unit in (*live, *self._pending.values())}
-        needed.update(token for block in self._blocks.values() for token in block.retired)
+        needed = {unit.name for unit in (*live, *self._pending.values())}
+        needed.update(name for block in self._blocks.values() for name in block.retired)
         swept = self.files.sweep(needed)
         if swept:
             _log.info("swept", gallery=self.gallery.name, files=swept)
@@ -113,7 +115,7 @@ class GalleryStore:
             path = self._folder / f"{number}.tiles"
             try:
                 block = Block(path, number, self._evaluator, self.files)
-                present = self._units.by_tokens(self.gallery, sorted(block.folded))
+                present = self._units.by_names(self.gallery, block.folded)
                 if len(present) != len(block.folded):
                     raise Damaged("a block file is damaged: it names unknown units")
                 block.reconcile(self._units.live(self.gallery, number), present)
@@ -350,9 +352,66 @@ class GalleryStore:
         (now,) = self._units.by_ids([unit.id])
         if now.removed_version:
             with self._placing:
-                self._slots.free(unit.placement)
+                self._slots.free(unit.placement, unit.erased)
             self._fold(block, lambda: block.fold_out(unit, columns))
         return removed
+
+    def amend(
+        self,
+        unit: StoredUnit,
+        amendment: SignedAmendment,
+        staged: StagedUnit,
+        columns: tuple[Residues, Residues] | None,
+    ) -> StoredUnit:
+        """Let new ciphertexts take the place of a unit's, and its erased slots be free.
+
+        On return nothing of the old ciphertexts is left: neither their file, nor their part of
+        the block, in memory and on disk.
+
+        Parameters
+        ----------
+        unit
+            As it is now.
+        amendment
+            Says what takes its place.
+        staged
+            That, complete and synced, of the amendment's hash.
+        columns
+            The expansions of the old and the new row.
+
+        Returns
+        -------
+        StoredUnit
+            The unit as it is afterwards.
+
+        Raises
+        ------
+        Conflict
+            The amendment is of another state of the unit; nothing was changed.
+        StorageFull
+            No room; amend again, also when the catalogue was changed.
+        """
+        number = unit.placement.block
+        if not amendment.done(unit):
+            block, name = self._ready(number), amended_name(unit, amendment)
+            self.files.keep(staged, name)
+            try:
+                self._amendments.put(self.gallery, unit, amendment)
+            except BaseException:
+                self.files.remove(name)
+                raise
+            self._view = None
+            (now,) = self._units.by_ids([unit.id])
+            with self._placing:
+                self._slots.erase(unit.placement, sorted(set(now.erased) - set(unit.erased)))
+            before, after = columns or (None, None)
+            self._fold(block, lambda: block.fold_out(unit, before))
+            self._fold(block, lambda: block.fold_in(now, after))
+            unit = now
+        self._block(number).checkpoint()
+        with disk_errors():
+            (self._folder / f"{number}.damaged").unlink(missing_ok=True)
+        return unit
 
     def checkpoint(self) -> None:
         """Save every changed block; one that has no room stays as it is and is tried again."""

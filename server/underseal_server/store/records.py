@@ -83,7 +83,7 @@ class StoredUnit(Unit):
     """A unit in the catalogue.
 
     ``added_version`` is 0 while it is PENDING, ``removed_version`` while any of its templates is
-    live.
+    live. ``former``: as it was before its last redaction, with the hash of then.
     """
 
     id: int
@@ -91,6 +91,7 @@ class StoredUnit(Unit):
     content_sha256: bytes
     added_version: int
     removed_version: int
+    former: Unit | None = None
 
     @property
     def state(self) -> State:
@@ -180,6 +181,16 @@ class UnitEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class AmendedUnit:
+    """A unit of which auditors erased templates, as their mirror sees it."""
+
+    token: bytes
+    sha256: bytes
+    amendment: Envelope
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """A template as the auditors' mirror sees it; without label once it is removed."""
 
@@ -201,6 +212,7 @@ class FeedPage:
 
     version: int
     units: tuple[UnitEntry, ...] = ()
+    amended: tuple[AmendedUnit, ...] = ()
     templates: tuple[Change, ...] = ()
 
 

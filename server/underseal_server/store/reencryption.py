@@ -107,7 +107,7 @@ class Reencryption:
             for ciphertext in self._successor.reencryptor.unit(self._old.ciphertexts(unit)):
                 staged.write(ciphertext.to_bytes())
             staged.sync()
-            self._new.keep(staged, unit.token)
+            self._new.keep(staged, unit.name)
             return staged.sha256
 
     def settle(self) -> None:
@@ -122,9 +122,9 @@ class Reencryption:
         numbers |= {int(path.stem) for path in self._folder.glob("*.tiles")}
         for number in sorted(numbers):
             block = self._block(number)
-            present = self._rotations.units(
-                self._gallery, self._successor.move, sorted(block.folded)
-            )
+            present = self._rotations.units(self._gallery, self._successor.move, block.folded)
+            if len(present) != len(block.folded):
+                raise Damaged("a block file names units that are not re-encrypted")
             block.reconcile([u for u in live if u.placement.block == number], present)
             block.checkpoint()
         self._blocks.clear()
@@ -142,7 +142,7 @@ class Reencryption:
         wanted = [unit for unit in live if unit.placement.block == number]
         try:
             block = Block(path, number, evaluator, self._new)
-            present = self._rotations.units(self._gallery, move, sorted(block.folded))
+            present = self._rotations.units(self._gallery, move, block.folded)
             if len(present) != len(block.folded):
                 raise Damaged("a block file names units that are not re-encrypted")
             block.reconcile(wanted, present)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
@@ -47,10 +47,10 @@ class Rotations:
             row = {"unit_id": unit.id, "switching_key": move.switching_key, "sha256": sha256}
             connection.execute(reencrypted.insert().values(row))
 
-    def units(self, gallery: Gallery, move: Move, tokens: Sequence[bytes]) -> list[StoredUnit]:
-        """Return re-encrypted units by token, live or removed, as they are under the new key."""
+    def units(self, gallery: Gallery, move: Move, names: Collection[bytes]) -> list[StoredUnit]:
+        """Return re-encrypted units by name, live or removed, as they are under the new key."""
         done = self._hashes(gallery, move)
-        found = self._units.by_tokens(gallery, tokens)
+        found = self._units.by_names(gallery, names)
         return [replace(unit, sha256=done[unit.id]) for unit in found if unit.id in done]
 
     def live(self, gallery: Gallery, move: Move) -> list[StoredUnit]:

@@ -106,6 +106,18 @@ reencrypted: Final = sa.Table(
 )
 """Units of galleries that are on their way to a new key epoch: what their files there hash to."""
 
+amendments: Final = sa.Table(
+    "amendments",
+    metadata,
+    sa.Column("unit_id", sa.ForeignKey("units.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("name", sa.LargeBinary(16), nullable=False, index=True),
+    sa.Column("former_name", sa.LargeBinary(16), nullable=False, index=True),
+    sa.Column("entry", sa.LargeBinary, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+)
+"""The last amendment of every unit that has one, and the first version with it. The names are those
+of its ciphertexts now, and of those before, which a checkpoint may still hold."""
+
 templates: Final = sa.Table(
     "templates",
     metadata,

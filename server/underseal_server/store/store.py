@@ -16,6 +16,7 @@ from underseal_core.gallery.disk import disk_errors, make_folder
 from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.statements import utc_moment, utc_text
+from underseal_server.store.amendments import Amendments
 from underseal_server.store.arrivals import Arrivals
 from underseal_server.store.database import Database
 from underseal_server.store.digests import Digests
@@ -23,7 +24,7 @@ from underseal_server.store.folders import Folders
 from underseal_server.store.galleries import Galleries
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.history import Archives, Snapshots
-from underseal_server.store.records import Gallery
+from underseal_server.store.records import Gallery, StoredUnit
 from underseal_server.store.reencryption import Reencryption, Successor
 from underseal_server.store.requests import Requests
 from underseal_server.store.rotations import Rotations
@@ -83,6 +84,7 @@ class Store:
             self.digests = Digests(self._database)
             self._arrivals = Arrivals(self._database)
             self.requests = Requests(self._database)
+            self.amendments = Amendments(self._database)
             self.rotations = Rotations(self._database, self.units)
             self.snapshots = Snapshots(self._database)
             self.archives = Archives(self._database)
@@ -120,6 +122,7 @@ class Store:
             self._arrivals,
             self.digests,
             self.snapshots,
+            self.amendments,
         )
         return GalleryStore(gallery, catalogue, self.folders(gallery), evaluator, self.clock)
 
@@ -154,6 +157,19 @@ class Store:
         if epoch not in self.rotations.left(gallery) or not folders.units.is_dir():
             raise NotFound("units of this key epoch are not kept any more")
         return UnitFiles(folders.units, gallery.profile, gallery.dimension)
+
+    def forget_former(self, gallery: Gallery, unit: StoredUnit) -> None:
+        """Delete what is kept of a unit as it was under key epochs that the gallery has left.
+
+        An amendment stands for all that was signed before, so no auditor needs it any more.
+        """
+        names = {unit.name, *([] if unit.former is None else [unit.former.name])}
+        for epoch in self.rotations.left(gallery):
+            folders = Folders.of(self.folder, gallery.id, epoch)
+            if folders.units.is_dir():
+                files = UnitFiles(folders.units, gallery.profile, gallery.dimension)
+                for name in names:
+                    files.remove(name)
 
     def bytes_stored(self, gallery: Gallery) -> int:
         """Return the bytes of a gallery's unit files and checkpoints."""

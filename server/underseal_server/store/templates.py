@@ -9,11 +9,13 @@ import sqlalchemy as sa
 
 from underseal_core.errors import NotFound
 from underseal_core.gallery.unit import Placement, Shape
+from underseal_core.log_entries import decode_entry
 from underseal_core.provenance import EnrolReceipt
 from underseal_core.signing import Envelope, Signature
 from underseal_server.store.database import Database
 from underseal_server.store.digests import version_of
 from underseal_server.store.records import (
+    AmendedUnit,
     Change,
     FeedPage,
     Gallery,
@@ -21,7 +23,7 @@ from underseal_server.store.records import (
     Template,
     UnitEntry,
 )
-from underseal_server.store.schema import templates, units
+from underseal_server.store.schema import amendments, templates, units
 
 _OF_THE_UNIT: Final = (
     units.c.enrolled_by,
@@ -158,7 +160,7 @@ class Templates:
         Yields
         ------
         FeedPage
-            First an empty one, then new units, then new and removed templates.
+            First an empty one, then new units, then amended ones, then new and removed templates.
         """
         new_units = sa.select(units).where(units.c.gallery_id == gallery.id)
         new_units = new_units.where(units.c.added_version > after).order_by(units.c.id)
@@ -174,6 +176,8 @@ class Templates:
             paged = connection.execution_options(yield_per=page)
             for part in paged.execute(new_units).partitions(page):
                 yield FeedPage(version, units=tuple(_unit_entry(row) for row in part))
+            for part in paged.execute(_amended(gallery, after)).partitions(page):
+                yield FeedPage(version, amended=tuple(_amended_unit(row) for row in part))
             for part in paged.execute(query).partitions(page):
                 yield FeedPage(version, templates=tuple(_change(row) for row in part))
 
@@ -225,6 +229,17 @@ def _unit_entry(row: sa.Row[tuple[object, ...]]) -> UnitEntry:
         Envelope(EnrolReceipt.payload_type, row.receipt, (signature,)),
         row.added_version,
     )
+
+
+def _amended(gallery: Gallery, after: int) -> sa.Select[tuple[object, ...]]:
+    join = amendments.join(units, amendments.c.unit_id == units.c.id)
+    query = sa.select(amendments, units.c.token, units.c.sha256).select_from(join)
+    query = query.where(units.c.gallery_id == gallery.id, amendments.c.version > after)
+    return query.order_by(units.c.id)
+
+
+def _amended_unit(row: sa.Row[tuple[object, ...]]) -> AmendedUnit:
+    return AmendedUnit(row.token, row.sha256, decode_entry(row.entry), row.version)
 
 
 def _change(row: sa.Row[tuple[object, ...]]) -> Change:

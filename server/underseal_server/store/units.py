@@ -5,16 +5,19 @@ Every change of what searches see is one transaction that also raises the galler
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 
+from underseal_core.amendment import Amendment
 from underseal_core.errors import Conflict
-from underseal_core.gallery.unit import Placement, Shape
+from underseal_core.gallery.unit import Placement, Shape, Unit, before
+from underseal_core.log_entries import decode_entry
 from underseal_server.store.database import Database
 from underseal_server.store.digests import note_changes
 from underseal_server.store.records import Gallery, NewUnit, Receipt, StoredUnit
-from underseal_server.store.schema import galleries, templates, units
+from underseal_server.store.schema import amendments, galleries, templates, units
 
 
 class Units:
@@ -67,9 +70,21 @@ class Units:
         """Return units by number, live or removed."""
         return self._units(units.c.id.in_(numbers))
 
-    def by_tokens(self, gallery: Gallery, tokens: Sequence[bytes]) -> Sequence[StoredUnit]:
-        """Return units by token, live or removed."""
-        return self._units(units.c.gallery_id == gallery.id, units.c.token.in_(tokens))
+    def by_names(self, gallery: Gallery, names: Collection[bytes]) -> Sequence[StoredUnit]:
+        """Return units by name, live or removed, as they are or as they were before."""
+        known = frozenset(names)
+        named = sa.or_(
+            units.c.token.in_(known),
+            amendments.c.name.in_(known),
+            amendments.c.former_name.in_(known),
+        )
+        found = []
+        for unit in self._units(units.c.gallery_id == gallery.id, named):
+            found += [unit] if unit.name in known else []
+            if unit.former is not None and unit.former.name in known:
+                before = unit.former
+                found.append(replace(unit, sha256=before.sha256, redaction=before.redaction))
+        return found
 
     def bytes_stored(self, gallery: Gallery) -> int:
         """Return the bytes of the files of units that are not removed."""
@@ -105,8 +120,9 @@ class Units:
 
     def _units(self, *where: sa.ColumnElement[bool]) -> list[StoredUnit]:
         with self._database.reading() as connection:
-            rows = connection.execute(sa.select(units).where(*where).order_by(units.c.id))
-            return [_unit(row) for row in rows]
+            joined = units.outerjoin(amendments, amendments.c.unit_id == units.c.id)
+            query = sa.select(units, amendments.c.entry).select_from(joined).where(*where)
+            return [_unit(row) for row in connection.execute(query.order_by(units.c.id))]
 
 
 def raise_version(
@@ -133,14 +149,26 @@ def _in_gallery(gallery: Gallery) -> tuple[sa.ColumnElement[bool], ...]:
 
 def _unit(row: sa.Row[tuple[object, ...]]) -> StoredUnit:
     placement = Placement(row.block, row.first_slot, row.step, row.templates)
+    plain = Unit(token=row.token, shape=Shape(row.shape), placement=placement, sha256=row.sha256)
+    redaction, former = None, None
+    if row.entry is not None:
+        amendment = Amendment.parse(decode_entry(row.entry).payload)
+        redaction = amendment.redaction()
+        former = replace(
+            plain,
+            sha256=bytes.fromhex(amendment.old_sha256),
+            redaction=before(redaction),
+        )
     return StoredUnit(
         id=row.id,
         token=row.token,
-        shape=Shape(row.shape),
+        shape=plain.shape,
         placement=placement,
         size=row.bytes,
         sha256=row.sha256,
+        redaction=redaction,
         content_sha256=row.content_sha256,
         added_version=row.added_version,
         removed_version=row.removed_version,
+        former=former,
     )

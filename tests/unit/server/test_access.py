@@ -42,7 +42,7 @@ def test_no_row_is_wider_than_meant() -> None:
     changes = {"CreateGallery", "DeleteGallery", "Enrol", "RemoveTemplates"}
     assert by_role == {
         Role.CLIENT: {*seen, *changes, "ListTemplates", "Search", "Verify"},
-        Role.AUDITOR: {*seen, "SyncCatalogue", "FetchUnit"},
+        Role.AUDITOR: {*seen, "SyncCatalogue", "AmendUnit", "FetchUnit"},
         Role.OPERATOR: {*seen, "DeleteGallery", "ListTemplates"},
         Role.SERVER: set(),
         Role.APPROVER: set(),
