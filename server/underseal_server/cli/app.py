@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from underseal_server.cli import bundle, check, epoch, init, serve
+from underseal_server.cli import bundle, check, epoch, gallery, init, serve
 
 app = typer.Typer(
     help="Keeps encrypted galleries and compares what it cannot read.",
@@ -18,3 +18,4 @@ app.command("serve")(serve.serve)
 app.command("check")(check.check)
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(epoch.app, name="epoch")
+app.add_typer(gallery.app, name="gallery")

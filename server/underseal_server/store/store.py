@@ -30,6 +30,7 @@ from underseal_server.store.requests import Requests
 from underseal_server.store.rotations import Rotations
 from underseal_server.store.sqlite import SqliteDatabase
 from underseal_server.store.templates import Templates
+from underseal_server.store.transfer import Transfer
 from underseal_server.store.units import Units
 
 CATALOGUE: Final = "catalogue.sqlite"
@@ -88,7 +89,8 @@ class Store:
             self.rotations = Rotations(self._database, self.units)
             self.snapshots = Snapshots(self._database)
             self.archives = Archives(self._database)
-            self._sweep()
+            self.transfer = Transfer(self._database)
+            self.sweep()
         except BaseException:
             os.close(self._lock)
             raise
@@ -190,7 +192,9 @@ class Store:
         for part in ("units", "blocks"):
             shutil.rmtree(self.folder / part / str(number), ignore_errors=True)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Delete what belongs to no gallery, or to one that came in but in part."""
+        self.transfer.forget_unfinished()
         known = {str(number) for number in self.galleries.ids()}
         found = {
             path.name for part in ("units", "blocks") for path in (self.folder / part).iterdir()

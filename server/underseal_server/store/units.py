@@ -66,6 +66,13 @@ class Units:
         with self._database.reading() as connection:
             return int(connection.scalar(query.where(*where)) or 0)
 
+    def blocks(self, gallery: Gallery) -> Sequence[int]:
+        """Return the blocks that hold units that searches see, ascending."""
+        where = (*_in_gallery(gallery), units.c.added_version > 0)
+        query = sa.select(units.c.block).where(*where).distinct().order_by(units.c.block)
+        with self._database.reading() as connection:
+            return list(connection.scalars(query))
+
     def by_ids(self, numbers: Sequence[int]) -> Sequence[StoredUnit]:
         """Return units by number, live or removed."""
         return self._units(units.c.id.in_(numbers))
