@@ -68,7 +68,5 @@ def live_entry(unit: CatalogueUnit, entry: CatalogueEntry) -> LiveEntry:
         unit.placement.first_slot + entry.place * unit.placement.step,
         entry.template_id,
         entry.subject_id,
-        entry.label_sha256,
         unit.sha256,
-        hashlib.sha256(unit.receipt.payload).digest(),
     )

@@ -5,6 +5,7 @@ Scores arrive with the flooding noise in them; everything here is post-processin
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -88,7 +89,7 @@ def match_of(hit: Hit, rank: int, label: str, decimals: int, origin: Origin) -> 
         rank=rank,
         score=score_text(hit.score, decimals),
         label=label,
-        enrolment_sha256=hit.entry.receipt_sha256.hex(),
+        enrolment_sha256=hashlib.sha256(origin.receipt.payload).hexdigest(),
         enroller_key=origin.receipt.signatures[0].public_key.hex(),
     )
 

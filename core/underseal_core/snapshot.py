@@ -1,8 +1,7 @@
-"""The root that names one state of a gallery: what its blocks hold, and who enrolled it.
+"""The root that names one state of a gallery: which template is where, and what the blocks hold.
 
-    entry          = slot || template id || subject id || SHA-256(sealed label) || unit SHA-256
-                     || SHA-256(enroller's receipt)
-    entries digest = SHA-256("underseal entries v1" || entries in slot order)
+    entry          = slot || template id || subject id || unit SHA-256
+    entries digest = SHA-256("underseal entries v2" || entries in slot order)
     block digest   = SHA-256("underseal block v3" || block || tiles root || entries digest)
     root           = SHA-256("underseal snapshot v3" || gallery name || version || block digests)
 
@@ -10,6 +9,9 @@ Integers are 8 bytes, big-endian; names are preceded by their length. The tiles 
 ``underseal_core.gallery.tiles``. Server and auditors compute the root from their own copies of the
 catalogue; equal roots mean equal catalogues, and the same ciphertexts in the blocks. Both keep the
 entries digest of every block until the block changes, so that a new version costs what changed.
+
+Labels are not in it: each is bound by its enroller's receipt, and may change while searches of
+earlier versions are under way (docs/adr/0015-labels-change-by-receipt.md).
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from typing import Final
 
 from underseal_core.errors import Damaged
 
-_LENGTHS: Final = (16, 16, 32, 32, 32)
-_ENTRY: Final = struct.Struct(">Q16s16s32s32s32s")
+_LENGTHS: Final = (16, 16, 32)
+_ENTRY: Final = struct.Struct(">Q16s16s32s")
 _WRONG_LENGTH: Final = "a catalogue entry holds an id or a hash of the wrong length"
 
 
@@ -32,8 +34,7 @@ _WRONG_LENGTH: Final = "a catalogue entry holds an id or a hash of the wrong len
 class LiveEntry:
     """One live template.
 
-    ``template_id`` and ``subject_id`` have 16 bytes; the hashes 32: of the sealed label, the
-    unit's ciphertexts, the payload of its receipt.
+    ``template_id`` and ``subject_id`` have 16 bytes; the hash of the unit's ciphertexts 32.
 
     Raises
     ------
@@ -45,9 +46,7 @@ class LiveEntry:
     slot: int
     template_id: bytes
     subject_id: bytes
-    label_sha256: bytes
     unit_sha256: bytes
-    receipt_sha256: bytes
 
     def __post_init__(self) -> None:
         """Check the lengths."""
@@ -56,17 +55,10 @@ class LiveEntry:
 
     def row(self) -> EntryRow:
         """Return what the entries digest covers."""
-        return (
-            self.slot,
-            self.template_id,
-            self.subject_id,
-            self.label_sha256,
-            self.unit_sha256,
-            self.receipt_sha256,
-        )
+        return (self.slot, self.template_id, self.subject_id, self.unit_sha256)
 
 
-EntryRow = tuple[int, bytes, bytes, bytes, bytes, bytes]
+EntryRow = tuple[int, bytes, bytes, bytes]
 """The fields of a :class:`LiveEntry` without the block, in this order."""
 
 
@@ -86,7 +78,7 @@ def block_entries(rows: Iterable[EntryRow]) -> BlockEntries:
     Damaged
         Two of them are in one slot or out of order, or a field has the wrong length.
     """
-    digest, last, count = hashlib.sha256(b"underseal entries v1"), -1, 0
+    digest, last, count = hashlib.sha256(b"underseal entries v2"), -1, 0
     for row in rows:
         slot, *fields = row
         if slot <= last:

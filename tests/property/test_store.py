@@ -6,7 +6,6 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +61,7 @@ def root_from_feed(store: Store, gallery: records.Gallery, view: View) -> str:
                     place.first_slot + change.place * place.step,
                     change.template_id,
                     change.subject_id,
-                    change.label_sha256,
                     unit.sha256,
-                    sha256(unit.receipt.payload).digest(),
                 )
             )
     return snapshot_root(gallery.name, view.version, entries, view.blocks)

@@ -109,11 +109,10 @@ def _insert(
     templates: Iterable[CatalogueEntry],
     enroller: str,
 ) -> None:
-    receipt_sha256 = hashlib.sha256(unit.receipt.payload).digest()
     keep_until = EnrolReceipt.parse(unit.receipt.payload).keep_until
-    row = (*place, *unit_row(unit), receipt_sha256, enroller, keep_until)
+    row = (*place, *unit_row(unit), enroller, keep_until)
     connection.execute(
-        f"INSERT INTO units (server, gallery, {UNIT_COLUMNS}, receipt_sha256, enroller, keep_until)"  # noqa: S608
+        f"INSERT INTO units (server, gallery, {UNIT_COLUMNS}, enroller, keep_until)"  # noqa: S608
         f" VALUES ({', '.join('?' * len(row))})",
         row,
     )
@@ -216,8 +215,8 @@ def live(
 ) -> Iterator[tuple[LiveEntry, bool]]:
     """Yield what was live at a version, in order of block and slot, and whether it still is."""
     rows = connection.execute(
-        "SELECT block, first_slot + place * step AS slot, template_id, subject_id, label_sha256,"
-        " sha256, receipt_sha256, t.removed_version"
+        "SELECT block, first_slot + place * step AS slot, template_id, subject_id, sha256,"
+        " t.removed_version"
         " FROM templates t JOIN units USING (server, gallery, token)"
         " WHERE server = ? AND gallery = ? AND added_version <= ?"
         " AND (t.removed_version = 0 OR t.removed_version > ?) ORDER BY block, slot",

@@ -225,6 +225,9 @@ STEPS: Final = (
     ALTER TABLE units ADD COLUMN keep_until TEXT NOT NULL DEFAULT '';
     CREATE INDEX units_by_time ON units (server, gallery, keep_until);
     """,
+    """
+    ALTER TABLE units DROP COLUMN receipt_sha256;
+    """,
 )
 """Step ``i`` takes the schema from version ``i`` to ``i + 1``; never edit one that was shipped."""
 

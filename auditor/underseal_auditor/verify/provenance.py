@@ -134,10 +134,7 @@ def check_matches(
     for match, origin in zip(release.matches, origins, strict=True):
         entry = entries.get(bytes.fromhex(match.template_id))
         receipt = open_match(match, origin, release.released_at)
-        known = entry is not None and (entry.subject_id.hex(), entry.receipt_sha256.hex()) == (
-            match.subject_id,
-            match.enrolment_sha256,
-        )
+        known = entry is not None and entry.subject_id.hex() == match.subject_id
         if not known or receipt.gallery != gallery:
             raise Damaged("the release names a template that is not enrolled in this gallery")
         if enrollers.get(receipt.client, b"").hex() != match.enroller_key:

@@ -145,7 +145,6 @@ def _insert_unit(
             sha256=unit.sha256,
             content_sha256=content_sha256,
             receipt=unit.receipt.payload,
-            receipt_sha256=hashlib.sha256(unit.receipt.payload).digest(),
             receipt_key=signature.public_key,
             receipt_signature=signature.signature,
             enrolled_by=unit.enrolled_by,

@@ -153,9 +153,7 @@ def _entries(connection: sa.Connection, gallery: Gallery, block: int) -> BlockEn
             templates.c.slot,
             templates.c.template_id,
             templates.c.subject_id,
-            templates.c.label_sha256,
             units.c.sha256,
-            units.c.receipt_sha256,
         )
         .select_from(_WITH_UNITS)
         .where(_live(gallery), templates.c.block == block)

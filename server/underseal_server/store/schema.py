@@ -71,7 +71,6 @@ units: Final = sa.Table(
     sa.Column("sha256", sa.LargeBinary(32), nullable=False),
     sa.Column("content_sha256", sa.LargeBinary(32), nullable=False),
     sa.Column("receipt", sa.LargeBinary, nullable=False),
-    sa.Column("receipt_sha256", sa.LargeBinary(32), nullable=False),
     sa.Column("receipt_key", sa.LargeBinary(32), nullable=False),
     sa.Column("receipt_signature", sa.LargeBinary(64), nullable=False),
     sa.Column("enrolled_by", sa.String(63), nullable=False),

@@ -14,9 +14,7 @@ ENTRY = LiveEntry(
     slot=7,
     template_id=b"t" * 16,
     subject_id=b"s" * 16,
-    label_sha256=b"l" * 32,
     unit_sha256=b"u" * 32,
-    receipt_sha256=b"r" * 32,
 )
 TILES = "7" * 64
 OTHER = replace(ENTRY, block=0, slot=9, template_id=b"o" * 16)
@@ -41,9 +39,7 @@ def test_order_does_not_matter() -> None:
         replace(ENTRY, slot=8),
         replace(ENTRY, template_id=b"x" * 16),
         replace(ENTRY, subject_id=b"x" * 16),
-        replace(ENTRY, label_sha256=b"x" * 32),
         replace(ENTRY, unit_sha256=b"x" * 32),
-        replace(ENTRY, receipt_sha256=b"x" * 32),
     ],
 )
 def test_every_field_counts(changed: LiveEntry) -> None:
@@ -72,8 +68,4 @@ def test_bytes_cannot_move_between_fields(change: int) -> None:
     with pytest.raises(Damaged, match="wrong length"):
         replace(ENTRY, template_id=b"x" * (16 + change), subject_id=b"x" * (16 - change))
     with pytest.raises(Damaged, match="wrong length"):
-        replace(ENTRY, label_sha256=b"x" * (32 + change), unit_sha256=b"x" * (32 - change))
-    with pytest.raises(Damaged, match="wrong length"):
-        replace(ENTRY, unit_sha256=b"x" * (32 + change), receipt_sha256=b"x" * (32 - change))
-    with pytest.raises(Damaged, match="wrong length"):
-        replace(ENTRY, subject_id=b"x" * (16 + change), label_sha256=b"x" * (32 - change))
+        replace(ENTRY, subject_id=b"x" * (16 + change), unit_sha256=b"x" * (32 - change))
