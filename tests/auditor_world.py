@@ -278,7 +278,7 @@ def asked_for(targets: Targets, entry: CatalogueEntry) -> bool:
     if not targets:
         return True
     by_id = entry.template_id.hex() in targets.template_ids
-    return by_id or entry.subject_id.hex() == targets.subject_id
+    return by_id or entry.subject_id.hex() in targets.subject_ids
 
 
 def result_for(

@@ -206,10 +206,7 @@ class Caller:
 
     def ask(self, request: SearchRequest, probe: bytes, identity: Identity | None = None) -> Found:
         envelope = envelope_to_wire(request.sign(identity or self.credentials.identity))
-        if request.targets:
-            call = self.searches.Verify(search_pb2.VerifyRequest(request=envelope, probe=probe))
-        else:
-            call = self.searches.Search(search_pb2.SearchRequest(request=envelope, probe=probe))
+        call = self.searches.Search(search_pb2.SearchRequest(request=envelope, probe=probe))
         return collect(answer.part for answer in call)
 
     def search(self, vector: Vectors, name: str = "missing", **changes: Any) -> Found:
@@ -311,9 +308,10 @@ def collect(parts: Iterable[search_pb2.SearchPart]) -> Found:
 
 
 def targets(*template_ids: bytes, subject: bytes = b"") -> Targets:
-    """Name what to verify against."""
+    """Name what to compare with."""
     return Targets(
-        template_ids=tuple(entry.hex() for entry in template_ids), subject_id=subject.hex()
+        template_ids=tuple(entry.hex() for entry in template_ids),
+        subject_ids=(subject.hex(),) if subject else (),
     )
 
 

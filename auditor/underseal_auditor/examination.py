@@ -87,7 +87,7 @@ class Examiner:
         return view
 
     def check_release(self, chain: Chain, release: Release, policy: Policy) -> None:
-        """Check that every released match is a live template that an enroller signed for.
+        """Check that every match is a live template that was asked about and is signed for.
 
         Raises
         ------
@@ -105,4 +105,6 @@ class Examiner:
         view = mirror.view(server, chain.result.snapshot)
         found = [bytes.fromhex(match.template_id) for match in release.matches]
         origins = [mirror.origin(server, gallery, template_id) for template_id in found]
-        check_matches(release, gallery, view, origins, policy.document.enrollers(gallery))
+        enrollers = policy.document.enrollers(gallery)
+        compared = view.compared(chain.request.targets)
+        check_matches(release, gallery, compared, origins, enrollers)

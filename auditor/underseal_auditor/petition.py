@@ -7,7 +7,16 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from underseal_core.oversight import Approval
-from underseal_core.statements import SearchRequest, utc_text
+from underseal_core.statements import SearchRequest, Targets, utc_text
+
+
+def compared_with(targets: Targets) -> str:
+    """Return whom a request asks about, as people say it."""
+    for what, names in (("template", targets.template_ids), ("subject", targets.subject_ids)):
+        if names:
+            return f"{len(names)} {what}{'' if len(names) == 1 else 's'}"
+    return "everybody in the gallery"
+
 
 VALIDITY: Final = timedelta(hours=24)
 """Of an approval, unless the approver says otherwise."""
@@ -37,7 +46,7 @@ class Petition:
             "purpose": request.purpose,
             "case_reference": request.case_reference,
             "gallery": request.gallery,
-            "kind": "one person" if request.targets else "whole gallery",
+            "compared_with": compared_with(request.targets),
             "submitted_at": self.submitted_at,
             "expires_at": self.expires_at,
             "needed": self.needed,

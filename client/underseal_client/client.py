@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from underseal_client import asking, enrolling, filing
@@ -12,6 +13,7 @@ from underseal_client.renewal import renew_bundle
 from underseal_client.resume import gallery_key
 from underseal_client.search import Question, wanted
 from underseal_client.settings import ClientSettings
+from underseal_client.subset import naming_the_missing, subject_ids, targets_of
 from underseal_core.errors import InvalidInput, NotFound
 from underseal_core.statements import Targets
 
@@ -218,6 +220,7 @@ class Client:
         purpose: str,
         case: str,
         warrant: str = "",
+        subjects: Sequence[str] | None = None,
         top_k: int = 10,
         threshold: float | None = None,
         listener: SearchListener | None = None,
@@ -232,13 +235,23 @@ class Client:
             What the auditors' policy allows, and the reference of the case; both are signed.
         warrant
             Reference of an authorisation, for purposes that ask for one; signed.
+        subjects
+            Compare with these subjects only, 1 to 1,000; None: with everybody.
         top_k
             How many matches at most; the policy may allow fewer.
         threshold
             Cosine, to raise the policy's own; a lower one has no effect.
+
+        Raises
+        ------
+        NotFound
+            One of the subjects is not enrolled; nothing was compared.
         """
-        question = Question(purpose, case, wanted(top_k, threshold), warrant=warrant)
-        return asking.search_photo(self._context, photo, gallery, question, listener or _Silent())
+        with self._compared_with(gallery, subjects) as targets:
+            question = Question(purpose, case, wanted(top_k, threshold), targets, warrant)
+            return asking.search_photo(
+                self._context, photo, gallery, question, listener or _Silent()
+            )
 
     def search_template(
         self,
@@ -248,16 +261,28 @@ class Client:
         purpose: str,
         case: str,
         warrant: str = "",
+        subjects: Sequence[str] | None = None,
         top_k: int = 10,
         threshold: float | None = None,
         listener: SearchListener | None = None,
     ) -> Findings:
-        """Search with an embedding, unit norm, made with the gallery's model."""
-        question = Question(purpose, case, wanted(top_k, threshold), warrant=warrant)
-        described = self.gallery(gallery)
-        return asking.search_vector(
-            self._context, vector, described, question, listener or _Silent()
-        )
+        """Search with an embedding, unit norm, made with the gallery's model; see `search`."""
+        with self._compared_with(gallery, subjects) as targets:
+            question = Question(purpose, case, wanted(top_k, threshold), targets, warrant)
+            described = self.gallery(gallery)
+            return asking.search_vector(
+                self._context, vector, described, question, listener or _Silent()
+            )
+
+    @contextmanager
+    def _compared_with(self, gallery: str, subjects: Sequence[str] | None) -> Iterator[Targets]:
+        """Give the targets, and say who is missing if that is why a search failed."""
+        if subjects is None:
+            yield Targets()
+            return
+        known = subject_ids(self._context.subject_key, gallery, subjects)
+        with naming_the_missing(self._context.connection, gallery, known):
+            yield targets_of(known)
 
     def verify(
         self,
@@ -315,7 +340,7 @@ class Client:
         if bool(subject) == bool(template_ids):
             raise InvalidInput("name either a subject or templates to compare with")
         if subject:
-            return Targets(subject_id=self.subject_id(gallery, subject).hex())
+            return Targets(subject_ids=(self.subject_id(gallery, subject).hex(),))
         return Targets(template_ids=tuple(entry.hex() for entry in template_ids))
 
     def update_bundle(self) -> tuple[str, ...]:

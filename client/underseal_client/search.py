@@ -162,7 +162,9 @@ def ask_server(
             identity, connection.me.name, gallery, probe, question, validity
         )
         with translated(SERVER):
-            parts = _start(connection, envelope, probe, question.targets)
+            message = wire.search_to_wire(envelope, probe)
+            answers = connection.searches.Search(message, timeout=connection.stream_timeout_s)
+            parts = (wire.search_part_from_wire(answer.part) for answer in answers)
             sealed, result_envelope = _collect(parts, on_progress)
         result = _open_result(result_envelope, server_key)
         _check_result(request, result, sealed)
@@ -170,17 +172,6 @@ def ask_server(
         return SealedAnswer(request, envelope, result, result_envelope, (own, *sealed))
 
     return retrying(call)
-
-
-def _start(
-    connection: Connection, request: Envelope, probe: bytes, targets: Targets
-) -> Iterable[SearchPart]:
-    timeout = connection.stream_timeout_s
-    if targets:
-        verify = connection.searches.Verify(wire.verify_to_wire(request, probe), timeout=timeout)
-        return (wire.search_part_from_wire(answer.part) for answer in verify)
-    search = connection.searches.Search(wire.search_to_wire(request, probe), timeout=timeout)
-    return (wire.search_part_from_wire(answer.part) for answer in search)
 
 
 def _collect(

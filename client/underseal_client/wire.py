@@ -330,11 +330,6 @@ def search_to_wire(request: Envelope, probe: bytes) -> search_pb2.SearchRequest:
     return search_pb2.SearchRequest(request=envelope_to_wire(request), probe=probe)
 
 
-def verify_to_wire(request: Envelope, probe: bytes) -> search_pb2.VerifyRequest:
-    """Return the 1:1 request."""
-    return search_pb2.VerifyRequest(request=envelope_to_wire(request), probe=probe)
-
-
 def search_part_from_wire(part: search_pb2.SearchPart) -> SearchPart:
     """Return one message of a running search.
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Annotated, ClassVar, Final, Literal, Self
 
 import rfc8785
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from underseal_core.errors import Damaged
+from underseal_core.errors import Damaged, NotFound
 from underseal_core.signing import Envelope, Identity, open_envelope
 
 _CONTROLS: Final = frozenset({"Cc", "Zl", "Zp"})
@@ -49,6 +50,12 @@ Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 
 MAX_BYTES = 4 << 20
 """No statement is longer: bounds the parser's work on hostile input."""
+
+MAX_TARGETS: Final = 64
+"""Templates that one request compares with by their ids."""
+
+MAX_SUBJECTS: Final = 1000
+"""Subjects that one request compares with."""
 
 
 def utc_text(moment: datetime) -> str:
@@ -146,13 +153,47 @@ class Wanted(Part):
 
 
 class Targets(Part):
-    """For 1:1: the templates or the subject to compare with; both empty for 1:N."""
+    """Whom to compare with: some templates, or all those of some subjects; empty: everybody."""
 
-    template_ids: tuple[Id, ...] = ()
-    subject_id: Id | Literal[""] = ""
+    template_ids: Annotated[tuple[Id, ...], Field(max_length=MAX_TARGETS)] = ()
+    subject_ids: Annotated[tuple[Id, ...], Field(max_length=MAX_SUBJECTS)] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.template_ids or self.subject_id)
+        return bool(self.template_ids or self.subject_ids)
+
+    @model_validator(mode="after")
+    def _definite(self) -> Self:
+        if self.template_ids and self.subject_ids:
+            raise ValueError("templates and subjects are not named together")
+        if len(self.wanted()) < len(self.template_ids) + len(self.subject_ids):
+            raise ValueError("one of them is named twice")
+        return self
+
+    def wanted(self) -> frozenset[bytes]:
+        """Return the ids of the templates, or of the subjects."""
+        return frozenset(map(bytes.fromhex, (*self.template_ids, *self.subject_ids)))
+
+    def check_found(self, found: AbstractSet[bytes]) -> None:
+        """Check that nobody is missing: a subject without template may be a misspelt one.
+
+        Parameters
+        ----------
+        found
+            Those of :meth:`wanted` that are live, or have a live template.
+
+        Raises
+        ------
+        NotFound
+            One is missing.
+        """
+        what = "template" if self.template_ids else "subject"
+        number, missing = len(self.wanted()), len(self.wanted() - found)
+        if missing:
+            some = f"the {what} is" if number == 1 else f"{missing} of the {number} {what}s are"
+            raise NotFound(
+                f"{some} not enrolled in this gallery",
+                hint="compare only with whom it holds: see `underseal template list`",
+            )
 
 
 class SearchRequest(Statement):
@@ -163,7 +204,7 @@ class SearchRequest(Statement):
 
     payload_type: ClassVar[str] = "application/vnd.underseal.search-request.v1+json"
     max_bytes: ClassVar[int] = 64 << 10
-    """Ten times a request with 64 targets; a server reads requests of whoever may call it."""
+    """Half as much again as a request with 1,000 subjects; a server reads those of any client."""
 
     request_id: Id
     client: Name

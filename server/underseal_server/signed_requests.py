@@ -13,7 +13,6 @@ from underseal_core.statements import SearchRequest, utc_moment, utc_text
 
 CLOCK_SKEW: Final = timedelta(seconds=60)
 MAX_VALIDITY: Final = timedelta(hours=1)
-MAX_TARGETS: Final = 64
 
 
 def open_request(envelope: Envelope, peer: Peer, probe: bytes, now: datetime) -> SearchRequest:
@@ -48,10 +47,6 @@ def open_request(envelope: Envelope, peer: Peer, probe: bytes, now: datetime) ->
     if hashlib.sha256(probe).hexdigest() != request.probe_sha256:
         raise InvalidInput("the signed request is for another probe")
     _check_times(request, now)
-    if len(request.targets.template_ids) > MAX_TARGETS:
-        raise InvalidInput(f"a request names at most {MAX_TARGETS} templates")
-    if request.targets.template_ids and request.targets.subject_id:
-        raise InvalidInput("a request names templates or a subject, not both")
     return request
 
 

@@ -162,7 +162,3 @@ class Asker:
     def send(self, envelope: Envelope, probe: bytes | None = None) -> list[object]:
         message = wire.search_to_wire(envelope, self.probe if probe is None else probe)
         return list(self.connection.searches.Search(message, timeout=SHORT))
-
-    def verify(self, envelope: Envelope) -> list[object]:
-        message = wire.verify_to_wire(envelope, self.probe)
-        return list(self.connection.searches.Verify(message, timeout=SHORT))

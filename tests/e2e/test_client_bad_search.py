@@ -45,10 +45,10 @@ def test_request_for_unknown_gallery_or_template_is_not_found(
 ) -> None:
     unknown = asker.request(gallery="no-such-gallery")
     assert refused(lambda: asker.send(asker.sign(unknown))).code is Code.NOT_FOUND
-    for targets in (Targets(template_ids=("00" * 16,)), Targets(subject_id="00" * 16)):
+    for targets in (Targets(template_ids=("00" * 16,)), Targets(subject_ids=("00" * 16,))):
         request = asker.request(targets=targets)
         envelope = asker.sign(request)
-        assert refused(lambda e=envelope: asker.verify(e)).code is Code.NOT_FOUND  # type: ignore[misc]
+        assert refused(lambda e=envelope: asker.send(e)).code is Code.NOT_FOUND  # type: ignore[misc]
 
 
 def test_request_id_is_answered_once(asker: Asker, refused: Refused) -> None:

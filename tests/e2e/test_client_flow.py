@@ -129,6 +129,26 @@ def test_subject_is_verified(client: Client, gallery: Gallery) -> None:
         verify()
 
 
+def test_some_subjects_are_searched(client: Client, gallery: Gallery) -> None:
+    enrolled = people(80, seed=40)
+    client.enroll_templates(gallery.name, enrolled)
+    probe = resembling(enrolled[7].vector, 0.8, seed=41)
+    names = [person.subject for person in enrolled]
+
+    def search(*subjects: str) -> tuple[list[str], int]:
+        findings = client.search_template(probe, gallery=gallery.name, subjects=subjects, **ASK)
+        return [entry.label.name for entry in findings.found], findings.release.compared
+
+    assert search(*names[:10], names[7]) == ([names[7]], 10)
+    assert search(*names[8:]) == ([], 72)
+    with pytest.raises(NotFound, match=r"not enrolled in gallery .*: Eve, Mallory"):
+        search(names[7], "Mallory", "Eve")
+    with pytest.raises(InvalidInput, match="nobody to compare with"):
+        search()
+    with pytest.raises(InvalidInput, match="at most 1000 subjects, not 1001"):
+        search(*(f"person {number}" for number in range(1001)))
+
+
 def test_subject_ids_are_opaque_and_shared_by_a_subjects_templates(
     client: Client, gallery: Gallery
 ) -> None:

@@ -37,7 +37,7 @@ from underseal_core.gallery.unit import Shape, usable_slots
 from underseal_core.provenance import EnrolReceipt
 from underseal_core.scheme.ciphertext import Kind, parse_ciphertext
 from underseal_core.snapshot import LiveEntry, snapshot_root
-from underseal_core.statements import SearchResult
+from underseal_core.statements import SearchResult, Targets
 from underseal_proto.v1 import gallery_pb2, gallery_pb2_grpc
 from underseal_server.api.gallery import FEEDS
 from underseal_server.api.serving import running
@@ -221,8 +221,16 @@ def test_verify_scores_only_blocks_with_targets(people: dict[str, Caller]) -> No
     assert abs(agency.scores(found)[1][slot] - 1) < 2**-9
     both = agency.search(vectors[0], targets=targets(full[0].template_id, late[0].template_id))
     assert set(both.blocks) == {0, 1}
-    with pytest.raises(NotFound, match="no live template"):
+    with pytest.raises(NotFound, match="the template is not enrolled"):
         agency.search(vectors[0], targets=targets(b"\1" * 16))
+    names = [entry.subject_id.hex() for entry in full[:999]]
+    many = Targets(subject_ids=(*names, late[1].subject_id.hex()))
+    found = agency.search(vectors[0], targets=many)
+    assert (set(found.blocks), found.result.compared) == ({0, 1}, 1000)
+    in_one = agency.search(vectors[0], targets=Targets(subject_ids=tuple(names)))
+    assert (set(in_one.blocks), in_one.result.compared) == ({0}, 999)
+    with pytest.raises(NotFound, match="1 of the 1000 subjects"):
+        agency.search(vectors[0], targets=Targets(subject_ids=(*names, "01" * 16)))
     assert set(agency.search(vectors[0]).blocks) == {0, 1}
 
 

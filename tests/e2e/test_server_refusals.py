@@ -41,9 +41,9 @@ from underseal_core.gallery.unit import Shape
 from underseal_core.rpc.status import from_rpc_error
 from underseal_core.scheme.ciphertext import HEADER_BYTES
 from underseal_core.signing import Identity
-from underseal_proto.v1 import gallery_pb2, gallery_pb2_grpc, search_pb2
+from underseal_proto.v1 import gallery_pb2, gallery_pb2_grpc
 from underseal_server.settings import Settings
-from underseal_server.wire import envelope_to_wire, pin_to_wire
+from underseal_server.wire import pin_to_wire
 
 LAB = Lab()
 VECTORS = unit_vectors(3)
@@ -267,15 +267,6 @@ def test_a_request_of_somebody_else_is_refused(world: World) -> None:
         agency.ask(agency.request(probe), probe, Identity.generate())
     with pytest.raises(InvalidInput, match="another probe"):
         agency.ask(agency.request(probe), LAB.probe(VECTORS[1]).to_bytes())
-
-
-def test_a_request_without_targets_is_no_verification(world: World) -> None:
-    probe = LAB.probe(VECTORS[0]).to_bytes()
-    stated = world.agency.request(probe, targets=targets(subject=TEMPLATES[0].subject_id))
-    envelope = stated.sign(world.agency.credentials.identity)
-    wrong = search_pb2.SearchRequest(request=envelope_to_wire(envelope), probe=probe)
-    with pytest.raises(InvalidInput, match="1:1 request names its targets"):
-        list(world.agency.searches.Search(wrong))
 
 
 BAD_STREAMS: dict[str, tuple[Callable[[list[Any]], list[Any]], str]] = {

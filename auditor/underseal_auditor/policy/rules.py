@@ -8,6 +8,7 @@ The rules, in the order in which they are asked; the first that refuses decides:
     purpose-known        the policy names the purpose
     purpose-of-client    the client may state it
     gallery-of-purpose   the purpose may search this gallery
+    scope                it may compare with everybody there, or with whom the request names
     key-epoch            the request is for the keys that this auditor holds
     profile              and for their profile
     dimension            and for their dimension
@@ -220,6 +221,20 @@ def _gallery_of_purpose(policy: Policy, case: Case) -> UndersealError | None:
     )
 
 
+def _scope(policy: Policy, case: Case) -> UndersealError | None:
+    purpose, scope = case.request.purpose, "named" if case.request.targets else "everybody"
+    if policy.document.purposes[purpose].scope in ("any", scope):
+        return None
+    if scope == "everybody":
+        return PermissionRefused(
+            f"purpose {purpose!r} compares only with whom a request names",
+            hint="name them: underseal search --subject NAME, or --subjects FILE",
+        )
+    return PermissionRefused(
+        f"purpose {purpose!r} compares with the whole gallery only", hint="search it: name nobody"
+    )
+
+
 def _key_epoch(policy: Policy, case: Case) -> UndersealError | None:
     if case.request.pin.key_epoch == case.keys.epoch:
         return None
@@ -348,6 +363,7 @@ RULES: Final[tuple[tuple[str, Check], ...]] = (
     ("purpose-known", _purpose_known),
     ("purpose-of-client", _purpose_of_client),
     ("gallery-of-purpose", _gallery_of_purpose),
+    ("scope", _scope),
     ("key-epoch", _key_epoch),
     ("profile", _profile),
     ("dimension", _dimension),

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from underseal_core.errors import Damaged, NotFound
+from underseal_core.errors import Damaged
 from underseal_core.gallery.unit import Unit
 from underseal_core.signing import Envelope
 from underseal_core.snapshot import LiveEntry, snapshot_root
@@ -64,13 +64,11 @@ class Block:
     current: npt.NDArray[np.bool_]
 
     def chosen(self, targets: Targets) -> npt.NDArray[np.bool_]:
-        """Return which slots the request asks about: all of them in 1:N."""
+        """Return which slots the request asks about: all of them if it names nobody."""
         if not targets:
             return np.ones(len(self.entries), dtype=np.bool_)
-        wanted = {bytes.fromhex(name) for name in targets.template_ids}
-        subject = bytes.fromhex(targets.subject_id)
-        chosen = [e.template_id in wanted or e.subject_id == subject for e in self.entries]
-        return np.array(chosen, dtype=np.bool_)
+        wanted = targets.wanted()
+        return np.array([_name(entry, targets) in wanted for entry in self.entries], np.bool_)
 
     def compared(self, targets: Targets) -> npt.NDArray[np.bool_]:
         """Return which slots the answer may speak of."""
@@ -96,19 +94,35 @@ class View:
         Raises
         ------
         NotFound
-            None of the targets was live in this version.
+            A target was not live in this version.
         """
-        counts = {n: int(block.chosen(targets).sum()) for n, block in self.blocks.items()}
-        blocks = tuple(number for number, count in counts.items() if count)
-        if targets and not blocks:
-            raise NotFound("none of the templates to compare with is enrolled")
-        return blocks, sum(counts.values())
+        counts, found = {}, set[bytes]()
+        for number, block in self.blocks.items():
+            chosen = np.flatnonzero(block.chosen(targets))
+            counts[number] = len(chosen)
+            if targets:
+                found.update(_name(block.entries[place], targets) for place in chosen)
+        targets.check_found(found)
+        return tuple(number for number, count in counts.items() if count), sum(counts.values())
+
+    def compared(self, targets: Targets) -> dict[bytes, LiveEntry]:
+        """Return the templates that the answer may speak of, by their ids."""
+        return {
+            block.entries[place].template_id: block.entries[place]
+            for block in self.blocks.values()
+            for place in np.flatnonzero(block.compared(targets))
+        }
 
     def without(self, overdue: frozenset[bytes]) -> View:
         """Return the same version, of which nothing about these templates may be released."""
         if not overdue:
             return self
         return replace(self, blocks={n: one.without(overdue) for n, one in self.blocks.items()})
+
+
+def _name(entry: LiveEntry, targets: Targets) -> bytes:
+    """Return the id by which targets may name a template."""
+    return entry.subject_id if targets.subject_ids else entry.template_id
 
 
 def view_of(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit, View
+from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit
 from underseal_core.errors import Damaged, PermissionRefused
 from underseal_core.gallery.slots import SlotMap
 from underseal_core.gallery.unit import Unit, usable_slots
 from underseal_core.provenance import Enrolled, EnrolReceipt, Origin, open_match, template_leaf
 from underseal_core.scheme.profiles import padded_dimension, profile_named
 from underseal_core.signing import open_envelope
+from underseal_core.snapshot import LiveEntry
 from underseal_core.statements import Pin, Release
 
 Enrollers = Mapping[str, bytes]
@@ -107,14 +108,18 @@ def check_occupancy(pin: Pin, timeline: Iterable[tuple[int, bool, Unit]]) -> Non
 
 
 def check_matches(
-    release: Release, gallery: str, view: View, origins: Sequence[Origin], enrollers: Enrollers
+    release: Release,
+    gallery: str,
+    compared: Mapping[bytes, LiveEntry],
+    origins: Sequence[Origin],
+    enrollers: Enrollers,
 ) -> None:
-    """Check that every match is a live template that an enroller signed for, for so long.
+    """Check that every match was asked about, is live, and signed for by an enroller, for so long.
 
     Parameters
     ----------
-    view
-        The auditor's own, of the version that the result was computed for.
+    compared
+        The templates that the answer may speak of, by id, from the auditor's own view.
     origins
         From the auditor's own catalogue, one for each match.
 
@@ -125,17 +130,11 @@ def check_matches(
     """
     if len(origins) != len(release.matches):
         raise Damaged("the release has not one enrolment for each match")
-    entries = {
-        entry.template_id: entry
-        for block in view.blocks.values()
-        for entry, current in zip(block.entries, block.current, strict=True)
-        if current
-    }
     for match, origin in zip(release.matches, origins, strict=True):
-        entry = entries.get(bytes.fromhex(match.template_id))
+        entry = compared.get(bytes.fromhex(match.template_id))
         receipt = open_match(match, origin, release.released_at)
         known = entry is not None and entry.subject_id.hex() == match.subject_id
         if not known or receipt.gallery != gallery:
-            raise Damaged("the release names a template that is not enrolled in this gallery")
+            raise Damaged("the release names a template that was not to be compared with")
         if enrollers.get(receipt.client, b"").hex() != match.enroller_key:
             raise PermissionRefused("a released template is of no enroller of the policy")

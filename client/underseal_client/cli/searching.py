@@ -22,6 +22,7 @@ from underseal_client.cli.output import (
 )
 from underseal_client.cli.quality import LargestFace, MinFacePixels, bars
 from underseal_client.cli.session import client_of, template_ids
+from underseal_client.subset import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +73,12 @@ def search(
     purpose: Purpose,
     case: Case,
     warrant: Warrant = "",
+    subject: Annotated[
+        list[str] | None, typer.Option(help="Compare with this subject only; repeat.")
+    ] = None,
+    subjects: Annotated[
+        Path | None, typer.Option(help="Or with those in a file, one name on each line.")
+    ] = None,
     top_k: Annotated[int, typer.Option(min=1, max=1000, help="At most so many matches.")] = 10,
     threshold: Threshold = None,
     min_face_pixels: MinFacePixels = None,
@@ -89,11 +96,19 @@ def search(
             purpose=purpose,
             case=case,
             warrant=warrant,
+            subjects=_named(subject, subjects),
             top_k=top_k,
             threshold=threshold,
             listener=SearchStatus(status),
         )
     _print(findings, as_json)
+
+
+def _named(subject: list[str] | None, file: Path | None) -> list[str] | None:
+    """Return whom to compare with; None for everybody."""
+    if file is None:
+        return subject or None
+    return [*(subject or []), *names_in(file)]
 
 
 def verify(

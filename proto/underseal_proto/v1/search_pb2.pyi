@@ -64,51 +64,6 @@ class SearchResponse(_message.Message):
 Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
 
 @_typing.final
-class VerifyRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REQUEST_FIELD_NUMBER: _builtins.int
-    PROBE_FIELD_NUMBER: _builtins.int
-    probe: _builtins.bytes
-    @_builtins.property
-    def request(self) -> _common_pb2.Envelope:
-        """Statement search-request, with targets."""
-
-    def __init__(
-        self,
-        *,
-        request: _common_pb2.Envelope | None = ...,
-        probe: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["probe", b"probe", "request", b"request"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___VerifyRequest: _TypeAlias = VerifyRequest  # noqa: Y015
-
-@_typing.final
-class VerifyResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PART_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def part(self) -> Global___SearchPart: ...
-    def __init__(
-        self,
-        *,
-        part: Global___SearchPart | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___VerifyResponse: _TypeAlias = VerifyResponse  # noqa: Y015
-
-@_typing.final
 class SearchPart(_message.Message):
     """Progress while it runs, sealed scores as they are ready, the signed result last."""
 

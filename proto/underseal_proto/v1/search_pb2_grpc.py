@@ -40,11 +40,6 @@ class SearchServiceStub(object):
                 request_serializer=underseal__proto_dot_v1_dot_search__pb2.SearchRequest.SerializeToString,
                 response_deserializer=underseal__proto_dot_v1_dot_search__pb2.SearchResponse.FromString,
                 _registered_method=True)
-        self.Verify = channel.unary_stream(
-                '/underseal.v1.SearchService/Verify',
-                request_serializer=underseal__proto_dot_v1_dot_search__pb2.VerifyRequest.SerializeToString,
-                response_deserializer=underseal__proto_dot_v1_dot_search__pb2.VerifyResponse.FromString,
-                _registered_method=True)
 
 
 class SearchServiceServicer(object):
@@ -52,14 +47,7 @@ class SearchServiceServicer(object):
     """
 
     def Search(self, request, context):
-        """1:N against every live template.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Verify(self, request, context):
-        """1:1 against the subject or templates that the signed request names.
+        """Against every live template, or those of the subjects or ids that the signed request names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,11 +60,6 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.Search,
                     request_deserializer=underseal__proto_dot_v1_dot_search__pb2.SearchRequest.FromString,
                     response_serializer=underseal__proto_dot_v1_dot_search__pb2.SearchResponse.SerializeToString,
-            ),
-            'Verify': grpc.unary_stream_rpc_method_handler(
-                    servicer.Verify,
-                    request_deserializer=underseal__proto_dot_v1_dot_search__pb2.VerifyRequest.FromString,
-                    response_serializer=underseal__proto_dot_v1_dot_search__pb2.VerifyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -107,33 +90,6 @@ class SearchService(object):
             '/underseal.v1.SearchService/Search',
             underseal__proto_dot_v1_dot_search__pb2.SearchRequest.SerializeToString,
             underseal__proto_dot_v1_dot_search__pb2.SearchResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Verify(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/underseal.v1.SearchService/Verify',
-            underseal__proto_dot_v1_dot_search__pb2.VerifyRequest.SerializeToString,
-            underseal__proto_dot_v1_dot_search__pb2.VerifyResponse.FromString,
             options,
             channel_credentials,
             insecure,

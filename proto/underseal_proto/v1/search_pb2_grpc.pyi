@@ -34,9 +34,7 @@ class SearchServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SearchServiceAsyncStub: ...
     Search: _grpc.UnaryStreamMultiCallable[_search_pb2.SearchRequest, _search_pb2.SearchResponse]
-    """1:N against every live template."""
-    Verify: _grpc.UnaryStreamMultiCallable[_search_pb2.VerifyRequest, _search_pb2.VerifyResponse]
-    """1:1 against the subject or templates that the signed request names."""
+    """Against every live template, or those of the subjects or ids that the signed request names."""
 
 @_typing.type_check_only
 class SearchServiceAsyncStub(SearchServiceStub):
@@ -44,9 +42,7 @@ class SearchServiceAsyncStub(SearchServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Search: _aio.UnaryStreamMultiCallable[_search_pb2.SearchRequest, _search_pb2.SearchResponse]  # type: ignore[assignment]
-    """1:N against every live template."""
-    Verify: _aio.UnaryStreamMultiCallable[_search_pb2.VerifyRequest, _search_pb2.VerifyResponse]  # type: ignore[assignment]
-    """1:1 against the subject or templates that the signed request names."""
+    """Against every live template, or those of the subjects or ids that the signed request names."""
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
     """Encrypted comparison. Scores leave sealed; only the auditors can open them."""
@@ -57,14 +53,6 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.SearchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_search_pb2.SearchResponse], _abc.AsyncIterator[_search_pb2.SearchResponse]]:
-        """1:N against every live template."""
-
-    @_abc_1.abstractmethod
-    def Verify(
-        self,
-        request: _search_pb2.VerifyRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_search_pb2.VerifyResponse], _abc.AsyncIterator[_search_pb2.VerifyResponse]]:
-        """1:1 against the subject or templates that the signed request names."""
+        """Against every live template, or those of the subjects or ids that the signed request names."""
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -34,7 +34,6 @@ TABLE: Final[AccessTable] = {
     f"/{GALLERY_SERVICE}/AmendUnit": frozenset({Role.AUDITOR}),
     f"/{GALLERY_SERVICE}/GetSuccessor": _ONLOOKERS,
     f"/{SEARCH_SERVICE}/Search": _CLIENTS,
-    f"/{SEARCH_SERVICE}/Verify": _CLIENTS,
 }
 
 

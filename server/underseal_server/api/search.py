@@ -1,4 +1,4 @@
-"""SearchService: encrypted comparison, 1:N and 1:1."""
+"""SearchService: encrypted comparison."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Final
 
-from underseal_core.errors import InvalidInput
 from underseal_core.rpc.access import Context, current_peer
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
 from underseal_core.signing import Envelope, Identity
@@ -67,31 +66,17 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     async def Search(  # noqa: N802
         self, request: search_pb2.SearchRequest, context: Context
     ) -> AsyncIterator[search_pb2.SearchResponse]:
-        """Compare with every live template."""
+        """Compare with every live template, or with those that the signed request asks for."""
         envelope = wire.envelope_from_wire(request.request)
-        async with aclosing(self._parts(envelope, request.probe, one_to_one=False)) as parts:
+        async with aclosing(self._parts(envelope, request.probe)) as parts:
             async for part in parts:
                 yield search_pb2.SearchResponse(part=part)
 
-    async def Verify(  # noqa: N802
-        self, request: search_pb2.VerifyRequest, context: Context
-    ) -> AsyncIterator[search_pb2.VerifyResponse]:
-        """Compare with the blocks that hold the named targets."""
-        envelope = wire.envelope_from_wire(request.request)
-        async with aclosing(self._parts(envelope, request.probe, one_to_one=True)) as parts:
-            async for part in parts:
-                yield search_pb2.VerifyResponse(part=part)
-
     async def _parts(
-        self, envelope: Envelope, probe: bytes, *, one_to_one: bool
+        self, envelope: Envelope, probe: bytes
     ) -> AsyncGenerator[search_pb2.SearchPart, None]:
         peer = current_peer()
         request = open_request(envelope, peer, probe, self._now())
-        if bool(request.targets) != one_to_one:
-            raise InvalidInput(
-                "a 1:1 request names its targets, and a 1:N request none",
-                hint="call Verify with targets, Search without",
-            )
         hosted, row = await self._checked(request, probe)
         with self._engine.admission.enter(peer.name) as ticket:
             until, now = remembered_until(request), utc_text(self._now())

@@ -79,7 +79,7 @@ class SearchEngine:
     executor
         The arithmetic.
     templates
-        The catalogue, to find the targets of a 1:1 search.
+        The catalogue, to find a search's targets.
     threads
         For the store's work.
     observer
@@ -114,12 +114,12 @@ class SearchEngine:
         row
             The probe, checked against the gallery's profile.
         targets
-            For 1:1; only blocks that hold a target are scored. Empty for 1:N.
+            Only blocks that hold one are scored; empty for everybody.
 
         Raises
         ------
         NotFound
-            A target is not live, or the gallery was deleted meanwhile.
+            A target is not enrolled, or the gallery was deleted meanwhile.
         """
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         work = asyncio.create_task(self._compute(ticket, hosted, row, targets, events.put_nowait))
@@ -159,10 +159,8 @@ class SearchEngine:
     ) -> tuple[tuple[int, ...], int]:
         if not targets:
             return tuple(view.blocks), view.templates
-        subject = bytes.fromhex(targets.subject_id) if targets.subject_id else None
-        ids = [bytes.fromhex(template_id) for template_id in targets.template_ids]
         blocks_of = self._templates.blocks_of
-        return await finish(self._pool, blocks_of, hosted.gallery, subject, ids)
+        return await finish(self._pool, blocks_of, hosted.gallery, targets)
 
     async def _score(
         self,

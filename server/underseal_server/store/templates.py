@@ -12,6 +12,7 @@ from underseal_core.gallery.unit import Placement, Shape
 from underseal_core.log_entries import decode_entry
 from underseal_core.provenance import EnrolReceipt
 from underseal_core.signing import Envelope, Signature
+from underseal_core.statements import Targets
 from underseal_server.store.database import Database
 from underseal_server.store.digests import version_of
 from underseal_server.store.records import (
@@ -117,28 +118,24 @@ class Templates:
         with self._database.reading() as connection:
             return _by_first([(row.unit_id, row.template_id) for row in connection.execute(query)])
 
-    def blocks_of(
-        self, gallery: Gallery, subject: bytes | None, template_ids: Sequence[bytes]
-    ) -> tuple[tuple[int, ...], int]:
-        """Return the blocks that hold the targets of a 1:1 search, and how many targets.
+    def blocks_of(self, gallery: Gallery, targets: Targets) -> tuple[tuple[int, ...], int]:
+        """Return the blocks that hold a search's targets, and how many templates they are.
 
         Raises
         ------
         NotFound
-            The subject has no live template, or one of the ids is not live.
+            A target is not enrolled.
         """
-        wanted = sorted(set(template_ids))
-        chosen = (
-            templates.c.subject_id == subject
-            if subject is not None
-            else templates.c.template_id.in_(wanted)
-        )
-        query = _joined(templates.c.block).where(_active(gallery), chosen)
+        name = templates.c.subject_id if targets.subject_ids else templates.c.template_id
+        query = _joined(templates.c.block, name.label("name")).where(_active(gallery))
+        wanted, found = sorted(targets.wanted()), list[tuple[int, bytes]]()
         with self._database.reading() as connection:
-            blocks = [row.block for row in connection.execute(query)]
-        if not blocks or (subject is None and len(blocks) != len(wanted)):
-            raise NotFound("the gallery has no live template of this subject or id")
-        return tuple(sorted(set(blocks))), len(blocks)
+            for start in range(0, len(wanted), _CHUNK):
+                some = name.in_(wanted[start : start + _CHUNK])
+                rows = connection.execute(query.where(some))
+                found += [(row.block, row.name) for row in rows]
+        targets.check_found({one for _, one in found})
+        return tuple(sorted({block for block, _ in found})), len(found)
 
     def misplaced(self, gallery: Gallery) -> Sequence[int]:
         """Return units whose live templates are not in the unit's slots, or that are removed."""

@@ -297,9 +297,13 @@ def test_targets_that_are_not_enrolled(mirror: Mirror) -> None:
     update(mirror, told(a, b, version=1))
     view = mirror.view(SERVER, snapshot(1, a, b))
     assert view.expected(Targets(template_ids=(b[1].template_id.hex(),))) == ((1,), 1)
-    assert view.expected(Targets(subject_id=a[1].subject_id.hex())) == ((0,), 1)
-    with pytest.raises(NotFound):
-        view.expected(Targets(subject_id="0" * 32))
+    assert view.expected(Targets(subject_ids=(a[1].subject_id.hex(),))) == ((0,), 1)
+    both = Targets(subject_ids=(b[1].subject_id.hex(), a[1].subject_id.hex()))
+    assert view.expected(both) == ((0, 1), 2)
+    with pytest.raises(NotFound, match="the subject is not enrolled"):
+        view.expected(Targets(subject_ids=("0" * 32,)))
+    with pytest.raises(NotFound, match="1 of the 3 subjects"):
+        view.expected(Targets(subject_ids=(*both.subject_ids, "0" * 32)))
 
 
 def test_second_registrar_on_the_same_file(database: Database, tmp_path: Path) -> None:
@@ -363,6 +367,7 @@ def test_released_matches_are_live_and_enrolled_by_someone_of_the_policy(mirror:
     a, b = one(0), one(1)
     update(mirror, told(a, b, version=1))
     view = mirror.view(SERVER, snapshot(1, a, b))
+    compared = view.compared(Targets())
     unit, entry = a
     match = Match(
         template_id=entry.template_id.hex(),
@@ -375,8 +380,8 @@ def test_released_matches_are_live_and_enrolled_by_someone_of_the_policy(mirror:
     )
     origin = mirror.origin(SERVER, GALLERY, entry.template_id)
     other = mirror.origin(SERVER, GALLERY, b[1].template_id)
-    check_matches(release_of(match), GALLERY, view, [origin], ENROLLERS)
-    check_matches(release_of(), GALLERY, view, [], ENROLLERS)
+    check_matches(release_of(match), GALLERY, compared, [origin], ENROLLERS)
+    check_matches(release_of(), GALLERY, compared, [], ENROLLERS)
     stranger = match.model_copy(update={"subject_id": b[1].subject_id.hex()})
     for release, origins in (
         (release_of(match), []),
@@ -384,12 +389,15 @@ def test_released_matches_are_live_and_enrolled_by_someone_of_the_policy(mirror:
         (release_of(stranger), [origin]),
     ):
         with pytest.raises(Damaged):
-            check_matches(release, GALLERY, view, origins, ENROLLERS)
-    with pytest.raises(Damaged, match="not enrolled in this gallery"):
-        check_matches(release_of(match), "wanted", view, [origin], ENROLLERS)
+            check_matches(release, GALLERY, compared, origins, ENROLLERS)
+    with pytest.raises(Damaged, match="was not to be compared with"):
+        check_matches(release_of(match), "wanted", compared, [origin], ENROLLERS)
+    others = view.compared(Targets(template_ids=(b[1].template_id.hex(),)))
+    with pytest.raises(Damaged, match="was not to be compared with"):
+        check_matches(release_of(match), GALLERY, others, [origin], ENROLLERS)
     with pytest.raises(PermissionRefused, match="no enroller of the policy"):
-        check_matches(release_of(match), GALLERY, view, [origin], {"bureau": AGENCY.public_key})
+        check_matches(release_of(match), GALLERY, compared, [origin], {"bureau": AGENCY.public_key})
     update(mirror, told(gone(a, 2), version=2))
     later = mirror.view(SERVER, snapshot(1, a, b))
-    with pytest.raises(Damaged, match="not enrolled in this gallery"):
-        check_matches(release_of(match), GALLERY, later, [origin], ENROLLERS)
+    with pytest.raises(Damaged, match="was not to be compared with"):
+        check_matches(release_of(match), GALLERY, later.compared(Targets()), [origin], ENROLLERS)

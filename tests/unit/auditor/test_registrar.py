@@ -151,7 +151,7 @@ def test_verify_speaks_of_its_targets_only(office: Desk) -> None:
 def test_verify_by_subject(office: Desk) -> None:
     of = world()
     entry = of.operator.entries[FIRST_BLOCK]
-    answer = of.ask(of.people[FIRST_BLOCK], targets=Targets(subject_id=entry.subject_id.hex()))
+    answer = of.ask(of.people[FIRST_BLOCK], targets=Targets(subject_ids=(entry.subject_id.hex(),)))
     assert [block.block for block in answer.result.blocks] == [1]
     (match,) = office.submit(answer).matches
     assert match.subject_id == entry.subject_id.hex()

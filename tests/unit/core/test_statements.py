@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import rfc8785
+from pydantic import ValidationError
 
 from underseal_core.errors import Damaged, PermissionRefused
 from underseal_core.signing import Identity
@@ -127,8 +128,26 @@ def test_unknown_fields_are_refused() -> None:
 
 def test_targets_are_false_when_empty() -> None:
     assert not Targets()
-    assert Targets(subject_id="cd" * 16)
+    assert Targets(subject_ids=("cd" * 16,))
     assert Targets(template_ids=("cd" * 16,))
+
+
+def names(count: int) -> tuple[str, ...]:
+    return tuple(f"{number:032x}" for number in range(count))
+
+
+def test_a_request_names_a_thousand_subjects_at_most_and_none_twice() -> None:
+    assert Targets(template_ids=names(64))
+    longest = request(targets=Targets(subject_ids=names(1000)), case_reference="\u2603" * 200)
+    assert SearchRequest.parse(longest.payload()) == longest
+    for wrong in (
+        {"subject_ids": names(1001)},
+        {"template_ids": names(65)},
+        {"subject_ids": (*names(2), names(1)[0])},
+        {"subject_ids": names(1), "template_ids": ("cd" * 16,)},
+    ):
+        with pytest.raises(ValidationError):
+            Targets(**wrong)
 
 
 def test_times_round_trip_in_whole_seconds() -> None:
