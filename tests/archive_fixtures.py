@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from tests.server_amendments import redacted_by
 from tests.server_fixtures import (
     Lab,
     UnitContent,
@@ -116,6 +117,17 @@ def remove(folder: Folder, gallery: GalleryStore, unit: NewUnit, count: int) -> 
     gallery.remove(stored, [t.template_id for t in unit.templates[:count]], None)
 
 
+def amend(folder: Folder, gallery: GalleryStore, unit: NewUnit, count: int) -> None:
+    """Erase the first ``count`` templates of a unit, which are removed."""
+    stored = folder.store.units.by_token(gallery.gallery, unit.token)
+    assert stored is not None
+    old = list(gallery.files.ciphertexts(stored))
+    with gallery.files.stage(unit.shape) as staged:
+        places = tuple(range(count))
+        signed = redacted_by(LAB, gallery.gallery, stored, old, places, staged)
+        gallery.amend(stored, signed, staged, None)
+
+
 @lru_cache
 def _made() -> tuple[Path, tempfile.TemporaryDirectory[str]]:
     kept = tempfile.TemporaryDirectory()
@@ -133,6 +145,7 @@ def _made() -> tuple[Path, tempfile.TemporaryDirectory[str]]:
         gone = enrol(gallery, Shape.ROW, 2, 3)
         remove(data, gallery, part, 5)
         remove(data, gallery, gone, 2)
+        amend(data, gallery, part, 4)  # the fifth stays, dead, in the ciphertexts
         full = Shape.COLUMNS.capacity(LAB.bundle.profile, LAB.dimension)
         enrol(gallery, Shape.COLUMNS, full - 400, 4)
         enrol(gallery, Shape.COLUMNS, 500, 5)  # a block of its own

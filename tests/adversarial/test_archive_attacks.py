@@ -229,7 +229,7 @@ def _swapped_labels(parts: list[Part]) -> None:
         (_without("units", "token"), Damaged, "lack 'token'"),
         (_edited("units", token="xy"), Damaged, "unreadable"),
         (_edited("units", block=-1), Damaged, "unreadable"),
-        (_edited("units", first_slot=1), Damaged, "slot"),
+        (_edited("units", first_slot=1), Damaged, "not what it was"),
         (_edited("templates", subject_id="00" * 16), Damaged, "not what it was"),
         (_edited("templates", unit="00" * 16), Damaged, "unit that it has not"),
         (_swapped_labels, Damaged, "not what it was"),

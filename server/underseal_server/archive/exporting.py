@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from underseal_core.durable import sync_folder
-from underseal_core.errors import Conflict, InvalidInput
+from underseal_core.errors import Conflict, Damaged, InvalidInput
 from underseal_core.gallery.disk import disk_errors
 from underseal_core.signing import Identity
 from underseal_server.archive.container import ArchiveWriter
@@ -20,9 +20,9 @@ from underseal_server.archive.rows import KINDS, pack_rows
 from underseal_server.archive.seal import ArchiveSeal, pack_seal
 from underseal_server.engine.keys import KeyEpochs
 from underseal_server.store.gallery_store import GalleryStore
-from underseal_server.store.records import Archive, View
+from underseal_server.store.records import Archive, StoredUnit, View
 from underseal_server.store.store import Store
-from underseal_server.store.transfer import Row, unit_of
+from underseal_server.store.transfer import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +103,10 @@ class Exporter:
         for table, rows in transfer.owned(gallery):
             _write_rows(writer, table, rows)
         units = 0
-        for batch, templates in transfer.units(gallery):
+        for batch, theirs in transfer.units(gallery):
             _write_rows(writer, "units", batch)
-            for rows in templates:
-                _write_rows(writer, "templates", rows)
+            for table, rows in theirs:
+                _write_rows(writer, table, rows)
             for row in batch:
                 if not row["removed_version"]:
                     self._write_ciphertexts(opened, writer, row)
@@ -114,11 +114,14 @@ class Exporter:
         return self._seal(opened, view, writer, units)
 
     def _write_ciphertexts(self, opened: GalleryStore, writer: ArchiveWriter, row: Row) -> None:
-        head = {"kind": "ciphertexts", "version": 1, "unit": row["token"].hex()}
-        writer.write(head, row["bytes"], self._ciphertexts(opened, row))
+        unit = self._store.units.by_token(opened.gallery, row["token"])
+        if unit is None:
+            raise Damaged("a unit is gone")
+        head = {"kind": "ciphertexts", "version": 1, "unit": unit.token.hex()}
+        writer.write(head, unit.size, self._ciphertexts(opened, unit))
 
-    def _ciphertexts(self, opened: GalleryStore, row: Row) -> Iterator[bytes]:
-        for ciphertext in opened.files.ciphertexts(unit_of(row)):
+    def _ciphertexts(self, opened: GalleryStore, unit: StoredUnit) -> Iterator[bytes]:
+        for ciphertext in opened.files.ciphertexts(unit):
             data = ciphertext.to_bytes()
             yield data
             self._wrote(len(data))

@@ -156,14 +156,14 @@ class _Arrival:
             self._begin(record)
         elif kind == "bundle":
             self._add_bundle(record)
-        elif kind == "templates":
-            rows = unpack_rows(KINDS[kind], record.head, record.body())
-            self._transfer.add_templates(self.gallery.id, rows)
         elif kind in KINDS:
+            table = KINDS[kind].table
             rows = unpack_rows(KINDS[kind], record.head, record.body())
+            if "unit_id" in table.columns:
+                return self._transfer.add_of_units(self.gallery.id, table, rows)
             if kind == "snapshots" and any(r["version"] > self.gallery.version for r in rows):
                 raise Damaged("the archive names snapshots that its gallery has not reached")
-            self._transfer.add_owned(self.gallery.id, KINDS[kind].table, rows)
+            self._transfer.add_owned(self.gallery.id, table, rows)
         elif kind == "ciphertexts":
             self._add_ciphertexts(record)
         else:
@@ -212,7 +212,9 @@ class _Arrival:
             folder = self._store.folders(gallery).units
             make_folder(folder)
             self._files = UnitFiles(folder, gallery.profile, gallery.dimension)
-        unit = self._transfer.unit(gallery.id, _token(record))
+        unit = self._store.units.by_token(gallery, _token(record))
+        if unit is None or unit.removed_version:
+            raise Damaged("the archive has ciphertexts of a unit that it has not, or is removed")
         size = wire_size(gallery.profile, UNIT_KINDS[unit.shape])
         with self._files.stage(unit.shape) as staged:
             for piece in record.pieces(size):
@@ -220,7 +222,7 @@ class _Arrival:
             if not staged.complete or staged.sha256 != unit.sha256:
                 raise Damaged("the archive has other ciphertexts than its catalogue names")
             staged.sync()
-            self._files.keep(staged, unit.token)
+            self._files.keep(staged, unit.name)
         self._units += 1
 
     def complete(self, seal: ArchiveSeal) -> Gallery:

@@ -41,6 +41,7 @@ KINDS: Final = {
         RowKind("archives", schema.archives),
         RowKind("units", schema.units),
         RowKind("templates", schema.templates),
+        RowKind("amendments", schema.amendments),
     )
 }
 LEFT_OUT: Final = {
@@ -79,7 +80,7 @@ def unpack_rows(kind: RowKind, head: Mapping[str, object], body: bytes) -> list[
     if not isinstance(rows, list) or not rows:
         raise _not_rows(kind)
     columns = {column.name: column for column in columns_of(kind.table)}
-    if kind.table is schema.templates:
+    if "unit_id" in kind.table.columns:
         columns["unit"] = schema.units.c.token
     return [_row(kind, columns, row) for row in rows]
 

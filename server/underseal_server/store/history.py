@@ -11,16 +11,19 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from underseal_core.amendment import Amendment
 from underseal_core.errors import Damaged
+from underseal_core.log_entries import decode_entry
 from underseal_server.store.database import Database
 from underseal_server.store.records import Archive, Gallery, Snapshot, View
-from underseal_server.store.schema import archives, snapshots, templates, units
+from underseal_server.store.schema import amendments, archives, snapshots, templates, units
 
 KEPT: Final = 1 << 16
 """Snapshots of a gallery: some 10 MB of catalogue, and two years of a new one every quarter of an
 hour. Only versions that were searched or described get a row, however many templates come."""
 
 
+_NEVER: Final = 1 << 63
 _CHUNK: Final = 500
 """Values in one SQL list; far below every database's limit."""
 
@@ -105,22 +108,18 @@ class Archives:
         return self._select(archives.c.gallery == name)
 
     def holding(self, gallery: Gallery, template_ids: Sequence[bytes]) -> Sequence[Archive]:
-        """Return the archives that hold one of these templates, removed since or not."""
-        found: dict[str, Archive] = {}
+        """Return the archives with ciphertexts that one of these templates is in.
+
+        A removed template is in its unit's until the unit is removed, or auditors have erased it.
+        """
+        spans: set[tuple[int, int]] = set()
         for start in range(0, len(template_ids), _CHUNK):
             some = templates.c.template_id.in_(template_ids[start : start + _CHUNK])
-            gone = templates.c.removed_version
-            both = templates.join(units, templates.c.unit_id == units.c.id)
-            held = sa.select(templates.c.id).select_from(both)
-            held = held.where(
-                templates.c.gallery_id == archives.c.gallery_id,
-                some,
-                units.c.added_version.between(1, archives.c.version),
-                sa.or_(gone == 0, gone > archives.c.version),
-            )
-            these = self._select(archives.c.gallery_id == gallery.id, held.exists())
-            found |= {archive.archive_id: archive for archive in these}
-        return sorted(found.values(), key=lambda archive: archive.version)
+            with self._database.reading() as connection:
+                found = connection.execute(_HELD.where(templates.c.gallery_id == gallery.id, some))
+                spans.update(map(_span, found))
+        mine = self._select(archives.c.gallery_id == gallery.id)
+        return [one for one in mine if any(first <= one.version < end for first, end in spans)]
 
     def _select(self, *where: sa.ColumnElement[bool]) -> list[Archive]:
         query = sa.select(archives).where(*where)
@@ -140,3 +139,30 @@ def _row(gallery: Gallery, view: View, moment: str) -> dict[str, object]:
         "templates": view.templates,
         "named_at": moment,
     }
+
+
+_HELD: Final = sa.select(
+    templates.c.slot,
+    units.c.first_slot,
+    units.c.step,
+    units.c.added_version,
+    units.c.removed_version,
+    amendments.c.entry,
+    amendments.c.version,
+).select_from(
+    templates.join(units, templates.c.unit_id == units.c.id).outerjoin(
+        amendments, amendments.c.unit_id == units.c.id
+    )
+)
+
+
+def _span(row: sa.Row[tuple[object, ...]]) -> tuple[int, int]:
+    """Return the first version with a template's ciphertexts, and the first one without."""
+    if not row.added_version:
+        return _NEVER, _NEVER
+    end = row.removed_version or _NEVER
+    if row.entry is not None:
+        erased = Amendment.parse(decode_entry(row.entry).payload).redaction().erased
+        if (row.slot - row.first_slot) // row.step in erased:
+            end = min(end, row.version)
+    return row.added_version, end

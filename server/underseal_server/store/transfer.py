@@ -13,11 +13,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from underseal_core.errors import Conflict, Damaged
-from underseal_core.gallery.unit import Placement, Shape, Unit
 from underseal_server.store.database import Database
 from underseal_server.store.digests import note_changes
 from underseal_server.store.records import Gallery
 from underseal_server.store.schema import (
+    amendments,
     archives,
     galleries,
     rotations,
@@ -33,6 +33,7 @@ Row = Mapping[str, Any]
 BATCH: Final = 256
 _UNFINISHED: Final = "import:"
 _OWNED: Final = (writers, rotations, snapshots, archives)
+_OF_UNITS: Final = (templates, amendments)
 _INTERNAL: Final = frozenset({"id", "gallery_id", "unit_id"})
 """Numbers that are another catalogue's."""
 
@@ -60,10 +61,12 @@ class Transfer:
             query = sa.select(*columns_of(table)).where(table.c.gallery_id == gallery.id)
             yield from self._batches(table, query.order_by(*table.primary_key))
 
-    def units(self, gallery: Gallery) -> Iterator[tuple[Sequence[Row], Iterator[Sequence[Row]]]]:
-        """Yield batches of units, in the order of storing, each with batches of their templates.
+    def units(
+        self, gallery: Gallery
+    ) -> Iterator[tuple[Sequence[Row], Iterator[tuple[str, Sequence[Row]]]]]:
+        """Yield batches of units, in the order of storing, each with batches of what is theirs.
 
-        A template's row has the token of its ``unit``.
+        These are names of tables and their rows, which have the token of their ``unit``.
         """
         last = 0
         query = sa.select(units).where(units.c.gallery_id == gallery.id).order_by(units.c.id)
@@ -75,14 +78,14 @@ class Transfer:
             last = found[-1].id
             names = [column.name for column in columns_of(units)]
             rows = [{name: row._mapping[name] for name in names} for row in found]
-            yield rows, self._templates([row.id for row in found])
+            yield rows, self._theirs([row.id for row in found])
 
-    def _templates(self, numbers: Sequence[int]) -> Iterator[Sequence[Row]]:
-        join = templates.join(units, templates.c.unit_id == units.c.id)
-        query = sa.select(*columns_of(templates), units.c.token.label("unit")).select_from(join)
-        query = query.where(templates.c.unit_id.in_(numbers)).order_by(templates.c.id)
-        for _, rows in self._batches(templates, query):
-            yield rows
+    def _theirs(self, numbers: Sequence[int]) -> Iterator[tuple[str, Sequence[Row]]]:
+        for table in _OF_UNITS:
+            join = table.join(units, table.c.unit_id == units.c.id)
+            query = sa.select(*columns_of(table), units.c.token.label("unit")).select_from(join)
+            query = query.where(table.c.unit_id.in_(numbers)).order_by(*table.primary_key)
+            yield from self._batches(table, query)
 
     def _batches(
         self, table: sa.Table, query: sa.Select[Any]
@@ -122,8 +125,8 @@ class Transfer:
         """
         self._insert(table, [{**row, "gallery_id": number} for row in rows])
 
-    def add_templates(self, number: int, rows: Sequence[Row]) -> None:
-        """Add templates of units that are there.
+    def add_of_units(self, number: int, table: sa.Table, rows: Sequence[Row]) -> None:
+        """Add rows that belong to units that are there.
 
         Raises
         ------
@@ -136,29 +139,13 @@ class Transfer:
             found = connection.execute(query.where(units.c.token.in_(tokens)))
             ids = {row.token: row.id for row in found}
         if len(ids) != len(tokens):
-            raise Damaged("the archive has templates of a unit that it has not")
-        plain = [{k: v for k, v in row.items() if k != "unit"} for row in rows]
+            raise Damaged(f"the archive has {table.name} of a unit that it has not")
+        known = {"gallery_id": number} if "gallery_id" in table.columns else {}
         ready = [
-            {**row, "gallery_id": number, "unit_id": ids[full["unit"]]}
-            for row, full in zip(plain, rows, strict=True)
+            {k: v for k, v in row.items() if k != "unit"} | {"unit_id": ids[row["unit"]]} | known
+            for row in rows
         ]
-        self._insert(templates, ready)
-
-    def unit(self, number: int, token: bytes) -> Unit:
-        """Return a live unit that came in.
-
-        Raises
-        ------
-        Damaged
-            There is none.
-        """
-        where = (units.c.gallery_id == number, units.c.token == token)
-        query = sa.select(units).where(*where, units.c.removed_version == 0)
-        with self._database.reading() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            raise Damaged("the archive has ciphertexts of a unit that it has not, or is removed")
-        return unit_of(dict(row._mapping))
+        self._insert(table, ready)
 
     def note_blocks(self, gallery: Gallery, numbers: Sequence[int]) -> None:
         """Say of blocks that came in that they are of the gallery's version."""
@@ -185,11 +172,3 @@ class Transfer:
                 connection.execute(table.insert(), rows)
         except sa.exc.IntegrityError as error:
             raise Damaged(f"the archive's {table.name} contradict each other") from error
-
-
-def unit_of(row: Row) -> Unit:
-    """Return the unit of a row."""
-    place = Placement(row["block"], row["first_slot"], row["step"], row["templates"])
-    return Unit(
-        token=row["token"], shape=Shape(row["shape"]), placement=place, sha256=row["sha256"]
-    )

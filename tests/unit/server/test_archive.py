@@ -124,7 +124,9 @@ def test_the_format_is_as_documented(tmp_path: Path) -> None:
     with opened_folder(filled(tmp_path / "a")) as old:
         archive = old.export(path, with_bundle=False)
         folders = old.store.folders(old.store.galleries.get(NAME))
-        files = {p.stem: p.read_bytes() for p in folders.units.iterdir()}
+        live = old.store.units.live(old.store.galleries.get(NAME))
+        files = {u.token.hex(): (folders.units / f"{u.name.hex()}.unit").read_bytes() for u in live}
+        assert any(unit.erased for unit in live)
     data = path.read_bytes()
     assert data[:16] == b"underseal-arch1\n"
     place, digest = 16, hashlib.sha256(data[:16]).digest()

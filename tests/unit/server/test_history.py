@@ -102,6 +102,21 @@ def test_the_archives_that_hold_a_template_are_those_made_while_it_lived(
     assert held(b"?" * 16) == []
 
 
+def test_a_removed_template_stays_in_the_archives_of_its_unit(
+    store: Store, evaluator: Evaluator
+) -> None:
+    gallery = opened(store, evaluator)
+    _, unit = enrol(gallery, Shape.ROW, unit_vectors(2))  # version 1
+    stored = store.units.by_token(gallery.gallery, unit.token)
+    assert stored is not None
+    first, second = (template.template_id for template in unit.templates)
+    gallery.remove(stored, [first], None)  # version 2, but its ciphertext stays
+    gallery.remove(stored, [second], None)  # version 3, and it goes
+    noted(store, gallery.gallery, {1: 1, 2: 2, 3: 3})
+    found = store.archives.holding(gallery.gallery, [first])
+    assert [one.version for one in found] == [1, 2]
+
+
 def test_notes_of_archives_outlive_the_gallery(store: Store, evaluator: Evaluator) -> None:
     gallery = opened(store, evaluator)
     gallery.view()
