@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from underseal_auditor.history import History
 from underseal_core.errors import Busy, Damaged, Mismatch
 from underseal_core.gallery.block import Block
@@ -156,9 +154,7 @@ class GalleryReplica:
             return block
         if not all(self._there(token) for token in tokens - block.folded):
             raise Mismatch("the gallery has changed since this search", hint="search again")
-        copy = Block(None, number, self._evaluator, self._files)
-        copy.tiles = np.array(block.tiles)
-        copy.folded = set(block.folded)
+        copy = block.copy()
         self._reconcile(copy, tokens)
         return copy
 

@@ -16,9 +16,8 @@ import numpy as np
 
 from underseal_core.errors import Damaged, InvalidInput, UndersealError
 from underseal_core.gallery.block import Block
-from underseal_core.gallery.block_file import BlockHeader, map_tiles, read_header
+from underseal_core.gallery.block_file import BlockHeader, read_header, read_tiles
 from underseal_core.gallery.slots import SlotMap
-from underseal_core.gallery.tiles import tiles_root
 from underseal_core.gallery.unit import usable_slots
 from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.evaluation import tiles_shape
@@ -128,9 +127,8 @@ class Checker:
         self._looked()
         try:
             header, offset = read_header(path)
-            tiles = map_tiles(path, offset, tiles_shape(gallery.profile, gallery.dimension))
-            if tiles_root(tiles) != header.tiles_root:
-                raise Damaged("its checksum differs")
+            shape = tiles_shape(gallery.profile, gallery.dimension)
+            tiles = read_tiles(path, header, offset, shape)
             if str(header.block) != path.stem:
                 raise Damaged("it is of another block")
             names = [bytes.fromhex(name) for name in header.units]

@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     credentials: Path = Path("credentials/server")
     bundles: tuple[Path, ...] = ()
     threads: Positive = Field(default_factory=lambda: os.cpu_count() or 1)
+    memory_mib: Positive = Field(default_factory=lambda: _physical_mib() // 2)
     running_searches: Positive = 1
     queue_length: Annotated[int, Field(ge=0)] = 16
     searches_per_client: Positive = 4
@@ -77,6 +78,10 @@ class Settings(BaseSettings):
         """Command line, environment, then the file that :func:`load_settings` names."""
         file = TomlConfigSettingsSource(settings_cls)
         return init_settings, env_settings, file
+
+
+def _physical_mib() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
 
 
 def load_settings(file: Path | None, **given: Any) -> Settings:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
 def empty_blocks(data: Path) -> int:
     """Take everybody out of every stored block, with checksums that fit; return how many blocks.
 
-    The catalogue still lists all templates, and the server finds its files in order. Every search
-    then ends with "no match".
+    The catalogue still lists all templates, and the server finds its files in order: that it named
+    this version with another root is taken out of the catalogue, too. Every search then ends with
+    "no match".
 
     Parameters
     ----------
@@ -33,4 +36,6 @@ def empty_blocks(data: Path) -> int:
         shape = tiles_shape(profile_named(header.profile), header.dimension)
         tiles = np.zeros(shape, dtype=np.uint32)
         write_block(path, replace(header, tiles_root=tiles_root(tiles)), tiles)
+    with closing(sqlite3.connect(data / "catalogue.sqlite")) as catalogue, catalogue:
+        catalogue.execute("DELETE FROM snapshots")
     return len(paths)

@@ -1,10 +1,12 @@
-"""One block in memory: tiles, the units folded into them, and its checkpoint on disk."""
+"""One block: the units folded into it, its tiles while they are in memory, its checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import structlog
@@ -12,10 +14,11 @@ import structlog
 from underseal_core.errors import Damaged
 from underseal_core.gallery.block_file import (
     BlockHeader,
-    map_tiles,
     read_header,
+    read_tiles,
     write_block,
 )
+from underseal_core.gallery.memory import WORD_BYTES, BlockMemory, page_memory
 from underseal_core.gallery.tiles import tiles_root
 from underseal_core.gallery.unit import Shape, Unit
 from underseal_core.gallery.unit_files import UnitFiles
@@ -23,10 +26,13 @@ from underseal_core.scheme.ciphertext import Residues
 from underseal_core.scheme.evaluation import Evaluator, tiles_shape
 
 _log: Final = structlog.get_logger("underseal.gallery")
+_NO_BOUND: Final = BlockMemory(None)
 
 
 class Block:
-    """A block, loaded from its checkpoint or empty.
+    """A block as of its checkpoint, or empty. Its tiles are read and checked when first used.
+
+    Reading is thread-safe, also beside a checkpoint; changes need that nothing else runs.
 
     Parameters
     ----------
@@ -38,19 +44,27 @@ class Block:
         Of the gallery's key epoch.
     files
         Of the gallery's units.
+    memory
+        Bounds how many blocks have their tiles in memory; without it there is no bound.
 
     Raises
     ------
     Damaged
-        The checkpoint exists but is not one of this block, or its tiles were changed.
+        The checkpoint exists but is not one of this block.
     """
 
     def __init__(
-        self, path: Path | None, number: int, evaluator: Evaluator, files: UnitFiles
+        self,
+        path: Path | None,
+        number: int,
+        evaluator: Evaluator,
+        files: UnitFiles,
+        memory: BlockMemory = _NO_BOUND,
     ) -> None:
         self._path = path
         self._evaluator = evaluator
         self._files = files
+        self._memory = memory
         self.number = number
         self.folded: set[bytes] = set()
         """Names of the units that the tiles are the sum of."""
@@ -60,28 +74,93 @@ class Block:
         """Names of units folded out since the checkpoint: it still needs their files."""
         self._root = ""
         self._shape = tiles_shape(evaluator.profile, evaluator.dimension)
-        self.tiles: Residues = self._load(path) if path and path.exists() else self._empty()
+        self._lock = threading.Lock()
+        """Held while the tiles come, change or go."""
+        self._tiles: Residues | None = None
+        self._stored = False
+        """Whether there is a checkpoint."""
+        if path is not None and path.exists():
+            self._open(path)
 
-    def _empty(self) -> Residues:
-        return np.zeros(self._shape, dtype=np.uint32)
-
-    def _load(self, path: Path) -> Residues:
-        header, offset = read_header(path)
+    def _open(self, path: Path) -> None:
+        header, _ = read_header(path)
         profile, dimension = self._evaluator.profile.name, self._evaluator.dimension
         if (header.profile, header.dimension, header.block) != (profile, dimension, self.number):
             raise Damaged("a block file is damaged: it is of another block")
-        tiles = map_tiles(path, offset, self._shape)
-        if tiles_root(tiles) != header.tiles_root:
-            raise Damaged("a block file is damaged: its checksum differs")
-        self._root = header.tiles_root
+        self._root, self._stored = header.tiles_root, True
         self.folded = {bytes.fromhex(name) for name in header.units}
-        return tiles
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tiles."""
+        return WORD_BYTES * int(np.prod(self._shape))
+
+    @property
+    def tiles(self) -> Residues:
+        """The tiles, read from the checkpoint if they are not in memory. Do not write to them.
+
+        Raises
+        ------
+        Damaged
+            The checkpoint's tiles were changed.
+        """
+        with self._lock:
+            return self._resident()
+
+    @property
+    def resident(self) -> bool:
+        """Whether the tiles are in memory."""
+        return self._tiles is not None
+
+    def _resident(self) -> Residues:
+        if self._tiles is not None:
+            self._memory.touch(self)
+            return self._tiles
+        self._memory.enter(self, self.size)
+        try:
+            self._tiles = self._load()
+        except BaseException:
+            self._memory.leave(self)
+            raise
+        return self._tiles
+
+    def _load(self) -> Residues:
+        if self._path is None or not self._stored:
+            return page_memory(self._shape)
+        header, offset = read_header(self._path)
+        if header.tiles_root != self._root:
+            raise Damaged("a block file is damaged: it is not the one that was written")
+        return read_tiles(self._path, header, offset, self._shape)
+
+    def drop(self) -> bool:
+        """Let the tiles leave memory if the checkpoint has them; return whether they did."""
+        if self._path is None or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self.unsaved:
+                return False
+            self._tiles = None
+            return True
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Take the tiles out of memory; the block must not be used any more."""
+        self._memory.leave(self)
+        self._tiles = None
 
     def tiles_root(self) -> str:
         """Return the hex root over the tiles; computed once after a change."""
         if not self._root:
             self._root = tiles_root(self.tiles)
         return self._root
+
+    def copy(self) -> Self:
+        """Return a block in memory only that holds the same."""
+        copy = type(self)(None, self.number, self._evaluator, self._files)
+        copy.folded, copy._root = set(self.folded), self._root
+        np.copyto(copy.tiles, self.tiles)
+        return copy
 
     def fold_in(self, unit: Unit, columns: Residues | None = None) -> None:
         """Add a unit.
@@ -96,7 +175,8 @@ class Block:
         Raises
         ------
         Damaged
-            The unit's file is. The tiles may hold part of the unit: discard the block.
+            The unit's file is, or the checkpoint. The tiles may hold part of the unit: discard
+            the block.
         """
         self._fold(unit, columns, add=True)
         self.folded.add(unit.name)
@@ -109,25 +189,31 @@ class Block:
 
     def merge(self, other: Block) -> None:
         """Add what another block is the sum of: units that are not folded in here yet."""
-        self.unsaved += len(other.folded)
-        self._root = ""
-        self._evaluator.merge(self.tiles, other.tiles)
+        with self._changing(len(other.folded)) as tiles:
+            self._evaluator.merge(tiles, other.tiles)
         self.folded |= other.folded
+
+    @contextmanager
+    def _changing(self, changes: int) -> Iterator[Residues]:
+        with self._lock:
+            tiles = self._resident()
+            self.unsaved += changes
+            self._root = ""
+            yield tiles
 
     def _fold(self, unit: Unit, columns: Residues | None, *, add: bool) -> None:
         evaluator, first = self._evaluator, unit.placement.first_slot
-        self.unsaved += 1
-        self._root = ""
-        if unit.shape is Shape.ROW:
-            if columns is None:
-                (row,) = self._files.ciphertexts(unit)
-                columns = evaluator.expand(row)
-            place = evaluator.add if add else evaluator.subtract
-            place(self.tiles, columns, first)
-            return
-        place_column = evaluator.add_column if add else evaluator.subtract_column
-        for index, column in enumerate(self._files.ciphertexts(unit)):
-            place_column(self.tiles, index, column.residues, first)
+        with self._changing(1) as tiles:
+            if unit.shape is Shape.ROW:
+                if columns is None:
+                    (row,) = self._files.ciphertexts(unit)
+                    columns = evaluator.expand(row)
+                place = evaluator.add if add else evaluator.subtract
+                place(tiles, columns, first)
+                return
+            place_column = evaluator.add_column if add else evaluator.subtract_column
+            for index, column in enumerate(self._files.ciphertexts(unit)):
+                place_column(tiles, index, column.residues, first)
 
     def reconcile(self, wanted: Iterable[Unit], present: Iterable[Unit]) -> None:
         """Fold in and out whatever differs between the checkpoint and the catalogue.
@@ -158,7 +244,7 @@ class Block:
             No room; the checkpoint before it still stands.
         """
         path = self._path
-        if path is None or (not self.unsaved and path.exists()):
+        if path is None or (not self.unsaved and self._stored):
             return
         header = BlockHeader(
             self._evaluator.profile.name,
@@ -168,10 +254,7 @@ class Block:
             self.tiles_root(),
         )
         write_block(path, header, self.tiles)
-        _, offset = read_header(path)
-        # Mapped again, the tiles are clean pages that the system may drop and read back.
-        self.tiles = map_tiles(path, offset, self._shape)
-        self.unsaved = 0
+        self.unsaved, self._stored = 0, True
         for name in self.retired:
             self._files.remove(name)
         self.retired.clear()

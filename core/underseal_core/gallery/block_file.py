@@ -1,21 +1,23 @@
 """Checkpoints of blocks: one file, replaced as a whole.
 
     offset  size    field
-    0       8       magic "USBLOCK1"
+    0       8       magic "USBLOCK2"
     8       4       length of the header's text, little-endian
-    12      ...     header: JSON of :class:`BlockHeader`, zeros up to a multiple of 4096
+    12      32      SHA-256 of the header's text
+    44      ...     header: JSON of :class:`BlockHeader`, zeros up to a multiple of 4096
     ...     ...     tiles, uint32 little-endian, shape ``tiles_shape(profile, dimension)``
 
-The header names the units whose sum the tiles are, so the file alone says what is missing from it.
+The header names the units whose sum the tiles are, so the file alone says what is missing from it,
+and the root over the tiles, so that they need not be read before they are used.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
 from dataclasses import asdict, dataclass
-from math import prod
 from pathlib import Path
 from typing import Final
 
@@ -24,10 +26,12 @@ import numpy as np
 from underseal_core.durable import sync_folder
 from underseal_core.errors import Damaged
 from underseal_core.gallery.disk import disk_errors
+from underseal_core.gallery.memory import page_memory
+from underseal_core.gallery.tiles import tiles_root
 from underseal_core.scheme.ciphertext import Residues
 
-_MAGIC: Final = b"USBLOCK1"
-_FIXED: Final = 12
+_MAGIC: Final = b"USBLOCK2"
+_FIXED: Final = 44
 _PAGE: Final = 4096
 """Tiles begin on a page, hence on a cache line."""
 _MAX_TEXT: Final = 1 << 20
@@ -47,7 +51,7 @@ class BlockHeader:
     def to_bytes(self) -> bytes:
         """Serialise with magic and padding."""
         text = json.dumps(asdict(self), sort_keys=True).encode()
-        head = _MAGIC + struct.pack("<I", len(text)) + text
+        head = _MAGIC + struct.pack("<I", len(text)) + hashlib.sha256(text).digest() + text
         return head.ljust(-(-len(head) // _PAGE) * _PAGE, b"\0")
 
 
@@ -86,8 +90,10 @@ def read_header(path: Path) -> tuple[BlockHeader, int]:
         fixed = file.read(_FIXED)
         if len(fixed) != _FIXED or fixed[:8] != _MAGIC:
             raise Damaged("a block file is damaged: no header")
-        (length,) = struct.unpack("<I", fixed[8:])
+        (length,) = struct.unpack("<I", fixed[8:12])
         text = file.read(min(length, _MAX_TEXT))
+    if hashlib.sha256(text).digest() != fixed[12:]:
+        raise Damaged("a block file is damaged: its header's checksum differs")
     try:
         fields = json.loads(text)
         units = tuple(bytes.fromhex(token).hex() for token in fields["units"])
@@ -97,15 +103,26 @@ def read_header(path: Path) -> tuple[BlockHeader, int]:
     return header, -(-(_FIXED + length) // _PAGE) * _PAGE
 
 
-def map_tiles(path: Path, offset: int, shape: tuple[int, ...]) -> Residues:
-    """Map a checkpoint's tiles. Writing to the array changes private copies of pages only.
+def read_tiles(path: Path, header: BlockHeader, offset: int, shape: tuple[int, ...]) -> Residues:
+    """Read a checkpoint's tiles into memory and check them.
 
     Raises
     ------
     Damaged
-        The file is too short or too long.
+        The file is too short or too long, or the tiles are not those of the header.
     """
-    with disk_errors():
-        if path.stat().st_size != offset + 4 * prod(shape):
+    tiles = page_memory(shape)
+    with disk_errors(), path.open("rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size != offset + tiles.nbytes:
             raise Damaged("a block file is damaged: wrong length")
-        return np.memmap(path, dtype="<u4", mode="c", offset=offset, shape=shape)
+        file.seek(offset)
+        rest = tiles.data.cast("B")
+        while rest:
+            rest = rest[file.readinto(rest) or _short() :]
+    if tiles_root(tiles) != header.tiles_root:
+        raise Damaged("a block file is damaged: its checksum differs")
+    return tiles
+
+
+def _short() -> int:
+    raise Damaged("a block file is damaged: wrong length")

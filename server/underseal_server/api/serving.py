@@ -72,7 +72,8 @@ async def running(
     credentials = Credentials.load(settings.credentials)
     name = _server_name(credentials)
     async with AsyncExitStack() as stack:
-        store = Store(settings.data, now, catalogue=settings.catalogue_url())
+        limit = settings.memory_mib << 20
+        store = Store(settings.data, now, catalogue=settings.catalogue_url(), memory_limit=limit)
         stack.callback(store.close)
         keys = KeyEpochs(settings.data / BUNDLES, settings.threads)
         stack.callback(keys.close)

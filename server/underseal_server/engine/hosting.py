@@ -198,15 +198,11 @@ class Hosting:
         return await self.describe(gallery)
 
     async def describe(self, gallery: Gallery) -> Description:
-        """Return a gallery's present state."""
+        """Return a gallery's present state; without a root while a block cannot be made."""
         hosted = self._settled(gallery.id)
         measure = self._store.bytes_stored
         if hosted is None:
-            state = await finish(self._pool, self._store.digests.read, gallery)
-            live = state.live()
-            count = sum(entries.templates for entries in live.values())
-            closed = View(state.version, "", count, dict.fromkeys(live, ""))
-            return Description(gallery, closed, await finish(self._pool, measure, gallery))
+            return await self._describe_closed(gallery)
         try:
             async with hosted.reading() as opened:  # deletion waits: the files stay while measured
                 view = await finish(self._pool, opened.view)
@@ -214,6 +210,17 @@ class Hosting:
                 return Description(row, view, await finish(self._pool, measure, row))
         except Moved:
             return await self.describe(await self.row(gallery.name))
+        except Damaged as error:
+            _log.error("gallery is damaged", gallery=gallery.name, reason=error.public)
+            return await self._describe_closed(gallery)
+
+    async def _describe_closed(self, gallery: Gallery) -> Description:
+        state = await finish(self._pool, self._store.digests.read, gallery)
+        live = state.live()
+        count = sum(entries.templates for entries in live.values())
+        closed = View(state.version, "", count, dict.fromkeys(live, ""))
+        size = await finish(self._pool, self._store.bytes_stored, gallery)
+        return Description(gallery, closed, size)
 
     async def page(self, after: str, limit: int) -> Sequence[Description]:
         """Return a page of galleries in order of name."""
@@ -244,6 +251,7 @@ class Hosting:
                 await finish(self._pool, ended, hosted.gallery, move, moment)
                 hosted.moved = True
                 del self._hosted[hosted.gallery.id]
+                await finish(self._pool, hosted.store.close)
             gallery = await self.row(hosted.gallery.name)
             self._hosted[gallery.id] = await self._open(gallery)
 
@@ -255,6 +263,7 @@ class Hosting:
             hosted.deleted = False
             raise
         self._hosted.pop(hosted.gallery.id, None)
+        await finish(self._pool, hosted.store.close)
 
     async def enrol(self, hosted: Hosted, unit: NewUnit, staged: StagedUnit) -> Receipt:
         """Store a unit whose ciphertexts have all come, and show it to searches."""

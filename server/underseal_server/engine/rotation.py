@@ -96,12 +96,14 @@ class Rotator:
 
     async def _reencrypt(self, hosted: Hosted, successor: Successor) -> None:
         way = await finish(self._pool, self._store.open_reencryption, hosted.store, successor)
-        while waiting := await finish(self._pool, way.waiting):
-            _log.info("re-encrypting", gallery=hosted.gallery.name, units=len(waiting))
-            for unit in waiting:
-                hosted.check()
-                await finish(self._pool, way.convert, unit)
         try:
+            while waiting := await finish(self._pool, way.waiting):
+                _log.info("re-encrypting", gallery=hosted.gallery.name, units=len(waiting))
+                for unit in waiting:
+                    hosted.check()
+                    await finish(self._pool, way.convert, unit)
             await self._hosting.move(hosted, way, successor.move)
         except Moved:
             return
+        finally:
+            way.close()

@@ -7,15 +7,17 @@ the same time as any other; ``underseal_server.engine.hosting`` sees to that.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import structlog
 
-from underseal_core.errors import Damaged, StorageFull, UndersealError
+from underseal_core.errors import StorageFull, UndersealError
 from underseal_core.gallery.block import Block
-from underseal_core.gallery.disk import disk_errors, make_folder
+from underseal_core.gallery.blocks import Blocks
+from underseal_core.gallery.memory import BlockMemory
 from underseal_core.gallery.slots import SlotMap
 from underseal_core.gallery.unit import Placement, Shape, usable_slots
 from underseal_core.gallery.unit_files import StagedUnit, UnitFiles
@@ -33,12 +35,23 @@ from underseal_server.store.records import Gallery, NewUnit, Receipt, StoredUnit
 from underseal_server.store.templates import Templates
 from underseal_server.store.units import Units
 
-MAX_UNSAVED: Final = 64
-"""Changes of a block before it must be saved: bounds the work after a crash."""
-MAX_UNSAVED_BLOCKS: Final = 4
-"""Changed blocks in memory: bounds memory that the system cannot reclaim."""
-
 _log: Final = structlog.get_logger("underseal.store")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The units of a gallery, as its blocks ask for them."""
+
+    gallery: Gallery
+    units: Units
+
+    def live(self, block: int) -> Sequence[StoredUnit]:
+        """Return the units with a live template of a block."""
+        return self.units.live(self.gallery, block)
+
+    def named(self, names: Collection[bytes]) -> Sequence[StoredUnit]:
+        """Return the units of these names, live or removed, as they are or were before."""
+        return self.units.by_names(self.gallery, names)
 
 
 class GalleryStore:
@@ -56,11 +69,13 @@ class GalleryStore:
         Of its key epoch.
     clock
         Returns the present as text.
+    memory
+        Bounds the blocks in memory.
 
     Raises
     ------
     Damaged
-        A unit's file is missing or was changed.
+        The catalogue contradicts itself, or the files cannot be read.
     """
 
     def __init__(
@@ -70,20 +85,19 @@ class GalleryStore:
         folders: Folders,
         evaluator: Evaluator,
         clock: Callable[[], str],
+        memory: BlockMemory,
     ) -> None:
         self.gallery = gallery
         self._units, self._templates, self._arrivals, self._digests = catalogue[:4]
         self._snapshots, self._amendments = catalogue[4:]
         self._evaluator = evaluator
-        self._folder = folders.blocks
         self._clock = clock
         self._view: View | None = None
         self._state = NOTHING_KNOWN
         self._viewing = threading.Lock()
-        self._blocks: dict[int, Block] = {}
-        with disk_errors():
-            make_folder(folders.blocks)
         self.files = UnitFiles(folders.units, gallery.profile, gallery.dimension)
+        listed = Listed(gallery, self._units)
+        self._blocks = Blocks(folders.blocks, evaluator, self.files, listed, memory)
         degree = gallery.profile.degree
         self._slots = SlotMap(degree, usable_slots(degree, gallery.dimension))
         self._pending: dict[int, StoredUnit] = {}
@@ -94,41 +108,21 @@ class GalleryStore:
     def _open(self) -> None:
         live = self._units.live(self.gallery)
         self._pending = {unit.id: unit for unit in self._units.pending(self.gallery)}
+        names: dict[int, set[bytes]] = {}
+        for unit in live:
+            names.setdefault(unit.placement.block, set()).add(unit.name)
         for unit in (*live, *self._pending.values()):
             self._slots.take(unit.placement, unit.erased)
-        for number in sorted({unit.placement.block for unit in live} | self._numbers_on_disk()):
-            self._block(number)
+        leaving = self._blocks.open(names)
         # What no checkpoint needs: broken uploads, units never committed, units folded out.
-        needed = {unit.name for unit in (*live, *self._pending.values())}
-        needed.update(name for block in self._blocks.values() for name in block.retired)
-        swept = self.files.sweep(needed)
+        waiting = {unit.name for unit in self._pending.values()}
+        swept = self.files.sweep(leaving.union(waiting, *names.values()))
         if swept:
             _log.info("swept", gallery=self.gallery.name, files=swept)
-        self.checkpoint()
 
-    def _numbers_on_disk(self) -> set[int]:
-        return {int(path.stem) for path in self._folder.glob("*.tiles")}
-
-    def _block(self, number: int) -> Block:
-        """Return a block that agrees with the catalogue."""
-        if number not in self._blocks:
-            path = self._folder / f"{number}.tiles"
-            try:
-                block = Block(path, number, self._evaluator, self.files)
-                present = self._units.by_names(self.gallery, block.folded)
-                if len(present) != len(block.folded):
-                    raise Damaged("a block file is damaged: it names unknown units")
-                block.reconcile(self._units.live(self.gallery, number), present)
-            except Damaged as error:
-                if not path.exists():
-                    raise
-                # The units are the truth: make the block again from nothing.
-                _log.warning("rebuilding", block=number, reason=error.public)
-                path.rename(path.with_suffix(".damaged"))
-                block = Block(path, number, self._evaluator, self.files)
-                block.reconcile(self._units.live(self.gallery, number), ())
-            self._blocks[number] = block
-        return self._blocks[number]
+    def close(self) -> None:
+        """Take the blocks out of memory; the gallery must not be used any more."""
+        self._blocks.close()
 
     def view(self) -> View:
         """Return the present state; computed once per version, from the blocks that changed.
@@ -148,14 +142,28 @@ class GalleryStore:
     def _compute_view(self) -> View:
         self._state = self._digests.read(self.gallery, self._state)
         version, live = self._state.version, self._state.live()
-        roots = {number: self._block(number).tiles_root() for number in live}
+        roots = {number: self._blocks.get(number).tiles_root() for number in live}
         digests = {number: entries.sha256 for number, entries in live.items()}
         root = root_of_blocks(self.gallery.name, version, digests, roots)
         return View(version, root, sum(entries.templates for entries in live.values()), roots)
 
     def tiles(self, number: int) -> Residues:
-        """Return a block's tiles, as of :meth:`view`. Do not write to them."""
-        return self._block(number).tiles
+        """Return a block's tiles, as of :meth:`view`. Do not write to them.
+
+        Raises
+        ------
+        Damaged
+            The checkpoint is, and a unit's file, too.
+        """
+        tiles = self._blocks.tiles(number)
+        view = self._view
+        if view is not None and view.blocks.get(number) != self._blocks.get(number).tiles_root():
+            self._view = None  # the block was made again: its header had lied
+        return tiles
+
+    def resident(self, number: int) -> bool:
+        """Whether a block's tiles are in memory."""
+        return self._blocks.resident(number)
 
     def receipt(self, unit: NewUnit) -> Receipt | None:
         """Return the receipt if the unit was stored before; see :meth:`Units.receipt`."""
@@ -263,7 +271,8 @@ class GalleryStore:
             One must be saved before it may change again, and there is no room.
         """
         for number in numbers:
-            self._ready(number)
+            self._blocks.ready(number)
+            self._blocks.tiles(number)
 
     def activate(self, folding: Folding) -> int:
         """Show units that were added up: in every search from now on.
@@ -284,7 +293,7 @@ class GalleryStore:
             The catalogue failed; nothing was changed.
         """
         # Before the change is committed: a block opened after it would hold the units already.
-        blocks = {number: self._block(number) for number in folding.sums}
+        blocks = {number: self._blocks.get(number) for number in folding.sums}
         numbers = [unit.id for unit in folding.units]
         version = self._arrivals.activate(self.gallery, numbers, folding.sums)
         self._view = None
@@ -292,26 +301,8 @@ class GalleryStore:
             for unit in folding.units:
                 del self._pending[unit.id]
         for number, block in blocks.items():
-            self._fold(block, partial(block.merge, folding.sums[number]))
+            self._blocks.change(block, partial(Block.merge, other=folding.sums[number]))
         return version
-
-    def _ready(self, number: int) -> Block:
-        """Return a block that may change: it has a checkpoint, not too far behind."""
-        block = self._block(number)
-        if block.unsaved >= MAX_UNSAVED:
-            block.checkpoint()
-        others = [b for b in self._blocks.values() if b.unsaved and b is not block]
-        for other in others[: max(0, len(others) + 1 - MAX_UNSAVED_BLOCKS)]:
-            other.checkpoint()
-        return block
-
-    def _fold(self, block: Block, change: Callable[[], None]) -> None:
-        """Apply a committed change; if that fails, the block is made again when next needed."""
-        try:
-            change()
-        except Exception:  # noqa: BLE001  # the change is durable: answer, and log
-            self._blocks.pop(block.number, None)
-            _log.exception("fold failed", gallery=self.gallery.name, block=block.number)
 
     def leaving_row(self, unit: StoredUnit, template_ids: Sequence[bytes]) -> Ciphertext | None:
         """Return the row that removing these templates will fold out, to be expanded before.
@@ -344,7 +335,7 @@ class GalleryStore:
         int
             How many were removed.
         """
-        block = self._ready(unit.placement.block)
+        block = self._blocks.ready(unit.placement.block)
         removed = self._units.remove(self.gallery, unit, template_ids)
         if not removed:
             return 0
@@ -353,7 +344,7 @@ class GalleryStore:
         if now.removed_version:
             with self._placing:
                 self._slots.free(unit.placement, unit.erased)
-            self._fold(block, lambda: block.fold_out(unit, columns))
+            self._blocks.change(block, lambda block: block.fold_out(unit, columns))
         return removed
 
     def amend(
@@ -393,7 +384,7 @@ class GalleryStore:
         """
         number = unit.placement.block
         if not amendment.done(unit):
-            block, name = self._ready(number), amended_name(unit, amendment)
+            block, name = self._blocks.ready(number), amended_name(unit, amendment)
             self.files.keep(staged, name)
             try:
                 self._amendments.put(self.gallery, unit, amendment)
@@ -405,22 +396,20 @@ class GalleryStore:
             with self._placing:
                 self._slots.erase(unit.placement, sorted(set(now.erased) - set(unit.erased)))
             before, after = columns or (None, None)
-            self._fold(block, lambda: block.fold_out(unit, before))
-            self._fold(block, lambda: block.fold_in(now, after))
+            leaving = unit
+
+            def swap(block: Block) -> None:
+                block.fold_out(leaving, before)
+                block.fold_in(now, after)
+
+            self._blocks.change(block, swap)
             unit = now
-        self._block(number).checkpoint()
-        with disk_errors():
-            (self._folder / f"{number}.damaged").unlink(missing_ok=True)
+        self._blocks.get(number).checkpoint()
         return unit
 
     def checkpoint(self) -> None:
         """Save every changed block; one that has no room stays as it is and is tried again."""
-        for block in list(self._blocks.values()):
-            if block.unsaved:
-                try:
-                    block.checkpoint()
-                except StorageFull as error:
-                    _log.warning("not saved", block=block.number, reason=error.public)
+        self._blocks.checkpoint()
         with self._viewing:
             self._write_digests()
 
@@ -434,6 +423,6 @@ class GalleryStore:
 
     def unsaved(self) -> bool:
         """Whether a checkpoint would do something."""
-        if any(block.unsaved for block in list(self._blocks.values())):
+        if self._blocks.unsaved():
             return True
         return not all(block.written for block in self._state.blocks.values())

@@ -9,11 +9,12 @@ files, bit for bit. Nothing here changes what the gallery is until ``Rotations.f
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from underseal_core.errors import Damaged
-from underseal_core.gallery.block import Block
-from underseal_core.gallery.disk import disk_errors, make_folder
+from underseal_core.gallery.blocks import Blocks
+from underseal_core.gallery.memory import BlockMemory
 from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.scheme.reencryption import Reencryptor
@@ -21,9 +22,6 @@ from underseal_server.store.folders import Folders
 from underseal_server.store.records import Gallery, StoredUnit
 from underseal_server.store.rotations import Move, Rotations
 from underseal_server.store.units import Units
-
-MAX_UNSAVED = 64
-"""Changes of a block before it is saved: bounds the work after a crash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +31,23 @@ class Successor:
     move: Move
     reencryptor: Reencryptor
     evaluator: Evaluator
+
+
+@dataclass(frozen=True, slots=True)
+class Reencrypted:
+    """The units that are re-encrypted, as they are under the new key; see ``UnitList``."""
+
+    gallery: Gallery
+    move: Move
+    rotations: Rotations
+
+    def live(self, block: int) -> list[StoredUnit]:
+        """Return those of a block that are live."""
+        return self.rotations.live(self.gallery, self.move, block)
+
+    def named(self, names: Collection[bytes]) -> list[StoredUnit]:
+        """Return those of these names."""
+        return self.rotations.units(self.gallery, self.move, names)
 
 
 class Reencryption:
@@ -50,6 +65,8 @@ class Reencryption:
         Units and rotations.
     old, new
         Files of the old epoch, folders of the new one.
+    memory
+        Bounds the blocks in memory.
 
     Raises
     ------
@@ -64,16 +81,15 @@ class Reencryption:
         catalogue: tuple[Units, Rotations],
         old: UnitFiles,
         new: Folders,
+        memory: BlockMemory,
     ) -> None:
         self._gallery = gallery
         self._successor = successor
         self._units, self._rotations = catalogue
         self._old = old
-        self._folder = new.blocks
-        with disk_errors():
-            make_folder(new.blocks)
         self._new = UnitFiles(new.units, gallery.profile, gallery.dimension)
-        self._blocks: dict[int, Block] = {}
+        moved = Reencrypted(gallery, successor.move, self._rotations)
+        self._blocks = Blocks(new.blocks, successor.evaluator, self._new, moved, memory)
 
     def waiting(self) -> list[StoredUnit]:
         """Return the live units that are left to do."""
@@ -89,7 +105,8 @@ class Reencryption:
         Damaged
             The old unit's file is, and the unit is still live.
         """
-        block = self._block(unit.placement.block)
+        number = unit.placement.block
+        block = self._blocks.ready(number)
         try:
             sha256 = self._write(unit)
         except Damaged:
@@ -99,8 +116,6 @@ class Reencryption:
             raise
         self._rotations.add(unit, self._successor.move, sha256)
         block.fold_in(replace(unit, sha256=sha256))
-        if block.unsaved >= MAX_UNSAVED:
-            block.checkpoint()
 
     def _write(self, unit: StoredUnit) -> bytes:
         with self._new.stage(unit.shape) as staged:
@@ -117,40 +132,10 @@ class Reencryption:
         """
         for unit in self.waiting():
             self.convert(unit)
-        live = self._rotations.live(self._gallery, self._successor.move)
-        numbers = {unit.placement.block for unit in live}
-        numbers |= {int(path.stem) for path in self._folder.glob("*.tiles")}
-        for number in sorted(numbers):
-            block = self._block(number)
-            present = self._rotations.units(self._gallery, self._successor.move, block.folded)
-            if len(present) != len(block.folded):
-                raise Damaged("a block file names units that are not re-encrypted")
-            block.reconcile([u for u in live if u.placement.block == number], present)
-            block.checkpoint()
-        self._blocks.clear()
+        numbers = {unit.placement.block for unit in self._units.live(self._gallery)}
+        for number in sorted(numbers | self._blocks.on_disk()):
+            self._blocks.renew(number).checkpoint()
 
-    def _block(self, number: int) -> Block:
-        """Return a block that holds what the catalogue says is re-encrypted and live."""
-        if number not in self._blocks:
-            self._blocks[number] = self._open(number)
-        return self._blocks[number]
-
-    def _open(self, number: int) -> Block:
-        path = self._folder / f"{number}.tiles"
-        evaluator, move = self._successor.evaluator, self._successor.move
-        live = self._rotations.live(self._gallery, move)
-        wanted = [unit for unit in live if unit.placement.block == number]
-        try:
-            block = Block(path, number, evaluator, self._new)
-            present = self._rotations.units(self._gallery, move, block.folded)
-            if len(present) != len(block.folded):
-                raise Damaged("a block file names units that are not re-encrypted")
-            block.reconcile(wanted, present)
-        except Damaged:
-            if not path.exists():
-                raise
-            with disk_errors():
-                path.unlink()  # the units are the truth: make it again from nothing
-            block = Block(path, number, evaluator, self._new)
-            block.reconcile(wanted, ())
-        return block
+    def close(self) -> None:
+        """Take the new blocks out of memory."""
+        self._blocks.close()

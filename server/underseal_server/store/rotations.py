@@ -53,10 +53,10 @@ class Rotations:
         found = self._units.by_names(gallery, names)
         return [replace(unit, sha256=done[unit.id]) for unit in found if unit.id in done]
 
-    def live(self, gallery: Gallery, move: Move) -> list[StoredUnit]:
-        """Return the live units that are re-encrypted, as they are under the new key."""
-        done = self._hashes(gallery, move)
-        live = self._units.live(gallery)
+    def live(self, gallery: Gallery, move: Move, block: int) -> list[StoredUnit]:
+        """Return a block's live units that are re-encrypted, as they are under the new key."""
+        done = self._hashes(gallery, move, block)
+        live = self._units.live(gallery, block)
         return [replace(unit, sha256=done[unit.id]) for unit in live if unit.id in done]
 
     def finish(self, gallery: Gallery, move: Move, moment: str) -> None:
@@ -93,7 +93,7 @@ class Rotations:
             connection.execute(rotations.insert().values(moved))
             connection.execute(reencrypted.delete().where(reencrypted.c.unit_id.in_(mine)))
 
-    def _hashes(self, gallery: Gallery, move: Move) -> dict[int, bytes]:
+    def _hashes(self, gallery: Gallery, move: Move, block: int | None = None) -> dict[int, bytes]:
         join = reencrypted.join(units, reencrypted.c.unit_id == units.c.id)
         query = (
             sa.select(reencrypted.c.unit_id, reencrypted.c.sha256)
@@ -101,5 +101,7 @@ class Rotations:
             .where(units.c.gallery_id == gallery.id)
             .where(reencrypted.c.switching_key == move.switching_key)
         )
+        if block is not None:
+            query = query.where(units.c.block == block)
         with self._database.reading() as connection:
             return {row.unit_id: row.sha256 for row in connection.execute(query)}

@@ -13,6 +13,7 @@ from typing import Final
 from underseal_core.durable import replace_file
 from underseal_core.errors import InvalidInput, NotFound
 from underseal_core.gallery.disk import disk_errors, make_folder
+from underseal_core.gallery.memory import BlockMemory
 from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.statements import utc_moment, utc_text
@@ -55,6 +56,8 @@ class Store:
         The clock.
     catalogue
         URL of a PostgreSQL database; empty: SQLite in the folder.
+    memory_limit
+        Bytes of blocks that may be in memory; ``None``: all.
 
     Raises
     ------
@@ -68,9 +71,15 @@ class Store:
     """
 
     def __init__(
-        self, folder: Path, now: Callable[[], datetime] = utc_now, *, catalogue: str = ""
+        self,
+        folder: Path,
+        now: Callable[[], datetime] = utc_now,
+        *,
+        catalogue: str = "",
+        memory_limit: int | None = None,
     ) -> None:
         self.folder = folder
+        self.memory = BlockMemory(memory_limit)
         self._now = now
         self._lock = _lock(folder)
         try:
@@ -126,14 +135,15 @@ class Store:
             self.snapshots,
             self.amendments,
         )
-        return GalleryStore(gallery, catalogue, self.folders(gallery), evaluator, self.clock)
+        folders = self.folders(gallery)
+        return GalleryStore(gallery, catalogue, folders, evaluator, self.clock, self.memory)
 
     def open_reencryption(self, opened: GalleryStore, successor: Successor) -> Reencryption:
         """Begin, or go on with, a gallery's way to a new key epoch."""
         gallery = opened.gallery
         new = Folders.of(self.folder, gallery.id, successor.move.new_epoch)
         catalogue = (self.units, self.rotations)
-        return Reencryption(gallery, successor, catalogue, opened.files, new)
+        return Reencryption(gallery, successor, catalogue, opened.files, new, self.memory)
 
     def delete_old_files(self, gallery: Gallery, keep: timedelta) -> None:
         """Delete the files of the key epochs that a gallery has left.

@@ -82,6 +82,7 @@ def check(data: Path, answered: list[dict[str, str]], evaluator: Evaluator) -> N
     spec = GallerySpec("missing", LAB.pin, "agency", frozenset({"agency"}), 8)
     gallery = store.galleries.create(spec, store.clock())
     opened = store.open_gallery(gallery, evaluator)
+    opened.checkpoint()  # what differs from the catalogue is folded in or out, and forgotten
     show_pending(opened)
     live = {unit.token.hex(): unit for unit in store.units.live(gallery)}
     enrolled = {answer["token"] for answer in answered if answer["did"] == "enrolled"}

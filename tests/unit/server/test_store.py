@@ -126,6 +126,7 @@ def test_state_survives_a_restart(tmp_path: Path, evaluator: Evaluator) -> None:
     again = second.open_gallery(second.galleries.get("missing"), evaluator)
     assert again.view() == view
     assert np.array_equal(again.tiles(0), tiles)
+    again.checkpoint()
     assert not again.unsaved()
     second.close()
 
@@ -249,7 +250,7 @@ def test_a_damaged_block_file_is_made_again_from_its_units(
     gallery = opened(first, evaluator)
     enrol(gallery, Shape.ROW, unit_vectors(3))
     gallery.checkpoint()
-    tiles, path = np.array(gallery.tiles(0)), gallery._folder / "0.tiles"
+    tiles, path = np.array(gallery.tiles(0)), gallery._blocks._folder / "0.tiles"
     first.close()
     data = bytearray(path.read_bytes())
     match damage:
@@ -279,9 +280,11 @@ def test_a_damaged_unit_is_reported_and_never_used(tmp_path: Path, evaluator: Ev
     data[100] ^= 1
     path.write_bytes(data)
     second = Store(tmp_path)
-    (gallery._folder / "0.tiles").unlink()
-    with pytest.raises(Damaged, match="stored unit is damaged"):
-        second.open_gallery(second.galleries.get("missing"), evaluator)
+    (gallery._blocks._folder / "0.tiles").unlink(missing_ok=True)
+    again = second.open_gallery(second.galleries.get("missing"), evaluator)
+    for use in (again.view, lambda: again.tiles(0)):
+        with pytest.raises(Damaged, match="stored unit is damaged"):
+            use()
     second.close()
 
 
