@@ -175,7 +175,9 @@ def panel_of(
         for point in points:
             database = Database(folder / f"mirror-{point}.sqlite")
             stack.callback(database.close)
-            replica = of.replica(folder / str(point), Mirror(database), operator)
+            replica = of.replica(
+                folder / str(point), Mirror(database, rosters=[of.roster]), operator
+            )
             links.append(Link(folder, of, rules, point, logbook.key, replica))
         for link in links:
             stack.callback(link.stop)

@@ -48,9 +48,10 @@ from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.store.tested import SoundUnits
 from underseal_auditor.store.warrants import WarrantStore
 from underseal_auditor.verify.announcement import Authority, intent_of
-from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit
+from underseal_auditor.verify.catalogue import AmendedUnit, CatalogueEntry, CatalogueUnit
 from underseal_auditor.verify.chain import Intake, open_chain
 from underseal_auditor.verify.sketch import Sketcher
+from underseal_core.amendment import Amendment
 from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Peer, Role
 from underseal_core.epochs import EarlierEpochs
@@ -150,6 +151,7 @@ class Operator:
     roots: dict[int, str]
     sent: dict[bytes, list[bytes]]
     version: int = 2
+    amended: list[AmendedUnit] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)
 
     def pin(self, gallery: str) -> Pin:
@@ -165,6 +167,8 @@ class Operator:
         yield Changes(tuple(added), (), 0)
         for start in range(0, len(changed), 50):
             yield Changes((), tuple(changed[start : start + 50]), 0)
+        told = [one for one in self.amended if one.version > after_version]
+        yield Changes((), (), 0, tuple(told))
         yield Changes((), (), self.version)
 
     def unit(self, gallery: str, token: bytes, epoch: str = "") -> Iterator[bytes]:
@@ -175,7 +179,12 @@ class Operator:
     def copy(self) -> Operator:
         """An operator of the test's own, on the same blocks."""
         return replace(
-            self, units=list(self.units), entries=list(self.entries), roots={**self.roots}, asked=[]
+            self,
+            units=list(self.units),
+            entries=list(self.entries),
+            roots={**self.roots},
+            amended=list(self.amended),
+            asked=[],
         )
 
     def unit_of(self, entry: CatalogueEntry) -> CatalogueUnit:
@@ -208,10 +217,14 @@ class Operator:
 
     def enrol_again(self, number: int, parts: list[bytes]) -> None:
         """A unit as if its enroller had sent these columns, folded and signed honestly."""
+        sha256 = hashlib.sha256(b"".join(parts)).digest()
+        self.units[number] = replace(self.units[number], sha256=sha256)
+        self._fold_only(number, parts)
+        self.sign(number)
+
+    def _fold_only(self, number: int, parts: list[bytes]) -> None:
         unit, profile = self.units[number], self.evaluator.profile
         block = unit.placement.block
-        sha256 = hashlib.sha256(b"".join(parts)).digest()
-        self.units[number] = replace(unit, sha256=sha256)
         self.sent = {**self.sent, unit.token: parts}
         tiles = np.zeros(tiles_shape(profile, DIMENSION), np.uint32)
         for index, part in enumerate(parts):
@@ -219,7 +232,19 @@ class Operator:
             self.evaluator.add_column(tiles, index, column.residues, unit.placement.first_slot)
         self.tiles = {**self.tiles, block: tiles}
         self.roots[block] = tiles_root(tiles)
-        self.sign(number)
+
+    def amend(self, number: int, parts: list[bytes], amendment: Envelope) -> None:
+        """Let amended columns take a unit's place, and fold anew."""
+        self.version += 1
+        token = self.units[number].token
+        statement = Amendment.parse(amendment.payload)
+        sha256 = hashlib.sha256(b"".join(parts)).digest()
+        self.units[number] = replace(
+            self.units[number], sha256=sha256, redaction=statement.redaction()
+        )
+        self.amended = [one for one in self.amended if one.token != token]
+        self.amended.append(AmendedUnit(token, sha256, amendment, self.version))
+        self._fold_only(number, parts)
 
     def live(self) -> list[CatalogueEntry]:
         return [e for e in self.entries if not e.removed_version]
@@ -381,7 +406,7 @@ def standing_replica(of: World) -> Replica:
     if gallery not in _STANDING:
         folder = Path(tempfile.mkdtemp(prefix="underseal-replica-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        mirror = Mirror(Database(folder / "mirror.sqlite"))
+        mirror = Mirror(Database(folder / "mirror.sqlite"), rosters=[of.roster])
         sources = {"server": of.operator}
         kept = EarlierUnits(of.bundle, EarlierEpochs(), {})
         _STANDING[gallery] = Replica(folder, mirror, of.operator.evaluator, sources, kept)
@@ -592,7 +617,8 @@ def desk(
         book = logbook or stack.enter_context(book_of(folder))
         database = Database(folder / "registrar.sqlite")
         stack.callback(database.close)
-        ledger, mirror, frozen = Ledger(database), Mirror(database), FrozenServers(database)
+        mirror = Mirror(database, rosters=[of.roster])
+        ledger, frozen = Ledger(database), FrozenServers(database)
         rulebook = in_force(rules, of, database)
         replica = of.replica(folder, mirror, operator)
         tested = SoundUnits(database, of.bundle.epoch)

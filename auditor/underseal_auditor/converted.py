@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from underseal_auditor.verify.catalogue import Attested
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.epochs import BUNDLE_NAME, EarlierEpochs
 from underseal_core.errors import Damaged, MalformedCiphertext, Mismatch, NotFound
-from underseal_core.gallery.unit import Unit
 from underseal_core.gallery.unit_files import UNIT_KINDS, UnitFiles
-from underseal_core.provenance import EnrolReceipt
 from underseal_core.scheme.ciphertext import Ciphertext, parse_ciphertext
 
 REPLICA_NAME: Final = "replica"
@@ -44,17 +43,15 @@ class EarlierUnits:
     epochs: EarlierEpochs
     folders: Mapping[str, Path]
 
-    def unit(
-        self, source: UnitSource, server: str, unit: Unit, receipt: EnrolReceipt
-    ) -> Iterator[bytes]:
+    def unit(self, source: UnitSource, server: str, attested: Attested) -> Iterator[bytes]:
         """Yield the ciphertexts of a unit in this key epoch.
 
         Parameters
         ----------
         source, server
             The server that has it, and its name.
-        receipt
-            The enroller's, of an earlier key epoch.
+        attested
+            The unit as it was signed for, in an earlier key epoch.
 
         Raises
         ------
@@ -63,28 +60,25 @@ class EarlierUnits:
         Damaged
             The copy is not what was signed.
         """
-        epoch = receipt.pin.key_epoch
-        signed = replace(unit, sha256=bytes.fromhex(receipt.unit_sha256))
-        parts = self._own(server, receipt, signed) or self._fetched(source, receipt, signed)
-        for ciphertext in self.epochs.reencrypt(epoch, parts):
+        parts = self._own(server, attested) or self._fetched(source, attested)
+        for ciphertext in self.epochs.reencrypt(attested.epoch, parts):
             yield ciphertext.to_bytes()
 
-    def _own(self, server: str, receipt: EnrolReceipt, signed: Unit) -> Iterator[Ciphertext] | None:
+    def _own(self, server: str, attested: Attested) -> Iterator[Ciphertext] | None:
         """Return this auditor's copy, if it has one."""
-        folder = self.folders.get(receipt.pin.key_epoch)
-        units = None if folder is None else folder / server / receipt.gallery / "units"
+        folder = self.folders.get(attested.epoch)
+        units = None if folder is None else folder / server / attested.gallery / "units"
         if units is None or not units.is_dir():
             return None
         files = UnitFiles(units, self.bundle.profile, self.bundle.dimension)
-        return files.ciphertexts(signed) if files.path(signed.token).exists() else None
+        signed = attested.unit
+        return files.ciphertexts(signed) if files.path(signed.name).exists() else None
 
-    def _fetched(
-        self, source: UnitSource, receipt: EnrolReceipt, signed: Unit
-    ) -> Iterator[Ciphertext]:
+    def _fetched(self, source: UnitSource, attested: Attested) -> Iterator[Ciphertext]:
         """Yield the server's copy; it ends well only if its hash is the signed one."""
-        digest = hashlib.sha256()
+        digest, signed = hashlib.sha256(), attested.unit
         try:
-            for data in source.unit(receipt.gallery, signed.token, receipt.pin.key_epoch):
+            for data in source.unit(attested.gallery, signed.token, attested.epoch):
                 digest.update(data)
                 yield parse_ciphertext(data, self.bundle.profile, UNIT_KINDS[signed.shape])
         except NotFound as error:

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
 
-from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit
+from underseal_auditor.verify.catalogue import AmendedUnit, CatalogueEntry, CatalogueUnit
 from underseal_core.errors import Damaged, StorageFull
 from underseal_core.gallery.unit import Placement, Shape
+from underseal_core.log_entries import decode_entry, encode_entry
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin
 
@@ -28,9 +29,11 @@ ENTRY_COLUMNS: Final = (
 _SCHEMA: Final = f"""
 CREATE TABLE units ({UNIT_COLUMNS}, PRIMARY KEY (token)) WITHOUT ROWID;
 CREATE TABLE templates ({ENTRY_COLUMNS}, PRIMARY KEY (template_id));
+CREATE TABLE amended (token, sha256, entry, version, PRIMARY KEY (token)) WITHOUT ROWID;
 CREATE UNIQUE INDEX places ON templates (token, place);
 """
 _ADD_UNIT: Final = "INSERT INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_AMENDED: Final = "INSERT INTO amended VALUES (?, ?, ?, ?)"
 _ADD_ENTRY: Final = "INSERT INTO templates VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -41,6 +44,7 @@ class Changes:
     units: tuple[CatalogueUnit, ...]
     entries: tuple[CatalogueEntry, ...]
     complete_version: int
+    amended: tuple[AmendedUnit, ...] = ()
 
 
 class CatalogueFeed(Protocol):
@@ -107,6 +111,7 @@ class StagedFeed:
                 raise Damaged("the server's catalogue feed goes on after its end")
             database.executemany(_ADD_UNIT, map(unit_row, piece.units))
             database.executemany(_ADD_ENTRY, map(entry_row, piece.entries))
+            database.executemany(_ADD_AMENDED, map(_amended_row, piece.amended))
             self.version = piece.complete_version
         database.execute("COMMIT")
 
@@ -119,7 +124,8 @@ class StagedFeed:
             )
         low, high = self._database.execute(
             "SELECT min(version), max(version) FROM (SELECT added_version AS version FROM units"
-            " UNION ALL SELECT removed_version FROM templates WHERE removed_version > 0)"
+            " UNION ALL SELECT removed_version FROM templates WHERE removed_version > 0"
+            " UNION ALL SELECT version FROM amended)"
         ).fetchone()
         if low is not None and low <= self.after_version:
             raise Damaged("the server's catalogue has a template that was not there before")
@@ -136,6 +142,12 @@ class StagedFeed:
         query = f"SELECT {ENTRY_COLUMNS} FROM templates WHERE token = ? ORDER BY place"  # noqa: S608
         return [CatalogueEntry(*row) for row in self._database.execute(query, (unit.token,))]
 
+    def amended(self) -> Iterator[AmendedUnit]:
+        """Yield the last amendments, of new units too, in the order of their versions."""
+        rows = self._database.execute("SELECT * FROM amended ORDER BY version, token")
+        for token, sha256, entry, version in rows:
+            yield AmendedUnit(token, sha256, decode_entry(entry), version)
+
     def removals(self) -> Iterator[CatalogueEntry]:
         """Yield the templates of units that are not new, without their labels."""
         query = (
@@ -143,6 +155,10 @@ class StagedFeed:
             " FROM templates WHERE token NOT IN (SELECT token FROM units)"
         )
         return (CatalogueEntry(*row) for row in self._database.execute(query))
+
+
+def _amended_row(amended: AmendedUnit) -> tuple[object, ...]:
+    return amended.token, amended.sha256, encode_entry(amended.amendment), amended.version
 
 
 def unit_row(unit: CatalogueUnit) -> tuple[object, ...]:

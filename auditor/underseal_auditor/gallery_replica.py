@@ -1,6 +1,6 @@
 """One gallery as an auditor folds it: units as they were enrolled, blocks as their sums.
 
-units/<token>.unit   fetched from the server; their hash is the one that the enroller signed
+units/<name>.unit    fetched from the server; their hash is the one that was signed for
 blocks/<n>.tiles     checkpoints of the sums
 """
 
@@ -61,10 +61,10 @@ class GalleryReplica:
         """Return the live units that have to be fetched."""
         with self._folding():
             return [
-                history.units[token]
-                for number, tokens in history.at(history.version).items()
-                for token in sorted(tokens - self._block(number).folded)
-                if not self._there(token)
+                history.units[name]
+                for number, names in history.at(history.version).items()
+                for name in sorted(names - self._block(number).folded)
+                if not self._there(name)
             ]
 
     def sweep(self, history: History) -> None:
@@ -88,7 +88,7 @@ class GalleryReplica:
         Raises
         ------
         Damaged
-            It is not the one that its enroller signed.
+            It is not the one that was signed for.
         StorageFull
             No room.
         """
@@ -98,7 +98,7 @@ class GalleryReplica:
             if not staged.complete or staged.sha256 != unit.sha256:
                 raise Damaged("the server sent another unit than was enrolled")
             staged.sync()
-            self._files.keep(staged, unit.token)
+            self._files.keep(staged, unit.name)
 
     def fold(self, history: History) -> None:
         """Bring every block to the newest version; all its units are there."""
@@ -106,9 +106,11 @@ class GalleryReplica:
         with self._folding():
             self._units.update(history.units)
             for number in sorted({*wanted, *self._blocks}):
-                block, tokens = self._block(number), wanted.get(number, frozenset())
-                if block.folded != tokens:
-                    self._reconcile(block, tokens)
+                block, names = self._block(number), wanted.get(number, frozenset())
+                if block.folded != names:
+                    self._reconcile(block, names)
+                if not history.former.isdisjoint(block.retired):
+                    block.checkpoint()  # deletes what was erased
 
     @contextmanager
     def at(self, history: History, version: int) -> Iterator[Folded]:
@@ -123,7 +125,7 @@ class GalleryReplica:
         """
         with self._folding():
             self._units.update(history.units)
-            blocks = {n: self._as_of(n, tokens) for n, tokens in history.at(version).items()}
+            blocks = {n: self._as_of(n, names) for n, names in history.at(version).items()}
             yield Folded(
                 {number: block.tiles for number, block in blocks.items()},
                 {number: block.tiles_root() for number, block in blocks.items()},
@@ -137,7 +139,7 @@ class GalleryReplica:
         Mismatch
             It has left since.
         """
-        if not self._there(unit.token):
+        if not self._there(unit.name):
             raise Mismatch("the gallery has changed since this search", hint="search again")
         yield from self._files.ciphertexts(unit)
 
@@ -147,20 +149,20 @@ class GalleryReplica:
             for block in self._blocks.values():
                 block.checkpoint()
 
-    def _as_of(self, number: int, tokens: frozenset[bytes]) -> Block:
+    def _as_of(self, number: int, names: frozenset[bytes]) -> Block:
         """Return the block as it is, or a copy in memory with the difference folded out."""
         block = self._block(number)
-        if block.folded == tokens:
+        if block.folded == names:
             return block
-        if not all(self._there(token) for token in tokens - block.folded):
+        if not all(self._there(name) for name in names - block.folded):
             raise Mismatch("the gallery has changed since this search", hint="search again")
         copy = block.copy()
-        self._reconcile(copy, tokens)
+        self._reconcile(copy, names)
         return copy
 
-    def _reconcile(self, block: Block, tokens: frozenset[bytes]) -> None:
-        present = [self._units[token] for token in block.folded]
-        block.reconcile([self._units[token] for token in tokens], present)
+    def _reconcile(self, block: Block, names: frozenset[bytes]) -> None:
+        present = [self._units[name] for name in block.folded]
+        block.reconcile([self._units[name] for name in names], present)
 
     def _block(self, number: int) -> Block:
         if number not in self._blocks:
@@ -168,9 +170,9 @@ class GalleryReplica:
             self._blocks[number] = Block(path, number, self._evaluator, self._files)
         return self._blocks[number]
 
-    def _there(self, token: bytes) -> bool:
+    def _there(self, name: bytes) -> bool:
         with disk_errors():
-            return self._files.path(token).exists()
+            return self._files.path(name).exists()
 
     @contextmanager
     def _folding(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ the one that the server signed. Sealed labels are dropped as soon as a template 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,10 +21,12 @@ from underseal_auditor.history import History
 from underseal_auditor.recent import Recent
 from underseal_auditor.store import catalogue
 from underseal_auditor.store.database import Database
-from underseal_auditor.verify.catalogue import View, view_of
+from underseal_auditor.verify.amendments import Amenders
+from underseal_auditor.verify.catalogue import Attested, View, view_of
 from underseal_auditor.verify.provenance import Enrollers, check_unit
-from underseal_core.errors import Damaged, NotFound
-from underseal_core.provenance import EnrolReceipt, Origin, UnitTree
+from underseal_core.errors import Damaged, Mismatch, NotFound
+from underseal_core.provenance import Origin, UnitTree
+from underseal_core.roster import Roster
 from underseal_core.signing import Envelope
 from underseal_core.statements import Pin, Snapshot
 
@@ -55,11 +58,19 @@ class Mirror:
     ----------
     earlier
         Key epochs before the one that this auditor works in: units may come from there.
+    rosters
+        All generations of all these key epochs: whose signatures count on amendments.
     """
 
-    def __init__(self, database: Database, earlier: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        database: Database,
+        earlier: frozenset[str] = frozenset(),
+        rosters: Sequence[Roster] = (),
+    ) -> None:
         self._database = database
         self._earlier = earlier
+        self._rosters = tuple(rosters)
         self._views: Recent[tuple[object, ...], View] = Recent(_VIEWS_KEPT)
         self._enrolments: Recent[tuple[str, str, bytes], _Enrolment] = Recent(_ENROLMENTS_KEPT)
         self._histories: dict[tuple[str, str], History] = {}
@@ -91,6 +102,9 @@ class Mirror:
                 with self._database.transaction() as connection:
                     catalogue.check_pin(connection, place, pin)
                     catalogue.apply(connection, place, staged, signers)
+                    amenders = Amenders(gallery, pin, self._rosters)
+                    for amended in staged.amended():
+                        catalogue.amend(connection, place, amended, amenders.check)
                     catalogue.check_slots(connection, place, pin, known)
                     catalogue.check_enrollers(connection, place, enrollers)
                     connection.execute(
@@ -114,9 +128,14 @@ class Mirror:
         ------
         Damaged
             The mirrored catalogue has another root than the server signed.
+        Mismatch
+            Templates have been erased since: what the blocks held then is gone.
         """
         place = (server, snapshot.gallery)
-        known = self.version(*place)
+        with self._database.transaction() as connection:
+            known = catalogue.version(connection, place)
+            if snapshot.version < catalogue.amended_version(connection, place):
+                raise Mismatch("the gallery has changed since this search", hint="search again")
         key = (*place, snapshot.version, snapshot.blocks, known)
 
         def read() -> View:
@@ -146,8 +165,8 @@ class Mirror:
                 self._histories[place] = kept
         return kept
 
-    def receipt(self, server: str, gallery: str, token: bytes) -> EnrolReceipt:
-        """Return the enroller's receipt of a unit, which was verified when it came.
+    def attested(self, server: str, gallery: str, token: bytes) -> Attested:
+        """Return a unit as it was signed for last; signatures were verified when it came.
 
         Raises
         ------
@@ -155,13 +174,7 @@ class Mirror:
             It was never mirrored.
         """
         with self._database.transaction() as connection:
-            row = connection.execute(
-                "SELECT receipt FROM units WHERE server = ? AND gallery = ? AND token = ?",
-                (server, gallery, token),
-            ).fetchone()
-        if row is None:
-            raise NotFound("the unit was never enrolled")
-        return EnrolReceipt.parse(bytes(row[0]))
+            return catalogue.attested(connection, (server, gallery), token)
 
     def origin(self, server: str, gallery: str, template_id: bytes) -> Origin:
         """Return who enrolled a template, with the proof; also once it was removed.
@@ -264,11 +277,13 @@ def _check_staged(
     staged: StagedFeed, gallery: str, pin: Pin, enrollers: Enrollers, earlier: frozenset[str]
 ) -> dict[bytes, str]:
     """Check every new unit, and return the enrollers by token."""
-    signers = {}
+    signers, amended = {}, {one.token for one in staged.amended()}
     for unit in staged.units():
         templates = staged.templates_of(unit)
         for template in templates:
             if 0 < template.removed_version <= unit.added_version:
                 raise Damaged("the server's catalogue has a template that left before it came")
-        signers[unit.token] = check_unit(gallery, pin, unit, templates, enrollers, earlier)
+        signers[unit.token] = check_unit(
+            gallery, pin, unit, templates, enrollers, earlier, amended=unit.token in amended
+        )
     return signers

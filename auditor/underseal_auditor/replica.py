@@ -94,10 +94,11 @@ class Replica:
         if not one.following.acquire(timeout=PATIENCE_SECONDS):
             raise Busy("this auditor is still copying the gallery", retry_after_ms=5000)
         try:
+            wrong: set[bytes] = set()
             for _ in range(ROUNDS):
                 self.mirror.update(server, gallery, source, pin, enrollers)
                 history = self.mirror.history(server, gallery)
-                if self._fetch(one, server, gallery, history):
+                if self._fetch(one, (server, gallery), history, wrong):
                     one.fold(history)
                     return history
         finally:
@@ -133,7 +134,8 @@ class Replica:
         """Return the units of some blocks by token, as of a snapshot that was mirrored."""
         history = self.mirror.history(server, snapshot.gallery)
         held = history.at(snapshot.version)
-        return {token: history.units[token] for n in blocks for token in held.get(n, ())}
+        found = [history.units[name] for n in blocks for name in held.get(n, ())]
+        return {unit.token: unit for unit in found}
 
     def ciphertexts(self, server: str, gallery: str, unit: Unit) -> Iterator[Ciphertext]:
         """Yield a unit's ciphertexts; see :meth:`GalleryReplica.ciphertexts`."""
@@ -150,9 +152,15 @@ class Replica:
         except Damaged as error:
             raise ServerFault(Rule.CATALOGUE) from error
 
-    def _fetch(self, one: GalleryReplica, server: str, gallery: str, history: History) -> bool:
-        """Fetch what is missing, and tell whether everything is there."""
-        complete = True
+    def _fetch(
+        self, one: GalleryReplica, place: tuple[str, str], history: History, wrong: set[bytes]
+    ) -> bool:
+        """Fetch what is missing, and tell whether everything is there.
+
+        ``wrong``: names of units that came with another hash, to which the first such time is
+        added: the catalogue may tell that they were amended meanwhile.
+        """
+        complete, (server, gallery) = True, place
         missing = one.missing(history)
         if missing:
             _log.info("copying", gallery=gallery, units=len(missing), version=history.version)
@@ -161,13 +169,18 @@ class Replica:
                 one.keep(unit, self._ciphertexts(server, gallery, unit))
             except NotFound:  # it was removed meanwhile
                 complete = False
+            except Damaged:
+                if unit.name in wrong:
+                    raise
+                wrong.add(unit.name)
+                complete = False
         return complete
 
     def _ciphertexts(self, server: str, gallery: str, unit: Unit) -> Iterator[bytes]:
-        receipt = self.mirror.receipt(server, gallery, unit.token)
-        if receipt.pin.key_epoch == self._earlier.bundle.epoch:
+        attested = self.mirror.attested(server, gallery, unit.token)
+        if attested.epoch == self._earlier.bundle.epoch:
             return self._source(server).unit(gallery, unit.token)
-        return self._earlier.unit(self._source(server), server, unit, receipt)
+        return self._earlier.unit(self._source(server), server, attested)
 
     def _source(self, server: str) -> GallerySource:
         source = self.sources.get(server)

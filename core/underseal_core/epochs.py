@@ -15,6 +15,7 @@ from underseal_core.switching import SwitchingKey, load_switching_key, verify_sw
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from underseal_core.roster import Roster
     from underseal_core.scheme.ciphertext import Ciphertext
 
 BUNDLE_NAME: Final = "bundle.usb"
@@ -26,6 +27,8 @@ class EarlierEpochs:
     """Verified switching keys, oldest first; the last one leads to the bundle's epoch."""
 
     keys: tuple[SwitchingKey, ...] = ()
+    rosters: tuple[Roster, ...] = ()
+    """Who held the shares of the earlier epochs: every generation of each."""
 
     @property
     def ids(self) -> frozenset[str]:
@@ -73,14 +76,17 @@ def load_earlier(folders: Sequence[Path], bundle: PublicBundle) -> EarlierEpochs
             raise InvalidInput("two folders hold switching keys to the same key epoch")
         by_target[key.new_epoch] = folder, key
     keys: list[SwitchingKey] = []
+    rosters: list[Roster] = []
     successor = bundle
     while successor.epoch in by_target:
         folder, key = by_target.pop(successor.epoch)
         path = folder / BUNDLE_NAME
         old = load_bundle(path)
-        verify_switching_key(key, old, successor, load_rosters(old, path, None)[-1])
+        generations = load_rosters(old, path, None)
+        verify_switching_key(key, old, successor, generations[-1])
+        rosters += generations
         keys.insert(0, key)
         successor = old
     if by_target:
         raise Damaged("a folder of an earlier key epoch does not lead to the bundle's")
-    return EarlierEpochs(tuple(keys))
+    return EarlierEpochs(tuple(keys), tuple(rosters))

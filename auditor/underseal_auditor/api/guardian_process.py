@@ -59,7 +59,8 @@ class GuardianProcess:
     def _build(self, settings: GuardianSettings, passphrase: bytes) -> None:
         credentials = Credentials.load(settings.credentials)
         bundle = load_bundle(settings.bundle)
-        roster = load_rosters(bundle, settings.bundle, settings.successions)[-1]
+        rosters = load_rosters(bundle, settings.bundle, settings.successions)
+        roster = rosters[-1]
         self._roster, self._policy_file = roster, settings.policy
         signed = self._load_policy()
         if own_peer(credentials).role is not Role.AUDITOR:
@@ -89,7 +90,7 @@ class GuardianProcess:
         sources = connect(settings.servers, credentials, self._stack)
         self._servers = settings.servers
         check_servers(signed.policy, self._servers)
-        mirror, kept = replicate(settings.earlier, bundle, database)
+        mirror, kept = replicate(settings.earlier, bundle, rosters, database)
         examiner, self._follower = examiner_of(
             kept, self._rulebook, settings.data, database, mirror, sources, self._stack
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -24,6 +24,7 @@ from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Credentials
 from underseal_core.epochs import load_earlier
 from underseal_core.errors import InvalidInput
+from underseal_core.roster import Roster
 from underseal_core.scheme.evaluation import Evaluator
 
 
@@ -53,6 +54,7 @@ def check_servers(policy: Policy, servers: Mapping[str, str]) -> None:
 def replicate(
     earlier: tuple[Path, ...],
     bundle: PublicBundle,
+    rosters: Sequence[Roster],
     database: Database,
 ) -> tuple[Mirror, EarlierUnits]:
     """Return the catalogues' mirror, and the units that this auditor kept from before.
@@ -61,9 +63,12 @@ def replicate(
     ----------
     earlier
         Folders of the key epochs before the bundle's.
+    rosters
+        All generations of the bundle's.
     """
     epochs = load_earlier(earlier, bundle)
-    return Mirror(database, epochs.ids), earlier_units(bundle, epochs, earlier)
+    mirror = Mirror(database, epochs.ids, (*epochs.rosters, *rosters))
+    return mirror, earlier_units(bundle, epochs, earlier)
 
 
 def examiner_of(

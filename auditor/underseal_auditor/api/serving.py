@@ -77,7 +77,8 @@ class RegistrarProcess:
         credentials = Credentials.load(settings.credentials)
         bundle = load_bundle(settings.bundle)
         successions = find_successions(settings.bundle, settings.successions)
-        self._roster = follow(bundle, successions)[-1]
+        rosters = follow(bundle, successions)
+        self._roster = rosters[-1]
         signed = load_signed(settings.policy, self._roster)
         check_parts(credentials, bundle, self._roster, signed.policy, settings)
         self.key_epoch = bundle.epoch
@@ -88,7 +89,7 @@ class RegistrarProcess:
         self._stack.callback(logbook.close)
         self.log_vkey = logbook.key.vkey()
         sources = connect(settings.servers, credentials, self._stack)
-        mirror, kept = replicate(settings.earlier, bundle, database)
+        mirror, kept = replicate(settings.earlier, bundle, rosters, database)
         self._follower: Follower | None = None
         if settings.share is None:
             guardian: Guardian = self._panel(settings, bundle, credentials, logbook)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -17,10 +17,12 @@ from underseal_auditor.feed import (
     unit_row,
 )
 from underseal_auditor.history import Span
-from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit
+from underseal_auditor.verify.catalogue import AmendedUnit, Attested, CatalogueEntry, CatalogueUnit
 from underseal_auditor.verify.provenance import Enrollers, check_occupancy
-from underseal_core.errors import Damaged
-from underseal_core.gallery.unit import Placement, Shape, Unit
+from underseal_core.amendment import Amendment
+from underseal_core.errors import Damaged, NotFound
+from underseal_core.gallery.unit import Placement, Shape, Unit, before
+from underseal_core.log_entries import decode_entry, encode_entry
 from underseal_core.provenance import EnrolReceipt, template_leaf
 from underseal_core.snapshot import LiveEntry
 from underseal_core.statements import Pin
@@ -54,14 +56,21 @@ def spans(connection: sqlite3.Connection, place: Place) -> Iterator[Span]:
     """Yield every unit that was ever there, in the order of coming."""
     rows = connection.execute(
         "SELECT token, shape, block, first_slot, step, templates, sha256, added_version,"
-        " removed_version FROM units WHERE server = ? AND gallery = ?"
+        " removed_version, amendment FROM units WHERE server = ? AND gallery = ?"
         " ORDER BY added_version, token",
         place,
     )
-    for token, shape, block, first, step, count, sha256, added, removed in rows:
+    for token, shape, block, first, step, count, sha256, added, removed, entry in rows:
         placement = Placement(block, first, step, count)
         unit = Unit(token=token, shape=Shape(shape), placement=placement, sha256=sha256)
-        yield Span(unit, added, removed)
+        if not entry:
+            yield Span(unit, added, removed)
+            continue
+        amendment = _amendment(entry)
+        redaction = amendment.redaction()
+        old = bytes.fromhex(amendment.old_sha256)
+        yield Span(replace(unit, sha256=old, redaction=before(redaction)), added, 0, former=True)
+        yield Span(replace(unit, redaction=redaction), added, removed)
 
 
 def check_pin(connection: sqlite3.Connection, place: Place, pin: Pin) -> None:
@@ -100,6 +109,83 @@ def apply(
         _remove(connection, place, entry)
         touched.add(entry.unit_token)
     connection.executemany(_RETIRE, [(*place, token) for token in touched])
+
+
+def amend(
+    connection: sqlite3.Connection,
+    place: Place,
+    amended: AmendedUnit,
+    check: Callable[[CatalogueUnit, AmendedUnit], Amendment],
+) -> None:
+    """Take note of a unit's last amendment.
+
+    Parameters
+    ----------
+    check
+        Checks it for the unit as it was mirrored.
+
+    Raises
+    ------
+    Damaged
+        It is of no unit, older than one known before, or erases what was not removed.
+    """
+    try:
+        known = unit(connection, place, amended.token)
+    except NotFound as error:
+        raise Damaged("the server's catalogue has an amendment of no unit") from error
+    statement = check(known, amended)
+    rows = connection.execute(
+        "SELECT place FROM templates WHERE server = ? AND gallery = ? AND token = ?"
+        " AND removed_version > 0 AND removed_version <= ?",
+        (*place, amended.token, amended.version),
+    )
+    if not set(statement.redaction().erased) <= {row[0] for row in rows}:
+        raise Damaged("the server's catalogue has an amendment that erases what is enrolled")
+    connection.execute(
+        "UPDATE units SET sha256 = ?, amendment = ?, amended_version = ?"
+        " WHERE server = ? AND gallery = ? AND token = ?",
+        (amended.sha256, encode_entry(amended.amendment), amended.version, *place, amended.token),
+    )
+
+
+def amended_version(connection: sqlite3.Connection, place: Place) -> int:
+    """Return the version of a gallery's last amendment, 0 if there is none."""
+    row = connection.execute(
+        "SELECT max(amended_version) FROM units WHERE server = ? AND gallery = ?", place
+    ).fetchone()
+    return int(row[0] or 0)
+
+
+def attested(connection: sqlite3.Connection, place: Place, token: bytes) -> Attested:
+    """Return a unit as it was signed for last, by its enroller or by auditors.
+
+    Raises
+    ------
+    NotFound
+        It was never mirrored.
+    """
+    known = unit(connection, place, token)
+    if known.redaction is None:
+        receipt = EnrolReceipt.parse(known.receipt.payload)
+        epoch, sha256 = receipt.pin.key_epoch, receipt.unit_sha256
+    else:
+        amendment = _amendment(_entry_of(connection, place, token))
+        epoch, sha256 = amendment.pin.key_epoch, amendment.new_sha256
+    return Attested(place[1], epoch, replace(known, sha256=bytes.fromhex(sha256)))
+
+
+def _amendment(entry: bytes) -> Amendment:
+    return Amendment.parse(decode_entry(entry).payload)
+
+
+def _entry_of(connection: sqlite3.Connection, place: Place, token: bytes) -> bytes:
+    row = connection.execute(
+        "SELECT amendment FROM units WHERE server = ? AND gallery = ? AND token = ?",
+        (*place, token),
+    ).fetchone()
+    if row is None:
+        raise NotFound("the unit was never enrolled")
+    return bytes(row[0])
 
 
 def _insert(
@@ -150,15 +236,17 @@ def _remove(connection: sqlite3.Connection, place: Place, entry: CatalogueEntry)
 def check_slots(connection: sqlite3.Connection, place: Place, pin: Pin, known: int) -> None:
     """Check the blocks that units were added to, from version ``known`` on."""
     rows = connection.execute(
-        f"SELECT removed_version, {UNIT_COLUMNS} FROM units"  # noqa: S608
+        f"SELECT removed_version, amendment, {UNIT_COLUMNS} FROM units"  # noqa: S608
         " WHERE server = ? AND gallery = ? AND (removed_version = 0 OR removed_version > ?)"
         " AND block IN (SELECT block FROM units"
         " WHERE server = ? AND gallery = ? AND added_version > ?)",
         (*place, known, *place, known),
     )
     timeline: list[tuple[int, bool, Unit]] = []
-    for removed, *row in rows:
+    for removed, entry, *row in rows:
         unit = unit_of(tuple(row))
+        if entry:  # what is erased was removed before: its slots may be another unit's since
+            unit = replace(unit, redaction=_amendment(entry).redaction())
         timeline.append((unit.added_version, True, unit))
         if removed:
             timeline.append((removed, False, unit))
@@ -181,12 +269,22 @@ def check_enrollers(connection: sqlite3.Connection, place: Place, enrollers: Enr
 
 
 def unit(connection: sqlite3.Connection, place: Place, token: bytes) -> CatalogueUnit:
-    """Return a mirrored unit, also one that is gone."""
+    """Return a mirrored unit, also one that is gone.
+
+    Raises
+    ------
+    NotFound
+        It was never mirrored.
+    """
     row = connection.execute(
         f"SELECT {UNIT_COLUMNS} FROM units WHERE server = ? AND gallery = ? AND token = ?",  # noqa: S608
         (*place, token),
     ).fetchone()
-    return unit_of(row)
+    if row is None:
+        raise NotFound("the unit was never enrolled")
+    entry = _entry_of(connection, place, token)
+    redaction = _amendment(entry).redaction() if entry else None
+    return replace(unit_of(row), redaction=redaction)
 
 
 def leaves(connection: sqlite3.Connection, place: Place, token: bytes) -> list[bytes]:

@@ -226,6 +226,10 @@ STEPS: Final = (
     CREATE INDEX units_by_time ON units (server, gallery, keep_until);
     """,
     """
+    ALTER TABLE units ADD COLUMN amendment BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE units ADD COLUMN amended_version INTEGER NOT NULL DEFAULT 0;
+    """,
+    """
     ALTER TABLE units DROP COLUMN receipt_sha256;
     """,
 )

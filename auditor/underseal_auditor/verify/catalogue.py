@@ -28,10 +28,32 @@ MAX_SEALED_LABEL: Final = 8192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueUnit(Unit):
-    """One unit as the server's feed states it, with its enroller's receipt. It never changes."""
+    """One unit as the server's feed states it, with its enroller's receipt."""
 
     receipt: Envelope
     added_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class AmendedUnit:
+    """A unit's last amendment as the server's feed states it, in force from ``version`` on.
+
+    ``sha256``: of its ciphertexts as they are now.
+    """
+
+    token: bytes
+    sha256: bytes
+    amendment: Envelope
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """A unit as enroller or auditors signed for it, the last of them, and in which key epoch."""
+
+    gallery: str
+    epoch: str
+    unit: Unit
 
 
 @dataclass(frozen=True, slots=True)

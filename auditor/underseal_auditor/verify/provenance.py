@@ -25,6 +25,8 @@ def check_unit(
     templates: Sequence[CatalogueEntry],
     enrollers: Enrollers,
     earlier: frozenset[str] = frozenset(),
+    *,
+    amended: bool = False,
 ) -> str:
     """Check that an enroller of the policy signed for this unit, as it stands in the catalogue.
 
@@ -36,6 +38,8 @@ def check_unit(
         Key epochs that the pin's follows. A unit that was enrolled under one of them was
         re-encrypted since: its hash is no longer the one that was signed, and only a replica
         that re-encrypts the signed one for itself can tell whether it is the right one.
+    amended
+        Whether auditors have signed for other ciphertexts since.
 
     Returns
     -------
@@ -64,6 +68,7 @@ def check_unit(
         epoch, sha256 = receipt.pin.key_epoch, unit.sha256
         if epoch in earlier:
             pin = pin.model_copy(update={"key_epoch": epoch})
+        if epoch in earlier or amended:
             sha256 = bytes.fromhex(receipt.unit_sha256)
         enrolled = Enrolled(gallery, pin, unit.token, unit.shape, leaves, sha256)
         enrolled.check(receipt, client)
@@ -104,7 +109,7 @@ def check_occupancy(pin: Pin, timeline: Iterable[tuple[int, bool, Unit]]) -> Non
     # Of one version, what goes is gone before something else comes.
     for _, comes, unit in sorted(timeline, key=lambda change: change[:2]):
         change = slots.take if comes else slots.free
-        change(unit.placement)
+        change(unit.placement, unit.erased)
 
 
 def check_matches(

@@ -8,10 +8,12 @@ from underseal_auditor.feed import Changes
 from underseal_auditor.verify.catalogue import (
     MAX_BLOCK,
     MAX_SEALED_LABEL,
+    AmendedUnit,
     CatalogueEntry,
     CatalogueUnit,
 )
 from underseal_auditor.wire import HASH_BYTES, ID_BYTES, MAX_VERSION, envelope_from_wire
+from underseal_core.amendment import Amendment
 from underseal_core.errors import Damaged
 from underseal_core.gallery.unit import Placement, Shape
 from underseal_core.provenance import EnrolReceipt
@@ -37,7 +39,8 @@ def changes_from_wire(message: gallery_pb2.SyncCatalogueResponse) -> Changes:
         raise Damaged("the server's catalogue has an impossible version")
     units = tuple(_unit(unit) for unit in message.units)
     entries = tuple(_entry(entry) for entry in message.entries)
-    return Changes(units, entries, message.complete_version)
+    amended = tuple(_amended(unit) for unit in message.amended)
+    return Changes(units, entries, message.complete_version, amended)
 
 
 def _unit(message: gallery_pb2.CatalogueUnit) -> CatalogueUnit:
@@ -64,6 +67,25 @@ def _unit(message: gallery_pb2.CatalogueUnit) -> CatalogueUnit:
         receipt=envelope_from_wire(message.receipt),
         added_version=message.added_version,
     )
+
+
+def _amended(message: gallery_pb2.AmendedUnit) -> AmendedUnit:
+    sound = (
+        len(message.token) == ID_BYTES
+        and len(message.sha256) == HASH_BYTES
+        and message.amendment.payload_type == Amendment.payload_type
+        and len(message.amendment.payload) <= Amendment.max_bytes
+        and 0 < message.amended_version <= MAX_VERSION
+    )
+    if not sound:
+        raise Damaged("the server's catalogue has an impossible amendment")
+    envelope = envelope_from_wire(message.amendment)
+    Amendment.parse(envelope.payload)
+    if not envelope.signatures or any(
+        (len(one.public_key), len(one.signature)) != (32, 64) for one in envelope.signatures
+    ):
+        raise Damaged("the server's catalogue has an amendment that nobody signed")
+    return AmendedUnit(message.token, message.sha256, envelope, message.amended_version)
 
 
 def _entry(message: gallery_pb2.CatalogueEntry) -> CatalogueEntry:

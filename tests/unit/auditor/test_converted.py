@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from tests.server_fixtures import unit_vectors
 from tests.server_harness import ciphertexts
 from tests.server_rotation import CouncilLab, follow, succession
 from underseal_auditor.converted import EarlierUnits
+from underseal_auditor.verify.catalogue import Attested
 from underseal_core.epochs import EarlierEpochs
 from underseal_core.errors import Damaged, Mismatch, NotFound
 from underseal_core.gallery.unit import Placement, Shape, Unit
@@ -53,7 +54,10 @@ class Enrolment:
         return Stored({OLD.pin.key_epoch: list(self.signed), "": list(self.moved)})
 
     def own(self, server: Stored, kept: EarlierUnits) -> list[bytes]:
-        return list(kept.unit(server, "server", self.unit, self.receipt))
+        sha256 = bytes.fromhex(self.receipt.unit_sha256)
+        signed = replace(self.unit, sha256=sha256)
+        attested = Attested(GALLERY, self.receipt.pin.key_epoch, signed)
+        return list(kept.unit(server, "server", attested))
 
 
 def digest(parts: list[bytes]) -> bytes:
