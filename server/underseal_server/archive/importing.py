@@ -19,7 +19,7 @@ from underseal_core.scheme.ciphertext import wire_size
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.archive.container import ArchiveReader, Record
 from underseal_server.archive.exporting import archive_of
-from underseal_server.archive.rows import KINDS, check_version, unpack_rows
+from underseal_server.archive.rows import KINDS, RowKind, check_version, unpack_rows
 from underseal_server.archive.seal import ArchiveSeal, open_seal
 from underseal_server.engine.keys import SUFFIX, KeyEpochs
 from underseal_server.store.records import Gallery
@@ -157,13 +157,7 @@ class _Arrival:
         elif kind == "bundle":
             self._add_bundle(record)
         elif kind in KINDS:
-            table = KINDS[kind].table
-            rows = unpack_rows(KINDS[kind], record.head, record.body())
-            if "unit_id" in table.columns:
-                return self._transfer.add_of_units(self.gallery.id, table, rows)
-            if kind == "snapshots" and any(r["version"] > self.gallery.version for r in rows):
-                raise Damaged("the archive names snapshots that its gallery has not reached")
-            self._transfer.add_owned(self.gallery.id, table, rows)
+            self._add_rows(record, KINDS[kind])
         elif kind == "ciphertexts":
             self._add_ciphertexts(record)
         else:
@@ -171,6 +165,16 @@ class _Arrival:
                 f"{reader.place()} is of an unknown kind",
                 hint="it was made by a newer program: upgrade this one",
             )
+
+    def _add_rows(self, record: Record, kind: RowKind) -> None:
+        rows = unpack_rows(kind, record.head, record.body())
+        number, version = self.gallery.id, self.gallery.version
+        if kind.name == "snapshots" and any(row["version"] > version for row in rows):
+            raise Damaged("the archive names snapshots that its gallery has not reached")
+        if "unit_id" in kind.table.columns:
+            self._transfer.add_of_units(number, kind.table, rows)
+        else:
+            self._transfer.add_owned(number, kind.table, rows)
 
     def _begin(self, record: Record) -> None:
         if self._gallery is not None:

@@ -7,7 +7,7 @@ it later finds them here; an archive goes on holding a template that is erased a
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -117,7 +117,7 @@ class Archives:
             some = templates.c.template_id.in_(template_ids[start : start + _CHUNK])
             with self._database.reading() as connection:
                 found = connection.execute(_HELD.where(templates.c.gallery_id == gallery.id, some))
-                spans.update(map(_span, found))
+                spans.update(_span(row) for row in found)
         mine = self._select(archives.c.gallery_id == gallery.id)
         return [one for one in mine if any(first <= one.version < end for first, end in spans)]
 
@@ -141,7 +141,7 @@ def _row(gallery: Gallery, view: View, moment: str) -> dict[str, object]:
     }
 
 
-_HELD: Final = sa.select(
+_HELD: Final[sa.Select[Any]] = sa.select(
     templates.c.slot,
     units.c.first_slot,
     units.c.step,
@@ -156,7 +156,7 @@ _HELD: Final = sa.select(
 )
 
 
-def _span(row: sa.Row[tuple[object, ...]]) -> tuple[int, int]:
+def _span(row: sa.Row[Any]) -> tuple[int, int]:
     """Return the first version with a template's ciphertexts, and the first one without."""
     if not row.added_version:
         return _NEVER, _NEVER
