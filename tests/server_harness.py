@@ -145,7 +145,10 @@ class Caller:
 
     def header(self, name: str = "missing", **changes: Any) -> gallery_pb2.EnrolRequest:
         pin = pin_to_wire(self.lab.pin.model_copy(update=changes))
-        return gallery_pb2.EnrolRequest(header=gallery_pb2.EnrolHeader(gallery=name, pin=pin))
+        header = gallery_pb2.EnrolHeader(
+            gallery=name, pin=pin, answer_when=gallery_pb2.UNIT_STATE_ACTIVE
+        )
+        return gallery_pb2.EnrolRequest(header=header)
 
     def stream(self, parts: Iterable[gallery_pb2.EnrolRequest]) -> list[gallery_pb2.EnrolResponse]:
         return list(self.galleries.Enrol(iter(parts)))

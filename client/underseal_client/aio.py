@@ -105,6 +105,7 @@ class AsyncClient:
         case: str = "",
         keep_until: datetime | None = None,
         again: bool = False,
+        wait: bool = True,
         listener: EnrolListener | None = None,
     ) -> EnrolReport:
         """See ``Client.enroll``."""
@@ -116,6 +117,7 @@ class AsyncClient:
             case=case,
             keep_until=keep_until,
             again=again,
+            wait=wait,
             listener=listener,
         )
 
@@ -125,6 +127,7 @@ class AsyncClient:
         records: Sequence[TemplateRecord],
         *,
         keep_until: datetime | None = None,
+        wait: bool = True,
         listener: EnrolListener | None = None,
     ) -> EnrolReport:
         """See ``Client.enroll_templates``."""
@@ -133,6 +136,7 @@ class AsyncClient:
             gallery,
             records,
             keep_until=keep_until,
+            wait=wait,
             listener=listener,
         )
 

@@ -167,6 +167,7 @@ class Client:
         case: str = "",
         keep_until: datetime | None = None,
         again: bool = False,
+        wait: bool = True,
         listener: EnrolListener | None = None,
     ) -> EnrolReport:
         """Enrol photos. A bad photo is reported and does not stop the rest.
@@ -187,6 +188,9 @@ class Client:
             Aware. When the templates are removed by themselves, and released no more; signed.
         again
             Enrol also photos that were enrolled before.
+        wait
+            Return once every later search compares with them. Otherwise once they are durable:
+            the server shows them to searches soon.
         """
         return enrolling.enroll_photos(
             self._context,
@@ -196,6 +200,7 @@ class Client:
             case=case,
             keep_until=keep_until,
             again=again,
+            wait=wait,
             listener=listener or Unheard(),
         )
 
@@ -205,11 +210,20 @@ class Client:
         records: Sequence[TemplateRecord],
         *,
         keep_until: datetime | None = None,
+        wait: bool = True,
         listener: EnrolListener | None = None,
     ) -> EnrolReport:
-        """Enrol embeddings that were made elsewhere, with the gallery's model."""
+        """Enrol embeddings that were made elsewhere, with the gallery's model.
+
+        ``wait`` as in :meth:`enroll`.
+        """
         return enrolling.enroll_records(
-            self._context, gallery, records, keep_until=keep_until, listener=listener or Unheard()
+            self._context,
+            gallery,
+            records,
+            keep_until=keep_until,
+            wait=wait,
+            listener=listener or Unheard(),
         )
 
     def search(

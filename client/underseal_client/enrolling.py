@@ -105,13 +105,14 @@ def enroll_photos(
     case: str = "",
     keep_until: datetime | None = None,
     again: bool = False,
+    wait: bool = True,
     listener: EnrolListener,
 ) -> EnrolReport:
     """Enrol the photos in files and folders; see :meth:`underseal_client.Client.enroll`."""
     sources = scan(paths, subject=subject)
     gallery = galleries.describe(context.connection, gallery_name)
     context.check_model(gallery)
-    with _run(context, gallery, keep_until, listener) as run:
+    with _run(context, gallery, keep_until, listener, wait=wait) as run:
         sources = run.unseen(sources, again=again)
         listener.started(len(sources))
         # in rows: embedding takes far longer than expanding them, and an interruption loses little
@@ -126,13 +127,14 @@ def enroll_records(
     records: Sequence[TemplateRecord],
     *,
     keep_until: datetime | None = None,
+    wait: bool = True,
     listener: EnrolListener,
 ) -> EnrolReport:
     """Enrol embeddings; see :meth:`underseal_client.Client.enroll_templates`."""
     gallery = galleries.describe(context.connection, gallery_name)
     for record in records:
         check_vector(record.vector, gallery.pin.model_dimension)
-    with _run(context, gallery, keep_until, listener) as run:
+    with _run(context, gallery, keep_until, listener, wait=wait) as run:
         known = _known(context, gallery)
         fresh = [record for record in records if not record.source or record.source not in known]
         run.report.skipped = len(records) - len(fresh)
@@ -173,14 +175,19 @@ def _refusal(photo: str, subject: str, reason: str, error: UndersealError) -> Re
 
 @contextmanager
 def _run(
-    context: ClientContext, gallery: Gallery, keep_until: datetime | None, listener: EnrolListener
+    context: ClientContext,
+    gallery: Gallery,
+    keep_until: datetime | None,
+    listener: EnrolListener,
+    *,
+    wait: bool,
 ) -> Iterator[_EnrolRun]:
     """Enrol under the state file's lock; what a crash left staged is sent first."""
     context.check_keys(gallery)
     until = _checked_time(gallery, keep_until)
     begun = time.monotonic()
     with context.state.enrolling():
-        run = _EnrolRun(context, gallery, until, listener)
+        run = _EnrolRun(context, gallery, until, listener, wait=wait)
         try:
             run.report.resumed = run.enrolment.resume()
             yield run
@@ -215,7 +222,13 @@ def _checked_time(gallery: Gallery, keep_until: datetime | None) -> str:
 
 class _EnrolRun:
     def __init__(
-        self, context: ClientContext, gallery: Gallery, keep_until: str, listener: EnrolListener
+        self,
+        context: ClientContext,
+        gallery: Gallery,
+        keep_until: str,
+        listener: EnrolListener,
+        *,
+        wait: bool,
     ) -> None:
         self._context = context
         self._gallery = gallery
@@ -223,7 +236,7 @@ class _EnrolRun:
         self.report = EnrolReport(gallery.name)
         connection, state = context.connection, context.state
         signer = Signer(connection.me.name, connection.credentials.identity, keep_until)
-        maker = UnitMaker(context.bundle, context.encryptor, gallery, signer)
+        maker = UnitMaker(context.bundle, context.encryptor, gallery, signer, wait=wait)
         self.enrolment = Enrolment(connection, state, gallery, maker, self._stored)
 
     def _stored(self, templates: int) -> None:

@@ -20,7 +20,7 @@ class Gallery:
     ``version`` grows by one with every change; ``snapshot_root`` (hex SHA-256, empty while the
     server cannot open the gallery) names the state at
     that version; ``created_at`` is UTC, ISO 8601. ``max_keep_days``: longest time that templates
-    may be kept, 0 for no limit.
+    may be kept, 0 for no limit. ``pending_templates`` are stored, but not in that version yet.
     """
 
     name: str
@@ -34,13 +34,15 @@ class Gallery:
     created_at: str
     bytes_stored: int
     max_keep_days: int
+    pending_templates: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTemplate:
-    """One live template, as listed. Ids have 16 bytes.
+    """One template, as listed. Ids have 16 bytes.
 
-    ``keep_until``: when it is removed by itself; empty for never.
+    ``keep_until``: when it is removed by itself; empty for never. ``searchable``: every search
+    from now on compares with it.
     """
 
     template_id: bytes
@@ -51,6 +53,7 @@ class StoredTemplate:
     enrolled_at: str
     keep_until: str
     unit_token: bytes
+    searchable: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,11 +156,21 @@ class Signer:
 
 
 class UnitMaker:
-    """Encrypts units for one gallery under one bundle, and signs for them."""
+    """Encrypts units for one gallery under one bundle, and signs for them.
+
+    ``wait``: the server answers once searches compare with a unit, not only once it is durable.
+    """
 
     def __init__(
-        self, bundle: PublicBundle, encryptor: Encryptor, gallery: Gallery, signer: Signer
+        self,
+        bundle: PublicBundle,
+        encryptor: Encryptor,
+        gallery: Gallery,
+        signer: Signer,
+        *,
+        wait: bool = True,
     ) -> None:
+        self._wait = wait
         self._signer = signer
         self._bundle = bundle
         self._encryptor = encryptor
@@ -193,7 +203,7 @@ class UnitMaker:
 
         ciphertexts = self._ciphertexts(shape, vectors)
         return token, wire.unit_to_wire(
-            gallery.name, gallery.pin, token, shape, sealed, ciphertexts, sign
+            gallery.name, gallery.pin, token, shape, sealed, ciphertexts, sign, wait=self._wait
         )
 
     def _seal(self, entry: Labelled) -> NewTemplate:

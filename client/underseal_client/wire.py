@@ -199,6 +199,7 @@ def gallery_from_wire(message: gallery_pb2.Gallery) -> Gallery:
         created_at=message.created_at,
         bytes_stored=message.bytes_stored,
         max_keep_days=message.max_keep_days,
+        pending_templates=message.pending_templates,
     )
 
 
@@ -258,6 +259,7 @@ def template_from_wire(message: gallery_pb2.Template) -> StoredTemplate:
         message.enrolled_at,
         message.keep_until,
         message.unit_token,
+        message.state == gallery_pb2.UNIT_STATE_ACTIVE,
     )
 
 
@@ -278,12 +280,16 @@ def unit_to_wire(
     templates: Sequence[NewTemplate],
     ciphertexts: Iterable[bytes],
     sign: Callable[[bytes], Envelope],
+    *,
+    wait: bool = True,
 ) -> Iterator[bytes]:
     """Yield a unit as serialised EnrolRequest messages, ciphertexts as they are made.
 
-    ``sign`` makes the receipt, given the SHA-256 over all ciphertexts.
+    ``sign`` makes the receipt, given the SHA-256 over all ciphertexts. ``wait``: for the answer
+    until searches compare with the unit, not only until it is durable.
     """
-    header = gallery_pb2.EnrolHeader(gallery=gallery, pin=pin_to_wire(pin))
+    state = gallery_pb2.UNIT_STATE_ACTIVE if wait else gallery_pb2.UNIT_STATE_PENDING
+    header = gallery_pb2.EnrolHeader(gallery=gallery, pin=pin_to_wire(pin), answer_when=state)
     yield gallery_pb2.EnrolRequest(header=header).SerializeToString()
     begin = gallery_pb2.UnitBegin(token=token, shape=_SHAPES[shape], templates=len(templates))
     yield gallery_pb2.EnrolRequest(begin=begin).SerializeToString()

@@ -22,6 +22,7 @@ from underseal_server.store.records import (
     GallerySpec,
     NewTemplate,
     Receipt,
+    State,
     Template,
 )
 
@@ -39,6 +40,11 @@ _SHAPES: Final = {
     gallery_pb2.UnitBegin.SHAPE_COLUMNS: Shape.COLUMNS,
 }
 _SHAPES_TO_WIRE: Final = {shape: number for number, shape in _SHAPES.items()}
+_STATES: Final = {
+    State.PENDING: gallery_pb2.UNIT_STATE_PENDING,
+    State.ACTIVE: gallery_pb2.UNIT_STATE_ACTIVE,
+    State.REMOVED: gallery_pb2.UNIT_STATE_REMOVED,
+}
 
 
 def name_from_wire(text: str, what: str = "gallery") -> str:
@@ -158,6 +164,7 @@ def description_to_wire(description: Description) -> gallery_pb2.Gallery:
         created_at=description.gallery.created_at,
         bytes_stored=description.bytes_stored,
         max_keep_days=spec.max_keep_days,
+        pending_templates=description.pending,
     )
 
 
@@ -173,6 +180,21 @@ def shape_from_wire(value: gallery_pb2.UnitBegin.Shape.ValueType) -> Shape:
         return _SHAPES[value]
     except KeyError:
         raise InvalidInput("a unit is of shape ROW or COLUMNS") from None
+
+
+def answer_from_wire(value: gallery_pb2.UnitState.ValueType) -> State:
+    """Parse in which state units are answered.
+
+    Raises
+    ------
+    InvalidInput
+        Neither PENDING nor ACTIVE.
+    """
+    if value in (gallery_pb2.UNIT_STATE_UNSPECIFIED, gallery_pb2.UNIT_STATE_PENDING):
+        return State.PENDING
+    if value != gallery_pb2.UNIT_STATE_ACTIVE:
+        raise InvalidInput("units are answered when they are PENDING or ACTIVE")
+    return State.ACTIVE
 
 
 def template_from_wire(message: gallery_pb2.NewTemplate) -> NewTemplate:
@@ -203,6 +225,7 @@ def receipt_to_wire(receipt: Receipt) -> gallery_pb2.EnrolResponse:
         first_slot=placement.first_slot,
         slot_step=placement.step,
         repeated_token=receipt.repeated,
+        state=_STATES[receipt.state],
     )
 
 
@@ -217,6 +240,7 @@ def template_to_wire(template: Template) -> gallery_pb2.Template:
         enrolled_at=template.enrolled_at,
         keep_until=template.keep_until,
         unit_token=template.unit_token,
+        state=_STATES[template.state],
     )
 
 

@@ -92,6 +92,9 @@ def enroll(
     again: Annotated[
         bool, typer.Option("--again", help="Also photos that were enrolled before.")
     ] = False,
+    wait: Annotated[
+        bool, typer.Option(help="Wait until searches compare with them; else until they are safe.")
+    ] = True,
     min_face_pixels: MinFacePixels = None,
     largest_face: LargestFace = False,
     as_json: Json = False,
@@ -114,6 +117,7 @@ def enroll(
                 case=case,
                 keep_until=until,
                 again=again,
+                wait=wait,
                 listener=shown,
             )
         except KeyboardInterrupt:

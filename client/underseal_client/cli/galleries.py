@@ -30,6 +30,7 @@ def _show(gallery: Gallery) -> None:
     rows = [
         ("name", gallery.name),
         ("templates", gallery.templates),
+        ("pending", gallery.pending_templates),
         ("blocks", gallery.blocks),
         ("stored", f"{gallery.bytes_stored:,} bytes"),
         ("model", f"{pin.model_id} ({pin.model_dimension})"),
@@ -132,6 +133,7 @@ def _template_json(entry: StoredTemplate) -> dict[str, object]:
         "enrolled_at": entry.enrolled_at,
         "keep_until": entry.keep_until,
         "unit_token": entry.unit_token.hex(),
+        "searchable": entry.searchable,
     }
 
 

@@ -30,6 +30,7 @@ class StagedUnit:
 
     def __init__(self, path: Path, profile: Profile, dimension: int, shape: Shape) -> None:
         self.path = path
+        self.shape = shape
         self._profile = profile
         self._kind = UNIT_KINDS[shape]
         self._wanted = shape.ciphertexts(dimension)

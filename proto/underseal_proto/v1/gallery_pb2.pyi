@@ -20,6 +20,29 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _UnitState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnitStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnitState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNIT_STATE_UNSPECIFIED: _UnitState.ValueType  # 0
+    UNIT_STATE_PENDING: _UnitState.ValueType  # 1
+    """Durable, and in no version of the gallery yet."""
+    UNIT_STATE_ACTIVE: _UnitState.ValueType  # 2
+    """In every search since a version."""
+    UNIT_STATE_REMOVED: _UnitState.ValueType  # 3
+
+class UnitState(_UnitState, metaclass=_UnitStateEnumTypeWrapper): ...
+
+UNIT_STATE_UNSPECIFIED: UnitState.ValueType  # 0
+UNIT_STATE_PENDING: UnitState.ValueType  # 1
+"""Durable, and in no version of the gallery yet."""
+UNIT_STATE_ACTIVE: UnitState.ValueType  # 2
+"""In every search since a version."""
+UNIT_STATE_REMOVED: UnitState.ValueType  # 3
+Global___UnitState: _TypeAlias = UnitState  # noqa: Y015
+
 @_typing.final
 class Gallery(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -35,6 +58,7 @@ class Gallery(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     BYTES_STORED_FIELD_NUMBER: _builtins.int
     MAX_KEEP_DAYS_FIELD_NUMBER: _builtins.int
+    PENDING_TEMPLATES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     max_templates_per_subject: _builtins.int
     templates: _builtins.int
@@ -47,6 +71,8 @@ class Gallery(_message.Message):
     bytes_stored: _builtins.int
     max_keep_days: _builtins.int
     """Longest time that templates may be kept; 0: no limit."""
+    pending_templates: _builtins.int
+    """Stored, but in no version yet; not among the templates above."""
     @_builtins.property
     def pin(self) -> _common_pb2.Pin: ...
     @_builtins.property
@@ -67,10 +93,11 @@ class Gallery(_message.Message):
         created_at: _builtins.str = ...,
         bytes_stored: _builtins.int = ...,
         max_keep_days: _builtins.int = ...,
+        pending_templates: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pin", b"pin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bytes_stored", b"bytes_stored", "created_at", b"created_at", "max_keep_days", b"max_keep_days", "max_templates_per_subject", b"max_templates_per_subject", "name", b"name", "pin", b"pin", "snapshot_root", b"snapshot_root", "templates", b"templates", "version", b"version", "writers", b"writers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bytes_stored", b"bytes_stored", "created_at", b"created_at", "max_keep_days", b"max_keep_days", "max_templates_per_subject", b"max_templates_per_subject", "name", b"name", "pending_templates", b"pending_templates", "pin", b"pin", "snapshot_root", b"snapshot_root", "templates", b"templates", "version", b"version", "writers", b"writers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -331,7 +358,12 @@ class EnrolHeader(_message.Message):
 
     GALLERY_FIELD_NUMBER: _builtins.int
     PIN_FIELD_NUMBER: _builtins.int
+    ANSWER_WHEN_FIELD_NUMBER: _builtins.int
     gallery: _builtins.str
+    answer_when: Global___UnitState.ValueType
+    """When units are answered: PENDING, or unspecified, as soon as they are durable; ACTIVE as soon
+    as every later search compares with them.
+    """
     @_builtins.property
     def pin(self) -> _common_pb2.Pin: ...
     def __init__(
@@ -339,10 +371,11 @@ class EnrolHeader(_message.Message):
         *,
         gallery: _builtins.str = ...,
         pin: _common_pb2.Pin | None = ...,
+        answer_when: Global___UnitState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pin", b"pin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery", b"gallery", "pin", b"pin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_when", b"answer_when", "gallery", b"gallery", "pin", b"pin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -422,15 +455,18 @@ class EnrolResponse(_message.Message):
     FIRST_SLOT_FIELD_NUMBER: _builtins.int
     SLOT_STEP_FIELD_NUMBER: _builtins.int
     REPEATED_TOKEN_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     token: _builtins.bytes
     templates: _builtins.int
     gallery_version: _builtins.int
+    """The first version with the unit; 0 while it is PENDING."""
     block: _builtins.int
     first_slot: _builtins.int
     """Slot of the unit's first template; the r-th is at first_slot + r * slot_step."""
     slot_step: _builtins.int
     repeated_token: _builtins.bool
     """True when this answers a repeated token."""
+    state: Global___UnitState.ValueType
     def __init__(
         self,
         *,
@@ -441,10 +477,11 @@ class EnrolResponse(_message.Message):
         first_slot: _builtins.int = ...,
         slot_step: _builtins.int = ...,
         repeated_token: _builtins.bool = ...,
+        state: Global___UnitState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "first_slot", b"first_slot", "gallery_version", b"gallery_version", "repeated_token", b"repeated_token", "slot_step", b"slot_step", "templates", b"templates", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "first_slot", b"first_slot", "gallery_version", b"gallery_version", "repeated_token", b"repeated_token", "slot_step", b"slot_step", "state", b"state", "templates", b"templates", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -462,6 +499,7 @@ class Template(_message.Message):
     ENROLLED_AT_FIELD_NUMBER: _builtins.int
     KEEP_UNTIL_FIELD_NUMBER: _builtins.int
     UNIT_TOKEN_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     template_id: _builtins.bytes
     subject_id: _builtins.bytes
     block: _builtins.int
@@ -471,6 +509,8 @@ class Template(_message.Message):
     keep_until: _builtins.str
     """When it is removed by itself, by its enroller's receipt; empty: never."""
     unit_token: _builtins.bytes
+    state: Global___UnitState.ValueType
+    """PENDING or ACTIVE."""
     def __init__(
         self,
         *,
@@ -482,10 +522,11 @@ class Template(_message.Message):
         enrolled_at: _builtins.str = ...,
         keep_until: _builtins.str = ...,
         unit_token: _builtins.bytes = ...,
+        state: Global___UnitState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "enrolled_at", b"enrolled_at", "enrolled_by", b"enrolled_by", "keep_until", b"keep_until", "slot", b"slot", "subject_id", b"subject_id", "template_id", b"template_id", "unit_token", b"unit_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "enrolled_at", b"enrolled_at", "enrolled_by", b"enrolled_by", "keep_until", b"keep_until", "slot", b"slot", "state", b"state", "subject_id", b"subject_id", "template_id", b"template_id", "unit_token", b"unit_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

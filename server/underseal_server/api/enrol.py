@@ -1,4 +1,4 @@
-"""The enrolment stream: header, then units; each is answered once it is stored."""
+"""The enrolment stream: header, then units; each is answered once it is stored, or shown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from underseal_core.credentials import Peer
 from underseal_core.errors import Busy, Damaged, InvalidInput
-from underseal_core.gallery.unit import Shape
+from underseal_core.gallery.unit_files import StagedUnit
 from underseal_proto.v1 import gallery_pb2
 from underseal_server import wire
 from underseal_server.api.access import check_writer
@@ -17,7 +17,7 @@ from underseal_server.engine.hosting import Hosted, Hosting
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.pins import check_pin
 from underseal_server.receipts import check_receipt
-from underseal_server.store.records import NewTemplate, NewUnit, Receipt
+from underseal_server.store.records import NewTemplate, NewUnit, Receipt, State
 
 IDLE_SECONDS: Final = 60.0
 """A stream that says nothing for so long is ended: it holds a file."""
@@ -64,12 +64,13 @@ class EnrolStream:
         hosted = await self._hosting.open(wire.name_from_wire(first.header.gallery))
         check_writer(self._peer, hosted.gallery)
         check_pin(wire.pin_from_wire(first.header.pin), hosted.gallery.spec.pin)
+        until = wire.answer_from_wire(first.header.answer_when)
         while (part := await self._next()) is not None:
             if part.WhichOneof("part") != "begin":
                 raise InvalidInput("a unit begins with its token, shape and number of templates")
-            yield await self._unit(hosted, part.begin)
+            yield await self._unit(hosted, part.begin, until)
 
-    async def _unit(self, hosted: Hosted, begin: gallery_pb2.UnitBegin) -> Receipt:
+    async def _unit(self, hosted: Hosted, begin: gallery_pb2.UnitBegin, until: State) -> Receipt:
         token = wire.id_from_wire(begin.token, "token")
         shape = wire.shape_from_wire(begin.shape)
         capacity = shape.capacity(hosted.gallery.profile, hosted.gallery.dimension)
@@ -77,7 +78,9 @@ class EnrolStream:
             raise InvalidInput(f"a unit of this shape holds 1 to {capacity} templates")
         templates = await self._templates(begin.templates)
         try:
-            return await self._ciphertexts(hosted, token, shape, templates)
+            with hosted.store.files.stage(shape) as staged:
+                unit = await self._ciphertexts(hosted, token, staged, templates)
+                return await self._hosting.enrol(hosted, unit, staged, until)
         except Damaged:
             hosted.check()  # its files went with the gallery
             raise
@@ -94,21 +97,23 @@ class EnrolStream:
         return tuple(templates)
 
     async def _ciphertexts(
-        self, hosted: Hosted, token: bytes, shape: Shape, templates: tuple[NewTemplate, ...]
-    ) -> Receipt:
-        with hosted.store.files.stage(shape) as staged:
-            while not staged.complete:
-                part = await self._expect("ciphertext")
-                await finish(self._pool, staged.write, part.ciphertext)
-            part = await self._expect("receipt")
-            envelope = wire.envelope_from_wire(part.receipt)
-            unit = NewUnit(
-                token, shape, templates, self._peer.name, staged.sha256, staged.size, envelope
-            )
-            asked = hosted.gallery, unit, self._peer, self._hosting.clock()
-            receipt = await finish(self._pool, check_receipt, *asked)
-            unit = replace(unit, keep_until=receipt.keep_until)
-            return await self._hosting.enrol(hosted, unit, staged)
+        self,
+        hosted: Hosted,
+        token: bytes,
+        staged: StagedUnit,
+        templates: tuple[NewTemplate, ...],
+    ) -> NewUnit:
+        while not staged.complete:
+            part = await self._expect("ciphertext")
+            await finish(self._pool, staged.write, part.ciphertext)
+        part = await self._expect("receipt")
+        envelope = wire.envelope_from_wire(part.receipt)
+        unit = NewUnit(
+            token, staged.shape, templates, self._peer.name, staged.sha256, staged.size, envelope
+        )
+        asked = hosted.gallery, unit, self._peer, self._hosting.clock()
+        receipt = await finish(self._pool, check_receipt, *asked)
+        return replace(unit, keep_until=receipt.keep_until)
 
     async def _expect(self, kind: str) -> gallery_pb2.EnrolRequest:
         part = await self._next()

@@ -88,6 +88,7 @@ async def running(
         stack.push_async_callback(hosting.save)
         retention = Retention(store, hosting, threads)
         await retention.remove_all()
+        stack.push_async_callback(hosting.close)
         metrics = Metrics()
         engine = _engine(settings, store, executor, threads, metrics)
         galleries = GalleryServicer(

@@ -1,7 +1,8 @@
 """Galleries that are open, and the order in which calls may touch them.
 
-A change of a gallery holds ``changing`` (one at a time) and, while it shows, ``shared`` for
-writing; a search holds ``shared`` for reading from the moment it reads the snapshot until the last
+What stores units holds ``admitting``. A change of a gallery's blocks holds ``changing`` (one at a
+time) and, while it shows, ``shared`` for writing. Who needs several takes them in this order. A
+search holds ``shared`` for reading from the moment it reads the snapshot until the last
 block is scored, so its result is of exactly that version.
 """
 
@@ -9,25 +10,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor as Pool
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from typing import Final
 
 import structlog
 
 from underseal_core.errors import Busy, Damaged, Mismatch, NotFound, UndersealError
-from underseal_core.gallery.unit import Shape
 from underseal_core.gallery.unit_files import StagedUnit
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.engine.executor import Executor
+from underseal_server.engine.intake import Intake
 from underseal_server.engine.keys import KeyEpochs
 from underseal_server.engine.locks import SharedLock
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.pins import MOVED_HINT
 from underseal_server.store.amendments import SignedAmendment
 from underseal_server.store.gallery_store import GalleryStore
-from underseal_server.store.records import Gallery, GallerySpec, NewUnit, Receipt, StoredUnit, View
+from underseal_server.store.records import (
+    Gallery,
+    GallerySpec,
+    NewUnit,
+    Receipt,
+    State,
+    StoredUnit,
+    View,
+)
 from underseal_server.store.reencryption import Reencryption
 from underseal_server.store.rotations import Move
 from underseal_server.store.store import Store
@@ -47,10 +57,18 @@ class Hosted:
     evaluator: Evaluator
     settled: Callable[[], bool]
     """Whether it is known what became of every change; if not, it must be opened again."""
+    executor: InitVar[Executor]
+    pool: InitVar[Pool]
+    intake: Intake = field(init=False)
+    admitting: asyncio.Lock = field(default_factory=asyncio.Lock)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     shared: SharedLock = field(default_factory=SharedLock)
     deleted: bool = False
     moved: bool = False
+
+    def __post_init__(self, executor: Executor, pool: Pool) -> None:
+        """Begin to take units."""
+        self.intake = Intake(self, executor, pool)
 
     @property
     def gallery(self) -> Gallery:
@@ -93,11 +111,15 @@ class Hosted:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A gallery as lists show it; one that cannot be opened has no snapshot root."""
+    """A gallery as lists show it; one that cannot be opened has no snapshot root.
+
+    ``pending``: templates that are stored, but in no version yet.
+    """
 
     gallery: Gallery
     view: View
     bytes_stored: int
+    pending: int
 
 
 class Hosting:
@@ -155,8 +177,12 @@ class Hosting:
         if hosted is None:
             async with self._opening:
                 gallery = await self.row(name)  # again: it may have been deleted meanwhile
-                hosted = self._settled(gallery.id) or await self._open(gallery)
-                self._hosted[gallery.id] = hosted
+                hosted = self._settled(gallery.id)
+                if hosted is None:
+                    stale = self._hosted.pop(gallery.id, None)
+                    if stale is not None:
+                        await stale.intake.close()
+                    hosted = self._hosted[gallery.id] = await self._open(gallery)
         return hosted
 
     def _settled(self, number: int) -> Hosted | None:
@@ -167,9 +193,9 @@ class Hosting:
         evaluator = await finish(self._pool, self._keys.evaluator, gallery.spec.pin)
         doubts = self._store.doubts()
         opened = await finish(self._pool, self._store.open_gallery, gallery, evaluator)
-        hosted = Hosted(opened, evaluator, lambda: self._store.doubts() == doubts)
-        async with hosted.changing:
-            await self._activate(hosted)
+        settled = lambda: self._store.doubts() == doubts  # noqa: E731
+        hosted = Hosted(opened, evaluator, settled, self._executor, self._pool)
+        hosted.intake.wake()
         return hosted
 
     async def row(self, name: str) -> Gallery:
@@ -200,14 +226,13 @@ class Hosting:
     async def describe(self, gallery: Gallery) -> Description:
         """Return a gallery's present state; without a root while a block cannot be made."""
         hosted = self._settled(gallery.id)
-        measure = self._store.bytes_stored
         if hosted is None:
             return await self._describe_closed(gallery)
         try:
             async with hosted.reading() as opened:  # deletion waits: the files stay while measured
                 view = await finish(self._pool, opened.view)
                 row = await finish(self._pool, self._store.galleries.get, gallery.name)
-                return Description(row, view, await finish(self._pool, measure, row))
+                return await finish(self._pool, self._measured, row, view)
         except Moved:
             return await self.describe(await self.row(gallery.name))
         except Damaged as error:
@@ -219,8 +244,11 @@ class Hosting:
         live = state.live()
         count = sum(entries.templates for entries in live.values())
         closed = View(state.version, "", count, dict.fromkeys(live, ""))
-        size = await finish(self._pool, self._store.bytes_stored, gallery)
-        return Description(gallery, closed, size)
+        return await finish(self._pool, self._measured, gallery, closed)
+
+    def _measured(self, gallery: Gallery, view: View) -> Description:
+        pending = self._store.units.pending_templates(gallery)
+        return Description(gallery, view, self._store.bytes_stored(gallery), pending)
 
     async def page(self, after: str, limit: int) -> Sequence[Description]:
         """Return a page of galleries in order of name."""
@@ -234,17 +262,24 @@ class Hosting:
             if hosted is None:
                 await finish(self._pool, self._store.delete_gallery, gallery)
                 return
-            async with hosted.changing, hosted.writing():
+            async with hosted.admitting, hosted.changing, hosted.writing():
                 await self._delete_open(hosted)
+        await hosted.intake.close()
 
     async def move(self, hosted: Hosted, way: Reencryption, move: Move) -> None:
         """Let a gallery be of its new key epoch, once nothing changes and nobody reads it.
 
         What is left to re-encrypt is done while searches go on; enrolments and removals wait.
         """
-        async with self._opening, hosted.changing:
+        async with self._opening, hosted.admitting:
             hosted.check()
-            await self._activate(hosted)  # the new epoch's files are those of ACTIVE units
+            await hosted.intake.drain()  # the new epoch's files are those of ACTIVE units
+            await self._move(hosted, way, move)
+        await hosted.intake.close()
+
+    async def _move(self, hosted: Hosted, way: Reencryption, move: Move) -> None:
+        async with hosted.changing:
+            hosted.check()
             await finish(self._pool, way.settle)
             async with hosted.writing():
                 moment, ended = self._store.clock(), self._store.rotations.finish
@@ -265,31 +300,25 @@ class Hosting:
         self._hosted.pop(hosted.gallery.id, None)
         await finish(self._pool, hosted.store.close)
 
-    async def enrol(self, hosted: Hosted, unit: NewUnit, staged: StagedUnit) -> Receipt:
-        """Store a unit whose ciphertexts have all come, and show it to searches."""
-        await finish(self._pool, staged.sync)
-        async with hosted.changing:
-            hosted.check()
-            (outcome,) = await finish(self._pool, hosted.store.admit, [(unit, staged)])
-            if isinstance(outcome, UndersealError):
-                raise outcome
-            await self._activate(hosted)
-        shown = await finish(self._pool, self._store.units.by_token, hosted.gallery, unit.token)
-        return outcome if shown is None else Receipt.of(shown, repeated=outcome.repeated)
+    async def enrol(
+        self, hosted: Hosted, unit: NewUnit, staged: StagedUnit, until: State
+    ) -> Receipt:
+        """Store a unit whose ciphertexts have all come.
 
-    async def _activate(self, hosted: Hosted) -> None:
-        """Show what is PENDING; needs ``changing``."""
-        folding = hosted.store.folding()
-        for unit in hosted.store.pending():
-            columns = None
-            if unit.shape is Shape.ROW:
-                (row,) = await finish(self._pool, list, hosted.store.files.ciphertexts(unit))
-                columns = await self._executor.expand(hosted.evaluator, row)
-            await finish(self._pool, folding.add, unit, columns)
-        if folding.units:
-            await finish(self._pool, hosted.store.prepare, folding.sums)
-            async with hosted.writing() as opened:
-                await finish(self._pool, opened.activate, folding)
+        Parameters
+        ----------
+        until
+            PENDING: return once it is durable; ACTIVE: once it is in every later search.
+        """
+        await finish(self._pool, staged.sync)
+        receipt = await hosted.intake.store(unit, staged)
+        if until is not State.ACTIVE or receipt.state is not State.PENDING:
+            return receipt
+        await hosted.intake.shown(unit.token)
+        stored = await finish(self._pool, self._store.units.by_token, hosted.gallery, unit.token)
+        if stored is None:
+            raise NotFound(f"there is no gallery {hosted.gallery.name}")
+        return Receipt.of(stored, repeated=receipt.repeated)
 
     async def unit(
         self, hosted: Hosted, token: bytes, epoch: str
@@ -357,7 +386,7 @@ class Hosting:
         """
         hosted.check()
         found = await finish(self._pool, self._store.units.by_token, hosted.gallery, token)
-        if found is None or found.removed_version:
+        if found is None or found.state is not State.ACTIVE:
             raise NotFound("the gallery has no live unit of this token")
         return found
 
@@ -377,7 +406,7 @@ class Hosting:
             How many were live.
         """
         removed = 0
-        for unit in await finish(self._pool, self._store.units.by_ids, list(template_ids)):
+        for unit in await self._shown_units(hosted, list(template_ids)):
             chosen = template_ids[unit.id]
             async with hosted.changing:
                 hosted.check()  # its files may have gone while this waited
@@ -385,6 +414,13 @@ class Hosting:
                 async with hosted.writing() as opened:
                     removed += await finish(self._pool, opened.remove, unit, chosen, columns)
         return removed
+
+    async def _shown_units(self, hosted: Hosted, numbers: Sequence[int]) -> Sequence[StoredUnit]:
+        """Return units, none of them PENDING: what leaves was there before, in any mirror."""
+        found = await finish(self._pool, self._store.units.by_ids, numbers)
+        for unit in found:
+            await hosted.intake.shown(unit.token)
+        return await finish(self._pool, self._store.units.by_ids, numbers)
 
     async def _leaving(
         self, hosted: Hosted, unit: StoredUnit, template_ids: Sequence[bytes]
@@ -394,6 +430,11 @@ class Hosting:
             return None
         row = await finish(self._pool, hosted.store.leaving_row, unit, template_ids)
         return None if row is None else await self._executor.expand(hosted.evaluator, row)
+
+    async def close(self) -> None:
+        """Stop showing units; those that are PENDING are shown after the next start."""
+        for hosted in list(self._hosted.values()):
+            await hosted.intake.close()
 
     async def save(self) -> None:
         """Write checkpoints of all changed blocks. Searches go on meanwhile."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor as Pool
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -27,14 +27,19 @@ async def finish(pool: Pool, function: Callable[_P, _T], *args: _P.args, **kwarg
     try:
         return await asyncio.shield(waiter)
     except asyncio.CancelledError:
-        while not waiter.done():
-            try:
-                await asyncio.wait((waiter,))
-            except asyncio.CancelledError:
-                continue
-        if not waiter.cancelled():
-            waiter.exception()  # seen: nobody is left to tell
+        await settled(waiter)
         raise
+
+
+async def settled(waiter: asyncio.Future[Any]) -> None:
+    """Wait for the end of something even when cancelled, whatever becomes of it."""
+    while not waiter.done():
+        try:
+            await asyncio.wait((waiter,))
+        except asyncio.CancelledError:
+            continue
+    if not waiter.cancelled():
+        waiter.exception()  # seen: nobody is left to tell
 
 
 class Threads:
