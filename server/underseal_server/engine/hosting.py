@@ -248,7 +248,8 @@ class Hosting:
 
     def _measured(self, gallery: Gallery, view: View) -> Description:
         pending = self._store.units.pending_templates(gallery)
-        return Description(gallery, view, self._store.bytes_stored(gallery), pending)
+        size = self._store.bytes_stored(gallery, len(view.blocks))
+        return Description(gallery, view, size, pending)
 
     async def page(self, after: str, limit: int) -> Sequence[Description]:
         """Return a page of galleries in order of name."""

@@ -7,15 +7,16 @@ import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from math import prod
 from pathlib import Path
 from typing import Final
 
 from underseal_core.durable import replace_file
 from underseal_core.errors import InvalidInput, NotFound
 from underseal_core.gallery.disk import disk_errors, make_folder
-from underseal_core.gallery.memory import BlockMemory
+from underseal_core.gallery.memory import WORD_BYTES, BlockMemory
 from underseal_core.gallery.unit_files import UnitFiles
-from underseal_core.scheme.evaluation import Evaluator
+from underseal_core.scheme.evaluation import Evaluator, tiles_shape
 from underseal_core.statements import utc_moment, utc_text
 from underseal_server.store.amendments import Amendments
 from underseal_server.store.arrivals import Arrivals
@@ -183,11 +184,10 @@ class Store:
                 for name in names:
                     files.remove(name)
 
-    def bytes_stored(self, gallery: Gallery) -> int:
-        """Return the bytes of a gallery's unit files and checkpoints."""
-        with disk_errors():
-            blocks = self.folders(gallery).blocks.glob("*.tiles")
-            return sum(path.stat().st_size for path in blocks) + self.units.bytes_stored(gallery)
+    def bytes_stored(self, gallery: Gallery, blocks: int) -> int:
+        """Return the bytes of a gallery's unit files, and of the checkpoints of ``blocks``."""
+        shape = tiles_shape(gallery.profile, gallery.dimension)
+        return self.units.bytes_stored(gallery) + blocks * prod(shape) * WORD_BYTES
 
     def delete_gallery(self, gallery: Gallery) -> None:
         """Delete a gallery, its catalogue rows first: what is left over is swept at the start."""
