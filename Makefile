@@ -3,6 +3,7 @@
 #   make setup     virtual environment, pinned dependencies, native build, model pack
 #   make demo      the whole service on loopback, on real faces
 #   make test      all tests, on all cores; some of them: ARGS="tests/unit/core -k row"
+#   make crash     kill servers 200 times and fail every call of their disks; UNDERSEAL_SEED repeats a run
 #   make check     formatting, types, borders between packages, generated code, pins
 #   make defences  take out each defence in turn and show that the tests of its attack then fail
 #   make bench     benchmarks of engine, service and log; one of them, or BENCH=oversight: BENCH=engine ARGS="--dim 128 --json"
@@ -26,7 +27,7 @@ BUILT   := .cmake CMakeCache.txt CMakeFiles CMakeInit.txt cmake_install.cmake bu
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup models demo test defences bench check format proto sanitize lock audit clean distclean
+.PHONY: help setup models demo test crash defences bench check format proto sanitize lock audit clean distclean
 
 help:
 	@sed -n 's/^#  *make/  make/p' Makefile
@@ -69,6 +70,9 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
+crash: setup
+	@UNDERSEAL_KILLS=$${UNDERSEAL_KILLS:-200} $(BIN)/python -m pytest tests/crash $(ARGS)
 
 defences: setup
 	@$(BIN)/python tools/remove_defences.py $(ARGS)

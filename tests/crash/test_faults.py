@@ -1,0 +1,167 @@
+"""Every call that changes a file fails once, in turn: nothing is lost, doubled or half done."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import signal
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from tests.crash.place import Home, NotStarted, Place
+from tests.disk_faults import Action, Kind
+from tests.gallery_life import GalleryLife, ModelUnit, Unanswered
+from underseal_core.errors import Busy, Damaged, StorageFull
+from underseal_core.gallery.unit import Shape
+
+QUIET = 3600.0
+"""Seconds until the server saves blocks by itself: never, so that calls come in one order."""
+
+
+def enrol_row(life: GalleryLife) -> None:
+    life.send(life.new_unit(Shape.ROW))
+
+
+def enrol_columns(life: GalleryLife) -> None:
+    life.send(life.new_unit(Shape.COLUMNS))
+
+
+def largest(life: GalleryLife) -> ModelUnit:
+    return max(life.units.values(), key=lambda unit: len(unit.live))
+
+
+def remove_one(life: GalleryLife) -> None:
+    """Of a unit that goes on without it."""
+    unit = largest(life)
+    life.remove(unit, frozenset(sorted(unit.live)[:1]))
+
+
+def remove_row(life: GalleryLife) -> None:
+    unit = next(unit for unit in life.units.values() if unit.shape is Shape.ROW)
+    life.remove(unit, frozenset(unit.live))
+
+
+def remove_columns(life: GalleryLife) -> None:
+    unit = next(unit for unit in life.units.values() if unit.shape is Shape.COLUMNS)
+    life.remove(unit, frozenset(unit.live))
+
+
+Operation = Callable[[GalleryLife], None]
+OPERATIONS: tuple[Operation, ...] = (
+    enrol_row,
+    enrol_columns,
+    GalleryLife.search,
+    remove_one,
+    remove_row,
+    remove_columns,
+)
+
+
+def attempt(life: GalleryLife, operation: Operation) -> None:
+    """Do it; what the caller is told when it fails is the storage's fault, in plain words."""
+    try:
+        operation(life)
+    except (Unanswered, StorageFull, Busy, Damaged) as error:
+        told = error.error if isinstance(error, Unanswered) else error
+        assert "internal error" not in told.public
+        assert "cannot be reached" not in told.public
+        assert "call the operator" in told.hint
+
+
+def begin(place: Place) -> tuple[Home, GalleryLife]:
+    """A gallery with some units in it, saved."""
+    home = place.home()
+    home.changes = {"save_seconds": QUIET}
+    life = home.life(Random(1))
+    with home.serving(life):
+        life.create()
+        for _ in range(3):
+            enrol_row(life)
+            enrol_columns(life)
+    return home, life
+
+
+@pytest.mark.parametrize("operation", [enrol_row, remove_one, remove_row])
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_commit_that_fails_is_not_found_by_the_next_start(
+    place: Place, operation: Operation, lasting: bool
+) -> None:
+    """All of it is in SQLite's log when the sync fails: who reads that takes it for done."""
+    home, life = begin(place)
+    with home.surviving(life):
+        life.search()  # begins the log
+        log = "catalogue.sqlite-wal"
+        home.disk.strike(
+            Action.FAIL, 1, error=errno.EIO, kinds=Kind.SYNC, lasting=lasting, only=log
+        )
+        attempt(life, operation)
+        assert home.disk.struck
+    home.disk.heal()
+    home.processes.end(signal.SIGKILL)
+    assert (life.refused is None) == lasting
+    with home.serving(life):
+        life.settle()
+    home.check()
+
+
+def test_a_call_fails_while_the_server_starts(place: Place) -> None:
+    home, life = begin(place)
+    for nth in itertools.count(1):
+        with home.surviving(life):
+            enrol_row(life)
+        home.processes.end(signal.SIGKILL)
+        home.disk.strike(Action.FAIL, nth, error=errno.EIO)
+        struck = start_badly(home, life)
+        home.check()
+        if not struck:
+            break
+    assert nth > 5
+
+
+def start_badly(home: Home, life: GalleryLife) -> int:
+    """Start on a disk that fails once: the server says so, or serves all the same."""
+    try:
+        with home.serving(life):
+            struck = home.disk.struck
+            home.disk.heal()
+            life.settle()
+    except NotStarted:
+        struck = home.disk.struck
+        home.disk.heal()
+        said = home.processes.said
+        assert said.startswith(("Damaged: ", "StorageFull: "))
+        with home.serving(life):
+            life.settle()
+    return struck
+
+
+def test_a_call_fails_while_the_server_stops(place: Place) -> None:
+    home, life = begin(place)
+    for nth in itertools.count(1):
+        with home.surviving(life):
+            life.settle()
+            enrol_row(life)
+            home.disk.strike(Action.FAIL, nth, error=errno.EIO)
+        home.processes.end()
+        struck = home.disk.struck
+        home.disk.heal()
+        if not struck:
+            break
+    with home.serving(life):
+        life.settle()
+    home.check()
+
+
+def test_every_write_is_cut_short(place: Place) -> None:
+    """The system may always write less than it was asked to."""
+    home, life = begin(place)
+    with home.serving(life):
+        home.disk.strike(Action.SHORT, 1, lasting=True)
+        for operation in OPERATIONS:
+            operation(life)
+            life.settle()
+        assert home.disk.struck > 20
+        home.disk.heal()
+    home.check()
