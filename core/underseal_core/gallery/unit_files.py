@@ -10,6 +10,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Collection, Generator, Sequence
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Final, Self
@@ -48,7 +49,8 @@ class StagedUnit:
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # what cannot be deleted now is swept at the next start
+            self.path.unlink()
 
     @property
     def complete(self) -> bool:

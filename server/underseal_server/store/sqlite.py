@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,11 +13,13 @@ import sqlalchemy as sa
 
 from underseal_core.errors import Damaged, StorageFull, UndersealError
 from underseal_core.gallery.disk import FULL_TEXT
-from underseal_server.store.database import Database
+from underseal_server.store.database import Database, Unsettled
 
 _FULL: Final = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
 )
+_NOT_WRITTEN: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE})
+"""Of a commit: its last page is not in the log, so no later start takes it for complete."""
 _PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # a commit that returned survives a loss of power
@@ -55,24 +58,70 @@ class SqliteDatabase(Database):
     def __init__(self, path: Path) -> None:
         path.touch(mode=0o600)
         super().__init__(sa.create_engine(f"sqlite:///{path}", hide_parameters=True))
+        self._in_doubt = False
+        self._settling = threading.Lock()
         sa.event.listen(self._engine, "connect", _on_connect)
         sa.event.listen(self._engine, "begin", _on_begin)
         self.open()
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        with self._engine.begin() as connection:
-            yield connection
+        self._settle()
+        with self._engine.connect() as connection:
+            transaction = connection.begin()
+            try:
+                yield connection
+            except BaseException:
+                transaction.rollback()
+                raise
+            try:
+                transaction.commit()
+            except sa.exc.DBAPIError as error:
+                with suppress(sa.exc.DBAPIError):
+                    transaction.rollback()
+                self._failed(error)
+                raise
+
+    def _failed(self, error: sa.exc.DBAPIError) -> None:
+        """See to it that a commit that failed is not found complete by a later start.
+
+        When the sync of the log fails, the change is undone here, but all of it may be in the log:
+        only another commit, which takes its place there, undoes it for good.
+
+        Raises
+        ------
+        Unsettled
+            No other commit succeeds either.
+        """
+        if getattr(error.orig, "sqlite_errorcode", None) in _NOT_WRITTEN:
+            return
+        self._in_doubt = True
+        try:
+            self._settle()
+        except sa.exc.DBAPIError:
+            raise Unsettled(
+                "the catalogue failed while it saved the change: it may be made or not",
+                hint="call the operator; the same request again is not done twice",
+            ) from None
+
+    def _settle(self) -> None:
+        """Commit something, if the commit before failed: nobody reads or writes in between."""
+        with self._settling:
+            if self._in_doubt:
+                with self._engine.begin() as connection:
+                    connection.exec_driver_sql("PRAGMA user_version = 0")  # writes the first page
+                self._in_doubt = False
 
     @contextmanager
     def _read(self) -> Iterator[sa.Connection]:
+        self._settle()
         with self._engine.connect().execution_options(reads=True) as connection:
             yield connection
 
     def _translated(self, error: sa.exc.DBAPIError) -> UndersealError:
         if getattr(error.orig, "sqlite_errorcode", None) in _FULL:
             return StorageFull(FULL_TEXT)
-        return Damaged("the server's catalogue failed")
+        return Damaged("the server's catalogue failed; nothing was changed")
 
     def _purge(self) -> None:
         # The log holds pages as they were: empty it. Deleted content is overwritten in the file.
