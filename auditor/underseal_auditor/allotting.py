@@ -34,7 +34,7 @@ def shown_hits(
 
     None when the quota of a subject forbids the answer.
     """
-    subjects = [hit.entry.subject_id for hit in verdict.hits]
+    subjects = [hit.subject_id for hit in verdict.hits]
     before = tallies.uses(submission.key_epoch, gallery, subjects)
     numeric = bool(terms.decimals)
     allotted = allot(subjects, before, terms.quotas, weight=weight, numeric=numeric)

@@ -60,6 +60,7 @@ def check_release(release: Release, session: Session, watch: Watch, patience: ti
         release.purpose,
         release.case_reference,
         release.threshold,
+        release.fusion,
         release.approvers,
     )
     own = (
@@ -72,12 +73,14 @@ def check_release(release: Release, session: Session, watch: Watch, patience: ti
         request.purpose,
         request.case_reference,
         str(terms.threshold),
+        terms.fusion,
         session.approvers,
     )
     weight = release.searches_charged
     largest = terms.max_positives + terms.max_near
     allowed = (
         stated == own
+        and _each_subject_once(release)
         and weight in (1, terms.quotas.near_duplicate_weight)
         and len(release.matches) * weight <= release.values_charged
         and len(release.matches) <= terms.top_k
@@ -90,6 +93,14 @@ def check_release(release: Release, session: Session, watch: Watch, patience: ti
     if not allowed or not _within_quotas(release, session, watch):
         _log.warning("release not countersigned", request=request.request_id)
         raise PermissionRefused("this guardian does not countersign the release")
+
+
+def _each_subject_once(release: Release) -> bool:
+    """Tell whether a value stands for one subject; by the maximum, for one template of it."""
+    subjects = {match.subject_id for match in release.matches}
+    names = [one.template_id for match in release.matches for one in match.templates]
+    once = len(subjects) == len(release.matches) and len(set(names)) == len(names)
+    return once and (release.fusion == "mean" or len(names) == len(release.matches))
 
 
 def _within_quotas(release: Release, session: Session, watch: Watch) -> bool:

@@ -11,18 +11,22 @@ import structlog
 from underseal_auditor.mirror import Mirror
 from underseal_auditor.opening import Verdict
 from underseal_auditor.policy.rules import Terms
-from underseal_auditor.release import Hit, match_of
+from underseal_auditor.release import Hit, match_of, template_of
 from underseal_auditor.verify.chain import Chain
 from underseal_core.errors import Damaged
 from underseal_core.labels import OpeningKey, label_context, open_label
 from underseal_core.log_entries import Intent
 from underseal_core.provenance import Origin
+from underseal_core.snapshot import LiveEntry
 from underseal_core.statements import Match, Release, utc_text
 
 _log: Final = structlog.get_logger("underseal.registrar")
 
+MAX_TEMPLATES: Final = 400
+"""Templates that a release names: with the longest labels and receipts it still fits a message."""
+
 UNREADABLE: Final = ""
-"""Label of a match whose sealed label does not open: the match itself is real."""
+"""Label of a template whose sealed label does not open: the match itself is real."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +52,22 @@ class Drafter:
     def matches(
         self, chain: Chain, shown: list[tuple[Hit, bool]], terms: Terms
     ) -> tuple[tuple[Match, ...], tuple[Origin, ...]]:
-        """Return the matches, labels opened, and who enrolled each."""
+        """Return the matches, labels opened, and who enrolled each template, in their order."""
         server, gallery = chain.result.server, chain.request.gallery
-        origins = tuple(
-            self.mirror.origin(server, gallery, hit.entry.template_id) for hit, _ in shown
-        )
-        matches = tuple(
-            match_of(hit, rank, self._label(chain, hit), terms.decimals if show else 0, origin)
-            for rank, ((hit, show), origin) in enumerate(zip(shown, origins, strict=True), start=1)
-        )
-        return matches, origins
+        matches, origins = [], list[Origin]()
+        for rank, (hit, show) in enumerate(shown, start=1):
+            room = MAX_TEMPLATES - len(origins)
+            if not room:
+                break
+            named = []
+            for entry in hit.entries[:room]:
+                origins.append(self.mirror.origin(server, gallery, entry.template_id))
+                named.append(template_of(entry, self._label(chain, entry), origins[-1]))
+            matches.append(match_of(hit, rank, terms.decimals if show else 0, tuple(named)))
+        return tuple(matches), tuple(origins)
 
-    def _label(self, chain: Chain, hit: Hit) -> str:
-        gallery, template_id = chain.request.gallery, hit.entry.template_id
+    def _label(self, chain: Chain, entry: LiveEntry) -> str:
+        gallery, template_id = chain.request.gallery, entry.template_id
         sealed = self.mirror.sealed_label(chain.result.server, gallery, template_id)
         try:
             label = open_label(self.label_key, sealed, label_context(gallery, template_id))
@@ -91,6 +98,7 @@ def statement(
         purpose=request.purpose,
         case_reference=request.case_reference,
         matches=matches,
+        fusion=terms.fusion,
         compared=verdict.compared,
         threshold=str(terms.threshold),
         noise_std=f"{terms.noise_std:.3g}",

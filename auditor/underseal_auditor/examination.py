@@ -103,8 +103,8 @@ class Examiner:
         server, gallery = chain.result.server, chain.request.gallery
         mirror = self.replica.mirror
         view = mirror.view(server, chain.result.snapshot)
-        found = [bytes.fromhex(match.template_id) for match in release.matches]
-        origins = [mirror.origin(server, gallery, template_id) for template_id in found]
+        named = [one.template_id for match in release.matches for one in match.templates]
+        origins = [mirror.origin(server, gallery, bytes.fromhex(one)) for one in named]
         enrollers = policy.document.enrollers(gallery)
         compared = view.compared(chain.request.targets)
         check_matches(release, gallery, compared, origins, enrollers)

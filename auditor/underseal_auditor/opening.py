@@ -11,11 +11,12 @@ from math import hypot
 
 import numpy as np
 
+from underseal_auditor.fusion import Values, fuse
 from underseal_auditor.guardian import Opening
 from underseal_auditor.policy.budget import SCORE_DEVIATION
 from underseal_auditor.policy.check_budget import CHECK_NOISE
 from underseal_auditor.policy.rules import Terms
-from underseal_auditor.release import Hit, OpenedBlock, Real, hits
+from underseal_auditor.release import Hit, OpenedBlock, Real
 from underseal_auditor.verify.catalogue import View
 from underseal_auditor.verify.chain import Sealed
 from underseal_auditor.verify.numbers import (
@@ -47,7 +48,7 @@ class Verdict:
     rule: str
     hits: tuple[Hit, ...]
     charge: int
-    compared: int
+    compared: int = 0
     sketch: bytes = b""
 
 
@@ -68,18 +69,18 @@ def judge(
     """
     rule = _check_probe(opening, sealed, terms)
     if rule:
-        return Verdict(rule, (), REFUSAL_CHARGE, 0)
+        return Verdict(rule, (), REFUSAL_CHARGE)
     opened, canaries = _open_results(opening, sealed, view, request, terms)
     live = np.concatenate([one.live for one in opened]) if opened else np.empty(0)
-    mask = np.concatenate([one.compared for one in opened]) if opened else np.empty(0, np.bool_)
-    compared = live[mask]
+    values = fuse(opened, terms)
     ids = [entry.template_id for one in opened for entry in one.block.entries]
     try:
         sketch = sketcher.sketch(ids, live)
-        return replace(_apply(opened, live, compared, terms, canaries), sketch=sketch)
+        compared = sum(int(one.compared.sum()) for one in opened)
+        return replace(_apply(values, live, terms, canaries), compared=compared, sketch=sketch)
     finally:
-        for array in (live, compared):
-            array.fill(0.0)
+        live.fill(0.0)
+        values.wipe()
         for one in opened:
             one.wipe()
 
@@ -111,9 +112,7 @@ def _open_results(
     return opened, rule
 
 
-def _apply(
-    opened: list[OpenedBlock], live: Real, compared: Real, terms: Terms, canaries: str
-) -> Verdict:
+def _apply(values: Values, live: Real, terms: Terms, canaries: str) -> Verdict:
     bounds = Bounds(
         threshold=float(terms.threshold),
         band=terms.band,
@@ -121,8 +120,8 @@ def _apply(
         max_near=terms.max_near,
         max_spread=terms.max_spread,
     )
-    rule = check_scores(live, compared, bounds) or canaries
+    rule = check_scores(live, values.scores, bounds) or canaries
     if rule:
-        return Verdict(rule, (), REFUSAL_CHARGE, compared.size)
-    charge = charged(compared, bounds.threshold, bounds.band)
-    return Verdict("", tuple(hits(opened, terms)), charge, compared.size)
+        return Verdict(rule, (), REFUSAL_CHARGE)
+    charge = charged(values.scores, bounds.threshold, bounds.band)
+    return Verdict("", tuple(values.hits(terms)), charge)

@@ -13,11 +13,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from underseal_auditor.policy.rules import Terms
 from underseal_auditor.verify.catalogue import Block
 from underseal_core.provenance import Origin
 from underseal_core.snapshot import LiveEntry
-from underseal_core.statements import Match
+from underseal_core.statements import Match, MatchedTemplate
 
 Real = npt.NDArray[np.float64]
 
@@ -43,29 +42,29 @@ class OpenedBlock:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Hit:
-    """One template at or above the threshold, with its noisy score."""
+    """One subject at or above the threshold: its templates that say so, and their noisy score."""
 
-    entry: LiveEntry
+    entries: tuple[LiveEntry, ...]
     score: float
 
+    @property
+    def subject_id(self) -> bytes:
+        """The subject's id."""
+        return self.entries[0].subject_id
 
-def hits(opened: Sequence[OpenedBlock], terms: Terms) -> list[Hit]:
-    """Return what the request may learn, best first, cut to ``terms.top_k``.
+    @property
+    def name(self) -> bytes:
+        """The first template's id, which has nothing to do with the score."""
+        return self.entries[0].template_id
 
-    In strict mode the order is that of the template ids: an order by score would say more than
-    yes or no.
+
+def best_first(found: Sequence[Hit], *, strict: bool = False) -> list[Hit]:
+    """Return hits in the order of release.
+
+    In strict mode that is the order of the template ids: one by score would say more than yes or
+    no.
     """
-    threshold = float(terms.threshold)
-    found = [
-        Hit(one.block.entries[i], float(one.live[i]))
-        for one in opened
-        for i in np.flatnonzero(one.compared & (one.live >= threshold))
-    ]
-    if terms.strict:
-        found.sort(key=lambda hit: hit.entry.template_id)
-    else:
-        found.sort(key=lambda hit: (-hit.score, hit.entry.template_id))
-    return found[: terms.top_k]
+    return sorted(found, key=lambda hit: (0.0 if strict else -hit.score, hit.name))
 
 
 def scored_first(found: Sequence[Hit], scored: Sequence[bool]) -> list[tuple[Hit, bool]]:
@@ -74,20 +73,24 @@ def scored_first(found: Sequence[Hit], scored: Sequence[bool]) -> list[tuple[Hit
     A rank between two scores would say what the score would have said.
     """
     pairs = list(zip(found, scored, strict=True))
-    silent = sorted((hit for hit, show in pairs if not show), key=lambda h: h.entry.template_id)
+    silent = sorted((hit for hit, show in pairs if not show), key=lambda hit: hit.name)
     return [pair for pair in pairs if pair[1]] + [(hit, False) for hit in silent]
 
 
-def match_of(hit: Hit, rank: int, label: str, decimals: int, origin: Origin) -> Match:
-    """Return the statement's form of a hit; ``decimals`` 0 leaves its score out.
-
-    ``origin``: who enrolled it, verified before.
-    """
+def match_of(hit: Hit, rank: int, decimals: int, templates: tuple[MatchedTemplate, ...]) -> Match:
+    """Return the statement's form of a hit; ``decimals`` 0 leaves its score out."""
     return Match(
-        template_id=hit.entry.template_id.hex(),
-        subject_id=hit.entry.subject_id.hex(),
+        subject_id=hit.subject_id.hex(),
         rank=rank,
         score=score_text(hit.score, decimals),
+        templates=templates,
+    )
+
+
+def template_of(entry: LiveEntry, label: str, origin: Origin) -> MatchedTemplate:
+    """Return the statement's form of a template; ``origin``: who enrolled it, verified before."""
+    return MatchedTemplate(
+        template_id=entry.template_id.hex(),
         label=label,
         enrolment_sha256=hashlib.sha256(origin.receipt.payload).hexdigest(),
         enroller_key=origin.receipt.signatures[0].public_key.hex(),

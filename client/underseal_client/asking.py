@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from underseal_core.credentials import Peer
     from underseal_core.provenance import EnrolReceipt, Origin
     from underseal_core.signing import Envelope
-    from underseal_core.statements import Match
+    from underseal_core.statements import Match, MatchedTemplate
 
 
 class SearchListener(Protocol):
@@ -44,12 +44,25 @@ class SearchListener(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One released match with its label and the receipt of whoever enrolled it."""
+class Shown:
+    """A template of a match: its id in hex, its label, and the receipt of whoever enrolled it."""
 
-    match: Match
+    template_id: str
     label: Label
     enrolment: EnrolReceipt
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One released match: a subject, and the templates whose score or mean it is."""
+
+    match: Match
+    templates: tuple[Shown, ...]
+
+    @property
+    def label(self) -> Label:
+        """That of the first template."""
+        return self.templates[0].label
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +112,14 @@ class StoredRelease:
 
 def open_findings(release: Release, origins: Sequence[Origin], me: Peer) -> tuple[Found, ...]:
     """Return the matches of a release with labels and enrollers, best first; see `open_origins`."""
-    receipts = open_origins(release, origins, me)
-    pairs = zip(release.matches, receipts, strict=True)
-    return tuple(Found(match, read_label(match), receipt) for match, receipt in pairs)
+    receipts = iter(open_origins(release, origins, me))
+
+    def shown(one: MatchedTemplate) -> Shown:
+        return Shown(one.template_id, read_label(one), next(receipts))
+
+    return tuple(
+        Found(match, tuple(shown(one) for one in match.templates)) for match in release.matches
+    )
 
 
 def search_photo(

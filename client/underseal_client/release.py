@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from underseal_core.errors import Damaged, PermissionRefused
-from underseal_core.provenance import open_match
+from underseal_core.provenance import open_matches
 from underseal_core.signing import pre_authentication_encoding, verify_bytes
 from underseal_core.statements import Release
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from underseal_core.provenance import EnrolReceipt, Origin
     from underseal_core.roster import Roster
     from underseal_core.signing import Envelope
-    from underseal_core.statements import Match
+    from underseal_core.statements import MatchedTemplate
 
 _NO_TRUST: Final = "tell the auditors; trust nothing in it"
 
@@ -78,7 +78,7 @@ def open_release(envelope: Envelope, roster: Roster, asked: Asked | None) -> Rel
 
 
 def open_origins(release: Release, origins: Sequence[Origin], me: Peer) -> tuple[EnrolReceipt, ...]:
-    """Return who enrolled each match, in the order of ranks, after checking their signatures.
+    """Return who enrolled each template of a match, in their order, after checking signatures.
 
     Parameters
     ----------
@@ -91,21 +91,18 @@ def open_origins(release: Release, origins: Sequence[Origin], me: Peer) -> tuple
     Raises
     ------
     Damaged
-        The enrolment of a match is missing, or of another template.
+        The enrolment of a template is missing, or of another one.
     PermissionRefused
         The enroller did not sign for it, or its time was over when it was released.
     """
-    if len(origins) != len(release.matches):
-        raise Damaged("the release came without the enrolment of each match", hint=_NO_TRUST)
-    receipts = []
-    for match, origin in zip(release.matches, origins, strict=True):
-        receipt = open_match(match, origin, release.released_at)
-        if receipt.client == me.name and match.enroller_key != me.key.hex():
+    receipts = open_matches(release, origins)
+    named = (template for match in release.matches for template in match.templates)
+    for template, receipt in zip(named, receipts, strict=True):
+        if receipt.client == me.name and template.enroller_key != me.key.hex():
             raise PermissionRefused(
                 "a match is said to be enrolled from here, and is not", hint=_NO_TRUST
             )
-        receipts.append(receipt)
-    return tuple(receipts)
+    return receipts
 
 
 def _check_answers(release: Release, asked: Asked) -> None:
@@ -114,8 +111,8 @@ def _check_answers(release: Release, asked: Asked) -> None:
         raise Damaged("the release answers another request", hint=_NO_TRUST)
 
 
-def read_label(match: Match) -> Label:
-    """Return a match's label; text that is not ours is shown as the name, as it is."""
+def read_label(match: MatchedTemplate) -> Label:
+    """Return a template's label; text that is not ours is shown as the name, as it is."""
     try:
         fields = json.loads(match.label)
     except (ValueError, RecursionError):

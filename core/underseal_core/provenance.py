@@ -20,7 +20,17 @@ from pydantic import Field
 from underseal_core.errors import Damaged, InvalidInput, PermissionRefused
 from underseal_core.gallery.unit import Shape
 from underseal_core.signing import Envelope
-from underseal_core.statements import Id, Match, Name, Pin, Sha256, Statement, Time
+from underseal_core.statements import (
+    Id,
+    Match,
+    MatchedTemplate,
+    Name,
+    Pin,
+    Release,
+    Sha256,
+    Statement,
+    Time,
+)
 from underseal_core.tlog.tree import inclusion_proof
 from underseal_core.tlog.verifier import check_inclusion, hash_entry, layers, root_of
 
@@ -166,8 +176,32 @@ class Origin:
         return receipt
 
 
-def open_match(match: Match, origin: Origin, released_at: str) -> EnrolReceipt:
-    """Return the receipt of a released match, checked against what the auditors signed.
+def open_matches(release: Release, origins: Sequence[Origin]) -> tuple[EnrolReceipt, ...]:
+    """Return the receipts of a release's templates, checked against what the auditors signed.
+
+    Parameters
+    ----------
+    origins
+        One for each template, in the order of the release.
+
+    Raises
+    ------
+    PermissionRefused, Damaged
+        One is missing, or see :func:`open_match`.
+    """
+    named = [(match, template) for match in release.matches for template in match.templates]
+    if len(origins) != len(named):
+        raise Damaged("the release came without the enrolment of each template that it names")
+    return tuple(
+        open_match(match, template, origin, release.released_at)
+        for (match, template), origin in zip(named, origins, strict=True)
+    )
+
+
+def open_match(
+    match: Match, template: MatchedTemplate, origin: Origin, released_at: str
+) -> EnrolReceipt:
+    """Return the receipt of a template of a match, checked against what the auditors signed.
 
     Raises
     ------
@@ -176,9 +210,9 @@ def open_match(match: Match, origin: Origin, released_at: str) -> EnrolReceipt:
     Damaged
         It is of another template, or not the receipt that the release names.
     """
-    ids = bytes.fromhex(match.template_id), bytes.fromhex(match.subject_id)
-    receipt = origin.open(bytes.fromhex(match.enroller_key), *ids)
-    if receipt.sha256() != match.enrolment_sha256:
+    ids = bytes.fromhex(template.template_id), bytes.fromhex(match.subject_id)
+    receipt = origin.open(bytes.fromhex(template.enroller_key), *ids)
+    if receipt.sha256() != template.enrolment_sha256:
         raise Damaged("the enrolment of a match is not the one that the release names")
     if receipt.over(released_at):
         raise PermissionRefused("a template was released after the time that it was enrolled for")

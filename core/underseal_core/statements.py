@@ -277,28 +277,43 @@ class SearchResult(Statement):
     finished_at: Time
 
 
-class Match(Part):
-    """One released template. ``score`` is empty when the policy allows yes/no only.
+class MatchedTemplate(Part):
+    """A template that a match rests on.
 
     ``enrolment_sha256`` names the receipt that its enroller signed, and ``enroller_key`` is the
     Ed25519 key, by the auditors' policy, that it must be signed with.
     """
 
     template_id: Id
-    subject_id: Id
-    rank: Annotated[int, Field(ge=1)]
-    score: Annotated[str, Field(pattern=r"^$|^-?[01]\.[0-9]{1,4}$")]
     label: str
     enrolment_sha256: Sha256
     enroller_key: Key
 
 
+class Match(Part):
+    """One released subject. ``score`` is empty when the policy allows yes/no only.
+
+    ``templates``: those whose score or mean it is.
+    """
+
+    subject_id: Id
+    rank: Annotated[int, Field(ge=1)]
+    score: Annotated[str, Field(pattern=r"^$|^-?[01]\.[0-9]{1,4}$")]
+    templates: Annotated[tuple[MatchedTemplate, ...], Field(min_length=1)]
+
+
+Fusion = Literal["max", "mean"]
+"""How the scores of a subject's templates make its score."""
+
+
 class Release(Statement):
     """Signed by the auditors. "No match" is a release too.
 
-    ``approvers``: the persons who approved the request. ``warrant_deadline``: a provisional
-    release, revoked unless a warrant is filed by then. ``searches_charged``: what this counts as
-    among the client's searches of the day; more than one for a near duplicate of an earlier probe.
+    ``matches``: each subject once; its score is the ``fusion`` of those of its templates that were
+    compared. ``approvers``: the persons who approved the request. ``warrant_deadline``: a
+    provisional release, revoked unless a warrant is filed by then. ``searches_charged``: what this
+    counts as among the client's searches of the day; more than one for a near duplicate of an
+    earlier probe.
     """
 
     payload_type: ClassVar[str] = "application/vnd.underseal.release.v1+json"
@@ -312,6 +327,7 @@ class Release(Statement):
     purpose: Name
     case_reference: Text
     matches: tuple[Match, ...]
+    fusion: Fusion = "max"
     compared: Count
     threshold: Text
     noise_std: Text

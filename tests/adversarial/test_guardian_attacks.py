@@ -239,15 +239,13 @@ def release_of(bench: Bench, dossier: Dossier, **changes: object) -> Envelope:
     return Release.model_validate({**fields, **changes}).sign(AUDITOR)
 
 
-MATCH = {
+TEMPLATE = {
     "template_id": "0" * 32,
-    "subject_id": "0" * 32,
-    "rank": 1,
-    "score": "",
     "label": "x",
     "enrolment_sha256": "0" * 64,
     "enroller_key": "0" * 64,
 }
+MATCH = {"subject_id": "0" * 32, "rank": 1, "score": "", "templates": (TEMPLATE,)}
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,11 @@ from tests.auditor_world import (
     with_label,
     world,
 )
+from underseal_auditor.fusion import Values, fuse
 from underseal_auditor.guardian import Guardian
 from underseal_auditor.policy.document import parse_policy
 from underseal_auditor.policy.rules import Terms
-from underseal_auditor.release import Hit, OpenedBlock, hits
+from underseal_auditor.release import OpenedBlock
 from underseal_core.errors import (
     Conflict,
     PermissionRefused,
@@ -163,15 +164,18 @@ def test_scores_are_overwritten(office: Desk, guardian: Watching) -> None:
 
 def test_copies_of_scores_are_overwritten(office: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[OpenedBlock] = []
+    values: list[Values] = []
 
-    def watched(opened: Sequence[OpenedBlock], terms: Terms) -> list[Hit]:
+    def watched(opened: Sequence[OpenedBlock], terms: Terms) -> Values:
         seen.extend(opened)
-        return hits(opened, terms)
+        values.append(fuse(opened, terms))
+        return values[-1]
 
-    monkeypatch.setattr("underseal_auditor.opening.hits", watched)
+    monkeypatch.setattr("underseal_auditor.opening.fuse", watched)
     assert office.submit(world().ask(world().people[3])).matches
     assert len(seen) == 2
     assert not any(one.live.any() for one in seen)
+    assert not values[0].scores.any()
 
 
 def test_logs_hold_no_score_and_no_label(office: Desk, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +220,7 @@ def test_label_of_another_template_does_not_open(tmp_path: Path) -> None:
     operator.sign(0)
     with desk(tmp_path, of, policy(), operator) as office:
         (match,) = office.submit(of.ask(of.people[3], operator)).matches
-    assert match.label == ""
+    assert match.templates[0].label == ""
 
 
 def test_label_that_is_no_text(tmp_path: Path) -> None:
@@ -227,7 +231,7 @@ def test_label_that_is_no_text(tmp_path: Path) -> None:
     operator.sign(0)
     with desk(tmp_path, of, policy(), operator) as office:
         (match,) = office.submit(of.ask(of.people[3], operator)).matches
-    assert match.label == ""
+    assert match.templates[0].label == ""
 
 
 def test_removed_template_is_not_released(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_the_honest_catalogue_is_searched(of: World, lying: Operator, office: De
     release = Release.parse(delivery.release.payload)
     (receipt,) = open_origins(release, delivery.origins, ME)
     assert (receipt.client, receipt.gallery, receipt.templates) == ("agency", "missing", 70)
-    assert receipt.sha256() == release.matches[0].enrolment_sha256
+    assert receipt.sha256() == release.matches[0].templates[0].enrolment_sha256
 
 
 # --- planted templates ---------------------------------------------------------------------
@@ -310,8 +310,10 @@ def test_match_of_a_template_that_the_receipt_does_not_hold(
     delivered: tuple[Release, tuple[Origin, ...]],
 ) -> None:
     release, origins = delivered
-    for change in ({"template_id": "00" * 16}, {"subject_id": "00" * 16}):
-        match = release.matches[0].model_copy(update=change)
+    (match,) = release.matches
+    other = match.templates[0].model_copy(update={"template_id": "00" * 16})
+    for change in ({"templates": (other,)}, {"subject_id": "00" * 16}):
+        match = match.model_copy(update=change)
         with pytest.raises(Damaged):
             open_origins(release.model_copy(update={"matches": (match,)}), origins, ME)
 
@@ -323,7 +325,9 @@ def test_match_that_is_said_to_be_enrolled_from_here(
     release, (origin,) = delivered
     receipt = EnrolReceipt.parse(origin.receipt.payload)
     forged = replace(origin, receipt=receipt.sign(SERVER))
-    match = release.matches[0].model_copy(update={"enroller_key": SERVER.public_key.hex()})
+    (match,) = release.matches
+    other = match.templates[0].model_copy(update={"enroller_key": SERVER.public_key.hex()})
+    match = match.model_copy(update={"templates": (other,)})
     signed = release.model_copy(update={"matches": (match,)})
     assert open_origins(signed, (forged,), STRANGER)[0] == receipt
     with pytest.raises(PermissionRefused, match="enrolled from here"):

@@ -30,7 +30,7 @@ from underseal_auditor.verify.fault import ServerFault
 from underseal_core.errors import NotFound, PermissionRefused
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope
-from underseal_core.statements import Match, Release, Targets, utc_text
+from underseal_core.statements import Match, MatchedTemplate, Release, Targets, utc_text
 
 PROFILE = "swift"
 
@@ -55,15 +55,13 @@ def match_of(of: World, number: int) -> Match:
     """What a registrar would release about a person: everything in it is true."""
     entry = of.operator.entries[number]
     receipt = of.operator.unit_of(entry).receipt
-    return Match(
+    named = MatchedTemplate(
         template_id=entry.template_id.hex(),
-        subject_id=entry.subject_id.hex(),
-        rank=1,
-        score="",
         label=of.labels[number],
         enrolment_sha256=hashlib.sha256(receipt.payload).hexdigest(),
         enroller_key=receipt.signatures[0].public_key.hex(),
     )
+    return Match(subject_id=entry.subject_id.hex(), rank=1, score="", templates=(named,))
 
 
 def test_person_outside_of_the_subset_is_not_released(of: World, office: Desk) -> None:

@@ -54,7 +54,9 @@ def test_request_waits_until_a_person_approves(tmp_path: Path) -> None:
 
         release = Release.parse(agency.release(request_id).payload)
         assert release.approvers == ("alice",)
-        assert [json.loads(match.label)["name"] for match in release.matches] == ["person-4"]
+        assert [json.loads(match.templates[0].label)["name"] for match in release.matches] == [
+            "person-4"
+        ]
         assert "nothing waits" in command("approvals", "list", *own).stdout
 
         second = ask(place, place.vectors[5])

@@ -54,8 +54,8 @@ def test_from_sealed_result_to_release(place: Place, agency: Desk) -> None:
     envelope = agency.submit(asked.parts)
     release = Release.open(envelope, place.lab.bundle.members[0])
     (match,) = release.matches
-    assert match.template_id == place.templates[4].template_id.hex()
-    assert json.loads(match.label) == {"name": "person-4"}
+    assert match.templates[0].template_id == place.templates[4].template_id.hex()
+    assert json.loads(match.templates[0].label) == {"name": "person-4"}
     assert abs(float(match.score) - 1) <= 0.011
     assert release.request_sha256 == asked.request.sha256()
     assert agency.submit(asked.parts) == envelope

@@ -149,7 +149,9 @@ def test_person_is_found_and_the_release_can_be_shown(underseal: Run, name: str)
     ask = ("-g", name, "--purpose", "tests", "--case", "T-1")
     found = underseal("search", photo, *ask, "--json").json
     [match] = found["matches"]
-    assert match["label"] == {"name": "person_a", "photo": "person_a_1.jpg", "case": ""}
+    assert match["name"] == "person_a"
+    (template,) = match["templates"]
+    assert template["label"] == {"name": "person_a", "photo": "person_a_1.jpg", "case": ""}
     assert (found["compared"], found["client"], found["purpose"]) == (3, "agency", "tests")
     shown = underseal("release", "show", found["request_id"], "--json").json
     assert shown["matches"] == found["matches"]
@@ -165,7 +167,7 @@ def test_person_is_verified(underseal: Run, name: str) -> None:
     photo = FACES / "person_b_2.jpg"
     ask = ("-g", name, "--purpose", "tests", "--case", "T-1", "--json")
     is_b = underseal("verify", photo, *ask, "--subject", "person_b").json
-    assert [entry["label"]["name"] for entry in is_b["matches"]] == ["person_b"]
+    assert [entry["name"] for entry in is_b["matches"]] == ["person_b"]
     is_a = underseal("verify", photo, *ask, "--subject", "person_a").json
     assert (is_a["matches"], is_a["compared"]) == ([], 1)
     listed = underseal("template", "list", "-g", name, "--subject", "person_b", "--json").json

@@ -77,7 +77,9 @@ def test_from_a_ceremony_of_three_to_a_release_by_two(
         envelope = agency.submit(asked.parts)
         for point in (1, 3):
             release = Release.open(envelope, bundle.members[point - 1])
-            assert [json.loads(match.label)["name"] for match in release.matches] == ["person-4"]
+            assert [json.loads(match.templates[0].label)["name"] for match in release.matches] == [
+                "person-4"
+            ]
         assert agency.submit(asked.parts) == envelope
         end(processes[3])
         with pytest.raises(Busy, match="too few guardians"):

@@ -43,7 +43,7 @@ from underseal_auditor.policy.sections import MAX_TOP_K, PurposeSection, QuotaSe
 from underseal_core.bundle import PublicBundle
 from underseal_core.errors import InvalidInput, Mismatch, PermissionRefused, UndersealError, Waiting
 from underseal_core.scheme.profiles import padded_dimension
-from underseal_core.statements import SearchRequest, utc_moment, utc_text
+from underseal_core.statements import Fusion, SearchRequest, utc_moment, utc_text
 
 ALLOWED: Final = "allowed"
 CLOCK_SKEW: Final = timedelta(seconds=60)
@@ -109,6 +109,7 @@ class Terms:
     """
 
     threshold: Decimal
+    fusion: Fusion
     top_k: int
     decimals: int
     max_positives: int
@@ -165,6 +166,7 @@ def _terms(policy: Policy, case: Case) -> Terms:
     zero = Decimal(0)
     return Terms(
         threshold=max(own, gallery.threshold or zero, Decimal(wanted.threshold or zero)),
+        fusion=gallery.fusion,
         top_k=min(release.top_k, wanted.top_k, gallery.top_k or MAX_TOP_K),
         decimals=release.decimals,
         max_positives=release.max_positives,

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from underseal_core.statements import Key, Name
+from underseal_core.statements import Fusion, Key, Name
 
 MAX_TOP_K: Final = 100
 """A release with this many of the longest labels still fits one message."""
@@ -122,10 +122,12 @@ class GallerySection(Section):
     """One gallery: whose enrolments count, and its own limits.
 
     ``enrollers`` are clients: a template that none of them signed for is refused, with the gallery.
-    Of the limits and those of the model and the release, the stricter ones hold.
+    Of the limits and those of the model and the release, the stricter ones hold. ``fusion``: how
+    the scores of several templates of one subject make its score.
     """
 
     enrollers: Names
+    fusion: Fusion = "max"
     threshold: Threshold | None = None
     top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K)] | None = None
 

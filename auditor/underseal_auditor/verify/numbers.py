@@ -38,7 +38,7 @@ class Bounds:
     """What plausibility takes from the policy.
 
     ``max_spread``: standard deviation of the scores below ``threshold``. ``max_positives`` and
-    ``max_near``: how many templates may reach it, and may lie within ``band`` below it.
+    ``max_near``: how many values may reach it, and may lie within ``band`` below it.
     """
 
     threshold: float
@@ -87,15 +87,15 @@ def check_canaries(values: Real, deviation: float) -> str | None:
     return "canaries" if float(np.mean(values**2)) > limit * deviation**2 else None
 
 
-def check_scores(live: Real, compared: Real, bounds: Bounds) -> str | None:
+def check_scores(live: Real, values: Real, bounds: Bounds) -> str | None:
     """Return the broken rule for all opened scores of a search.
 
     Parameters
     ----------
     live
         Scores of all live slots of the opened blocks.
-    compared
-        Those that the request asked for: all of them in 1:N, the targets in 1:1.
+    values
+        What the answer may show of those that the request asks about: see ``fusion.py``.
     """
     if _largest(live) > SCORE_LIMIT or not bool(np.isfinite(live).all()):
         return "range"
@@ -104,21 +104,21 @@ def check_scores(live: Real, compared: Real, bounds: Bounds) -> str | None:
         return "spread"
     if below.size >= MIN_FOR_SPREAD and abs(float(below.mean())) > MEAN_LIMIT:
         return "mean"
-    if int(np.count_nonzero(compared >= bounds.threshold)) > bounds.max_positives:
+    if int(np.count_nonzero(values >= bounds.threshold)) > bounds.max_positives:
         return "positives"
-    near = (compared >= bounds.threshold - bounds.band) & (compared < bounds.threshold)
+    near = (values >= bounds.threshold - bounds.band) & (values < bounds.threshold)
     if int(np.count_nonzero(near)) > bounds.max_near:
         return "near"
     return None
 
 
-def charged(compared: Real, threshold: float, band: float) -> int:
+def charged(values: Real, threshold: float, band: float) -> int:
     """Count the values that an answer makes visible.
 
-    Each score at or above the threshold, and each within ``band`` (16 standard deviations of the
+    Each one at or above the threshold, and each within ``band`` (16 standard deviations of the
     noise) below it: all others would give the same answer with any noise.
     """
-    return int(np.count_nonzero(compared >= threshold - band))
+    return int(np.count_nonzero(values >= threshold - band))
 
 
 def _largest(values: Real) -> float:

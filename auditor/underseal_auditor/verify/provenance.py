@@ -8,7 +8,7 @@ from underseal_auditor.verify.catalogue import CatalogueEntry, CatalogueUnit
 from underseal_core.errors import Damaged, PermissionRefused
 from underseal_core.gallery.slots import SlotMap
 from underseal_core.gallery.unit import Unit, usable_slots
-from underseal_core.provenance import Enrolled, EnrolReceipt, Origin, open_match, template_leaf
+from underseal_core.provenance import Enrolled, EnrolReceipt, Origin, open_matches, template_leaf
 from underseal_core.scheme.profiles import padded_dimension, profile_named
 from underseal_core.signing import open_envelope
 from underseal_core.snapshot import LiveEntry
@@ -126,20 +126,19 @@ def check_matches(
     compared
         The templates that the answer may speak of, by id, from the auditor's own view.
     origins
-        From the auditor's own catalogue, one for each match.
+        From the auditor's own catalogue, one for each template that the release names.
 
     Raises
     ------
     Damaged, PermissionRefused
         A match is not what it claims to be.
     """
-    if len(origins) != len(release.matches):
-        raise Damaged("the release has not one enrolment for each match")
-    for match, origin in zip(release.matches, origins, strict=True):
-        entry = compared.get(bytes.fromhex(match.template_id))
-        receipt = open_match(match, origin, release.released_at)
-        known = entry is not None and entry.subject_id.hex() == match.subject_id
-        if not known or receipt.gallery != gallery:
-            raise Damaged("the release names a template that was not to be compared with")
-        if enrollers.get(receipt.client, b"").hex() != match.enroller_key:
-            raise PermissionRefused("a released template is of no enroller of the policy")
+    receipts = iter(open_matches(release, origins))
+    for match in release.matches:
+        for template in match.templates:
+            entry, receipt = compared.get(bytes.fromhex(template.template_id)), next(receipts)
+            known = entry is not None and entry.subject_id.hex() == match.subject_id
+            if not known or receipt.gallery != gallery:
+                raise Damaged("the release names a template that was not to be compared with")
+            if enrollers.get(receipt.client, b"").hex() != template.enroller_key:
+                raise PermissionRefused("a released template is of no enroller of the policy")

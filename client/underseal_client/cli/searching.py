@@ -178,10 +178,17 @@ def release_json(release: Release, found: Sequence[Found]) -> dict[str, object]:
     """Return a release as JSON, with its labels read."""
     matches = [
         {
-            **entry.match.model_dump(exclude={"label"}),
-            "label": asdict(entry.label),
-            "enrolled_by": entry.enrolment.client,
-            "enrolled_at": entry.enrolment.issued_at,
+            **entry.match.model_dump(exclude={"templates"}),
+            "name": entry.label.name,
+            "templates": [
+                {
+                    **template.model_dump(exclude={"label"}),
+                    "label": asdict(shown.label),
+                    "enrolled_by": shown.enrolment.client,
+                    "enrolled_at": shown.enrolment.issued_at,
+                }
+                for template, shown in zip(entry.match.templates, entry.templates, strict=True)
+            ],
         }
         for entry in found
     ]
@@ -198,25 +205,27 @@ def show_release(release: Release, found: Sequence[Found], logged: InLog) -> Non
         due = f"revoked unless a warrant is filed by {release.warrant_deadline}"
         note(f"provisional: {due}: underseal warrant {release.request_id} REFERENCE")
     if found:
-        rows = [
-            (
-                f.match.rank,
-                f.label.name,
-                f.match.score or "yes",
-                f.label.photo,
-                f.label.case,
-                f"{f.enrolment.client}, {f.enrolment.issued_at[:10]}",
-            )
-            for f in found
-        ]
+        rows = [row for entry in found for row in _rows(entry)]
         print_table(("RANK", "NAME", "SCORE", "PHOTO", "CASE", "ENROLLED BY"), rows)
     else:
         say("no match")
     compared = counted(release.compared, "template")
-    say(f"compared with {compared}, threshold {float(release.threshold):g}")
+    mean = ", mean of each subject's scores" if release.fusion == "mean" else ""
+    say(f"compared with {compared}, threshold {float(release.threshold):g}{mean}")
     if release.approvers:
         say(f"approved by {', '.join(release.approvers)}")
     say(f"request {release.request_id}, released {release.released_at}")
+
+
+def _rows(entry: Found) -> list[tuple[object, ...]]:
+    """Return one row for each template; what is said of the subject comes once."""
+    said: tuple[object, ...] = (entry.match.rank, entry.label.name, entry.match.score or "yes")
+    rows: list[tuple[object, ...]] = []
+    for shown in entry.templates:
+        by = f"{shown.enrolment.client}, {shown.enrolment.issued_at[:10]}"
+        rows.append((*said, shown.label.photo, shown.label.case, by))
+        said = ("", "", "")
+    return rows
 
 
 def log_json(logged: InLog) -> dict[str, object]:

@@ -87,7 +87,7 @@ class SubmitResponse(_message.Message):
 
     @_builtins.property
     def origins(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatchOrigin]:
-        """One for each match, in the order of ranks."""
+        """One for each template that the release names, in its order."""
 
     def __init__(
         self,

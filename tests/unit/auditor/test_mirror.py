@@ -21,7 +21,15 @@ from underseal_core.gallery.unit import Placement, Shape
 from underseal_core.provenance import EnrolReceipt
 from underseal_core.signing import Identity
 from underseal_core.snapshot import snapshot_root
-from underseal_core.statements import BlockTiles, Match, Pin, Release, Snapshot, Targets
+from underseal_core.statements import (
+    BlockTiles,
+    Match,
+    MatchedTemplate,
+    Pin,
+    Release,
+    Snapshot,
+    Targets,
+)
 
 SERVER = "server"
 GALLERY = "missing"
@@ -370,13 +378,17 @@ def test_released_matches_are_live_and_enrolled_by_someone_of_the_policy(mirror:
     compared = view.compared(Targets())
     unit, entry = a
     match = Match(
-        template_id=entry.template_id.hex(),
         subject_id=entry.subject_id.hex(),
         rank=1,
         score="0.71",
-        label="Ada",
-        enrolment_sha256=EnrolReceipt.parse(unit.receipt.payload).sha256(),
-        enroller_key=AGENCY.public_key.hex(),
+        templates=(
+            MatchedTemplate(
+                template_id=entry.template_id.hex(),
+                label="Ada",
+                enrolment_sha256=EnrolReceipt.parse(unit.receipt.payload).sha256(),
+                enroller_key=AGENCY.public_key.hex(),
+            ),
+        ),
     )
     origin = mirror.origin(SERVER, GALLERY, entry.template_id)
     other = mirror.origin(SERVER, GALLERY, b[1].template_id)

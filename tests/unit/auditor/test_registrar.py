@@ -40,11 +40,11 @@ def test_match_is_released_with_score_and_label(office: Desk) -> None:
     answer = of.ask(at_cosine(of.people[3], 0.8))
     release = office.submit(answer)
     (match,) = release.matches
-    assert match.template_id == of.operator.entries[3].template_id.hex()
+    assert match.templates[0].template_id == of.operator.entries[3].template_id.hex()
     assert match.subject_id == of.operator.entries[3].subject_id.hex()
     assert match.score == "0.80"
     assert match.rank == 1
-    assert json.loads(match.label) == {"name": "person-of-0-3"}
+    assert json.loads(match.templates[0].label) == {"name": "person-of-0-3"}
 
 
 def test_release_names_everything_it_answers(office: Desk) -> None:
@@ -67,7 +67,7 @@ def test_release_names_everything_it_answers(office: Desk) -> None:
 def test_second_block_is_searched_too(office: Desk) -> None:
     of = world()
     release = office.submit(of.ask(of.people[FIRST_BLOCK + 2]))
-    assert [m.template_id for m in release.matches] == [
+    assert [m.templates[0].template_id for m in release.matches] == [
         of.operator.entries[FIRST_BLOCK + 2].template_id.hex()
     ]
 
@@ -109,9 +109,13 @@ def test_top_k_keeps_the_best(tmp_path: Path) -> None:
     with desk(tmp_path, of, policy()) as office:
         release = office.submit(of.ask(both))
         assert [m.rank for m in release.matches] == [1, 2]
-        assert release.matches[0].template_id == of.operator.entries[0].template_id.hex()
+        assert (
+            release.matches[0].templates[0].template_id == of.operator.entries[0].template_id.hex()
+        )
         cut = office.submit(of.ask(both, wanted=Wanted(top_k=1)))
-        assert [m.template_id for m in cut.matches] == [release.matches[0].template_id]
+        assert [m.templates[0].template_id for m in cut.matches] == [
+            release.matches[0].templates[0].template_id
+        ]
         assert cut.values_charged == 2 * cut.searches_charged
 
 
@@ -145,7 +149,7 @@ def test_verify_speaks_of_its_targets_only(office: Desk) -> None:
     assert missed.matches == ()
     assert missed.compared == 1
     (match,) = office.submit(of.ask(of.people[5], targets=targets)).matches
-    assert match.template_id == entry.template_id.hex()
+    assert match.templates[0].template_id == entry.template_id.hex()
 
 
 def test_verify_by_subject(office: Desk) -> None:
@@ -227,7 +231,7 @@ def test_yes_no_profiles_release_no_score(tmp_path: Path, profile: str) -> None:
         release = office.submit(of.ask(of.people[3]))
     (match,) = release.matches
     assert match.score == ""
-    assert json.loads(match.label) == {"name": "person-of-0-3"}
+    assert json.loads(match.templates[0].label) == {"name": "person-of-0-3"}
 
 
 def test_strict_mode_does_not_order_by_score(tmp_path: Path) -> None:
@@ -236,6 +240,6 @@ def test_strict_mode_does_not_order_by_score(tmp_path: Path) -> None:
     mixed = of.people[high] + 0.9 * of.people[low]  # the best match has the larger id
     answer = of.ask(mixed / (mixed @ mixed) ** 0.5)
     with desk(tmp_path, of, policy("swift")) as office:
-        ids = [match.template_id for match in office.submit(answer).matches]
+        ids = [match.templates[0].template_id for match in office.submit(answer).matches]
     assert len(ids) == 2
     assert ids == sorted(ids)

@@ -11,7 +11,7 @@ from underseal_core.errors import Damaged, PermissionRefused
 from underseal_core.roster import Generation, Roster
 from underseal_core.signing import Envelope, Identity, pre_authentication_encoding
 from underseal_core.signing import Signature as Signed
-from underseal_core.statements import Match, Release
+from underseal_core.statements import Match, MatchedTemplate, Release
 
 MEMBERS = [Identity.generate() for _ in range(3)]
 STRANGER = Identity.generate()
@@ -19,15 +19,13 @@ STRANGER = Identity.generate()
 
 EPOCH = "05" * 32
 ROSTER = Roster(EPOCH, 2, Generation(0, EPOCH), tuple(member.public_key for member in MEMBERS))
-MATCH = Match(
+TEMPLATE = MatchedTemplate(
     template_id="0a" * 16,
-    subject_id="0b" * 16,
-    rank=1,
-    score="0.71",
     label=json.dumps({"name": "Ada", "photo": "ada.jpg", "template": "0a" * 16}),
     enrolment_sha256="0c" * 32,
     enroller_key="0d" * 32,
 )
+MATCH = Match(subject_id="0b" * 16, rank=1, score="0.71", templates=(TEMPLATE,))
 RELEASE = Release(
     request_id="01" * 16,
     request_sha256="02" * 32,
@@ -108,7 +106,7 @@ def test_release_of_another_epoch_is_refused() -> None:
 
 
 def test_label_is_read() -> None:
-    label = read_label(MATCH)
+    label = read_label(TEMPLATE)
     assert (label.name, label.photo, label.case) == ("Ada", "ada.jpg", "")
 
 
@@ -117,4 +115,4 @@ def test_label_is_read() -> None:
     ["", "Ada", "[]", "[" * 100_000, "1", json.dumps({"name": "Ada", "template": "ff" * 16})],
 )
 def test_label_that_is_not_ours_is_shown_as_it_is(text: str) -> None:
-    assert read_label(MATCH.model_copy(update={"label": text})).name == text
+    assert read_label(TEMPLATE.model_copy(update={"label": text})).name == text

@@ -20,7 +20,7 @@ from underseal_core.provenance import (
     templates_root,
 )
 from underseal_core.signing import Identity
-from underseal_core.statements import Match, Pin
+from underseal_core.statements import Match, MatchedTemplate, Pin
 
 AGENCY, OTHER = Identity.generate(), Identity.generate()
 AT = "2026-05-01T08:00:00Z"
@@ -105,22 +105,20 @@ def test_every_template_of_a_unit_can_be_shown_and_no_other(count: int) -> None:
 def test_match_shows_the_receipt_that_the_release_names() -> None:
     receipt = ENROLLED.receipt("agency", AT)
     template_id, subject_id, label = IDS[2]
-    match = Match(
+    named = MatchedTemplate(
         template_id=template_id.hex(),
-        subject_id=subject_id.hex(),
-        rank=1,
-        score="0.71",
         label="Ada",
         enrolment_sha256=receipt.sha256(),
         enroller_key=AGENCY.public_key.hex(),
     )
+    match = Match(subject_id=subject_id.hex(), rank=1, score="0.71", templates=(named,))
     origin = Origin(receipt.sign(AGENCY), 2, UnitTree(ENROLLED.leaves).prove(2), label)
-    assert open_match(match, origin, AT) == receipt
+    assert open_match(match, named, origin, AT) == receipt
     with pytest.raises(PermissionRefused):
-        open_match(match, replace(origin, receipt=receipt.sign(OTHER)), AT)
+        open_match(match, named, replace(origin, receipt=receipt.sign(OTHER)), AT)
     later = ENROLLED.receipt("agency", "2026-05-02T08:00:00Z")
     with pytest.raises(Damaged, match="not the one"):
-        open_match(match, replace(origin, receipt=later.sign(AGENCY)), AT)
+        open_match(match, named, replace(origin, receipt=later.sign(AGENCY)), AT)
 
 
 @pytest.mark.parametrize(
