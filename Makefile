@@ -4,7 +4,7 @@
 #   make demo      the whole service on loopback, on real faces
 #   make test      all tests, on all cores; some of them: ARGS="tests/unit/core -k row"
 #   make crash     kill servers 200 times and fail every call of their disks; UNDERSEAL_SEED repeats a run
-#   make check     formatting, types, borders between packages, generated code, pins
+#   make check     formatting, types, borders between packages, generated code, pins, deployment files
 #   make defences  take out each defence in turn and show that the tests of its attack then fail
 #   make bench     benchmarks of engine, service and log; one of them, or BENCH=oversight: BENCH=engine ARGS="--dim 128 --json"
 #   make proto     regenerate the Python code of proto/
@@ -89,6 +89,7 @@ check: setup
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/python tools/generate_proto.py --check
 	$(BIN)/python tools/check_requirements.py
+	$(BIN)/python tools/check_deploy.py
 
 format: setup
 	$(BIN)/ruff check --fix --quiet

@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 ROOT: Final = Path(__file__).resolve().parents[1]
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "auditor": ("auditor",),
+    "build": (),
     "client": ("client",),
     "dev": ("auditor", "client", "postgres", "s3", "server"),
     "lock": (),
@@ -26,6 +27,7 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Requirements file -> the extras of ``pyproject.toml`` that it locks."""
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "build": ("build",),
     "client": ("headless",),
     "dev": ("dev",),
     "lock": ("lock",),
@@ -47,7 +49,7 @@ def wanted(pyproject: Mapping[str, object], file: str) -> list[Requirement]:
     project = pyproject["project"]
     groups = pyproject["dependency-groups"]
     assert isinstance(project, dict) and isinstance(groups, dict)  # noqa: S101 - narrows for mypy
-    lines = [] if file == "lock" else list(project["dependencies"])
+    lines = [] if file in ("build", "lock") else list(project["dependencies"])
     for extra in EXTRAS[file]:
         lines += project["optional-dependencies"][extra]
     for group in GROUPS.get(file, ()):

@@ -1,0 +1,77 @@
+"""The check of ``deploy/`` notices what it is for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tools import check_deploy
+from tools.check_deploy import ROOT, problems
+
+DEPLOY = ROOT / "deploy"
+CHECKS = {
+    "container/Containerfile": check_deploy.container_problems,
+    "container/compose.yaml": check_deploy.compose_problems,
+    "kubernetes": check_deploy.kubernetes_problems,
+    "systemd": check_deploy.service_problems,
+    "toml": check_deploy.settings_problems,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(DEPLOY, tmp_path / "deploy"))
+
+
+def test_what_is_shipped_passes() -> None:
+    assert list(problems(DEPLOY)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "text"),
+    [
+        ("container/Containerfile", "USER 10001:10001", "USER root", "runs as root"),
+        ("container/Containerfile", "WORKDIR /src", "WORKDIR src", "DL3000"),
+        ("container/compose.yaml", "read_only: true", "read_only: false", "not hardened"),
+        ("container/compose.yaml", "  guardian-2-data: {}", "", "which nothing declares"),
+        ("kubernetes/operator/server.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "as root"),
+        ("kubernetes/operator/server.yaml", "replicas: 1", "replicas: one", "StatefulSet"),
+        ("kubernetes/operator/server.yaml", "replicas: 1", "replica: 1", "StatefulSet"),
+        ("kubernetes/auditor/guardian.yaml", "drop: [ALL]", "drop: []", "not hardened"),
+        ("kubernetes/auditor/kustomization.yaml", "guardian.yaml", "g.yaml", "there is no g.yaml"),
+        ("kubernetes/auditor/guardian.toml", "listen =", "listens =", "guardian.toml"),
+        ("server.toml", "queue_length = 16", "queue_length = -1", "server.toml"),
+        ("monitoring/alerts.yaml", "underseal_calls_total", "underseal_cals_total", "cals_total"),
+        ("monitoring/grafana.json", "underseal_searches_waiting", "underseal_queue", "queue"),
+    ],
+)
+def test_it_notices(folder: Path, file: str, old: str, new: str, text: str) -> None:
+    path = folder / file
+    before = path.read_text()
+    assert old in before
+    path.write_text(before.replace(old, new))
+    if file.startswith("monitoring"):
+        found = list(check_deploy.monitoring_problems(folder / "monitoring"))
+    else:
+        key = "toml" if file.endswith(".toml") else next(k for k in CHECKS if file.startswith(k))
+        found = list(CHECKS[key](path))
+    assert any(text in problem for problem in found), found
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+@pytest.mark.parametrize(
+    ("old", "new"), [("ProtectSystem=strict", "ProtectSystem=maybe"), ("DynamicUser=yes", "")]
+)
+def test_it_notices_exposed_services(folder: Path, old: str, new: str) -> None:
+    path = folder / "systemd" / "underseal-guardian.service"
+    path.write_text(path.read_text().replace(old, new))
+    assert list(check_deploy.service_problems(path))
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (Prometheus) is not installed")
+def test_it_notices_rules_that_prometheus_refuses(folder: Path) -> None:
+    path = folder / "monitoring" / "alerts.yaml"
+    path.write_text(path.read_text().replace("sum by (instance)", "sum by instance"))
+    assert list(check_deploy.monitoring_problems(folder / "monitoring"))
