@@ -48,7 +48,12 @@ from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.store.tested import SoundUnits
 from underseal_auditor.store.warrants import WarrantStore
 from underseal_auditor.verify.announcement import Authority, intent_of
-from underseal_auditor.verify.catalogue import AmendedUnit, CatalogueEntry, CatalogueUnit
+from underseal_auditor.verify.catalogue import (
+    AmendedUnit,
+    CatalogueEntry,
+    CatalogueUnit,
+    RelabelledUnit,
+)
 from underseal_auditor.verify.chain import Intake, open_chain
 from underseal_auditor.verify.sketch import Sketcher
 from underseal_core.amendment import Amendment
@@ -59,6 +64,7 @@ from underseal_core.errors import NotFound
 from underseal_core.gallery.tiles import tiles_root
 from underseal_core.gallery.unit import Placement
 from underseal_core.labels import OpeningKey, SealingKey, label_context, seal_label
+from underseal_core.provenance import EnrolReceipt, template_leaf
 from underseal_core.ring import kernel
 from underseal_core.roster import Roster
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
@@ -96,6 +102,8 @@ AUDITOR = Identity.generate()
 CLIENT = Identity.generate()
 OTHER_CLIENT = Identity.generate()
 SERVER = Identity.generate()
+SEALING: dict[str, SealingKey] = {}
+"""Label keys by key epoch, for labels that change."""
 AGENCY = Peer(Role.CLIENT, "agency", CLIENT.public_key)
 OTHER = Peer(Role.CLIENT, "bureau", OTHER_CLIENT.public_key)
 
@@ -153,6 +161,7 @@ class Operator:
     version: int = 2
     amended: list[AmendedUnit] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)
+    relabelled: list[RelabelledUnit] = field(default_factory=list)
 
     def pin(self, gallery: str) -> Pin:
         return self.pin_
@@ -160,11 +169,13 @@ class Operator:
     def changes(self, gallery: str, after_version: int) -> Iterator[Changes]:
         self.asked.append(after_version)
         added = [unit for unit in self.units if unit.added_version > after_version]
-        fresh = {unit.token for unit in added}
+        older = tuple(unit for unit in self.relabelled if unit.version > after_version)
+        fresh = {unit.token for unit in added} | {unit.token for unit in older}
         changed = [
             e for e in self.entries if e.removed_version > after_version or e.unit_token in fresh
         ]
-        yield Changes(tuple(added), (), 0)
+        relabelled = tuple(unit for unit in older if unit.token not in {u.token for u in added})
+        yield Changes(tuple(added), (), 0, (), relabelled)
         for start in range(0, len(changed), 50):
             yield Changes((), tuple(changed[start : start + 50]), 0)
         told = [one for one in self.amended if one.version > after_version]
@@ -185,6 +196,7 @@ class Operator:
             roots={**self.roots},
             amended=list(self.amended),
             asked=[],
+            relabelled=list(self.relabelled),
         )
 
     def unit_of(self, entry: CatalogueEntry) -> CatalogueUnit:
@@ -245,6 +257,26 @@ class Operator:
         self.amended = [one for one in self.amended if one.token != token]
         self.amended.append(AmendedUnit(token, sha256, amendment, self.version))
         self._fold_only(number, parts)
+
+    def relabel(self, index: int, label: bytes, signer: Identity = CLIENT, **changes: Any) -> None:
+        """Another label for one template, as its enroller asks; ``changes`` of the receipt."""
+        key = SEALING[self.pin_.key_epoch]
+        self.entries[index] = with_label(self.entries[index], key, label)
+        number = self.units.index(self.unit_of(self.entries[index]))
+        unit = self.units[number]
+        mine = [entry for entry in self.entries if entry.unit_token == unit.token]
+        leaves = [template_leaf(e.template_id, e.subject_id, e.label_sha256) for e in mine]
+        earlier = EnrolReceipt.parse(unit.receipt.payload)
+        later = earlier.relabelled(leaves, utc_text(NOW)).model_copy(update=changes)
+        self.show_receipt(number, later.sign(signer))
+
+    def show_receipt(self, number: int, receipt: Envelope) -> None:
+        """State a unit's receipt as one that came with the next version."""
+        self.version += 1
+        self.units[number] = replace(self.units[number], receipt=receipt)
+        token = self.units[number].token
+        self.relabelled = [unit for unit in self.relabelled if unit.token != token]
+        self.relabelled.append(RelabelledUnit(token, receipt, self.version))
 
     def live(self) -> list[CatalogueEntry]:
         return [e for e in self.entries if not e.removed_version]
@@ -499,6 +531,7 @@ def world(profile: str = "guarded", threshold: int = 1, count: int = 1) -> World
     """Keys and an encrypted gallery; takes a second or two."""
     keys, shares, members = council(profile, threshold, count)
     bundle = keys.bundle
+    SEALING[bundle.epoch] = bundle.label_key
     encryptor = Encryptor(bundle.profile, DIMENSION, bundle.public_key)
     evaluator = Evaluator(bundle.profile, DIMENSION, bundle.keys)
     people = unit(FIRST_BLOCK + SECOND_BLOCK, seed=7)

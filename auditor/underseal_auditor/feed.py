@@ -11,7 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
 
-from underseal_auditor.verify.catalogue import AmendedUnit, CatalogueEntry, CatalogueUnit
+from underseal_auditor.verify.catalogue import (
+    AmendedUnit,
+    CatalogueEntry,
+    CatalogueUnit,
+    RelabelledUnit,
+)
 from underseal_core.errors import Damaged, StorageFull
 from underseal_core.gallery.unit import Placement, Shape
 from underseal_core.log_entries import decode_entry, encode_entry
@@ -31,9 +36,13 @@ CREATE TABLE units ({UNIT_COLUMNS}, PRIMARY KEY (token)) WITHOUT ROWID;
 CREATE TABLE templates ({ENTRY_COLUMNS}, PRIMARY KEY (template_id));
 CREATE TABLE amended (token, sha256, entry, version, PRIMARY KEY (token)) WITHOUT ROWID;
 CREATE UNIQUE INDEX places ON templates (token, place);
+CREATE TABLE relabelled (
+    token PRIMARY KEY, receipt_type, receipt, receipt_key, receipt_signature, version
+) WITHOUT ROWID;
 """
 _ADD_UNIT: Final = "INSERT INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_AMENDED: Final = "INSERT INTO amended VALUES (?, ?, ?, ?)"
+_ADD_RELABELLED: Final = "INSERT INTO relabelled VALUES (?, ?, ?, ?, ?, ?)"
 _ADD_ENTRY: Final = "INSERT INTO templates VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -45,6 +54,7 @@ class Changes:
     entries: tuple[CatalogueEntry, ...]
     complete_version: int
     amended: tuple[AmendedUnit, ...] = ()
+    relabelled: tuple[RelabelledUnit, ...] = ()
 
 
 class CatalogueFeed(Protocol):
@@ -112,6 +122,7 @@ class StagedFeed:
             database.executemany(_ADD_UNIT, map(unit_row, piece.units))
             database.executemany(_ADD_ENTRY, map(entry_row, piece.entries))
             database.executemany(_ADD_AMENDED, map(_amended_row, piece.amended))
+            database.executemany(_ADD_RELABELLED, map(_relabelled_row, piece.relabelled))
             self.version = piece.complete_version
         database.execute("COMMIT")
 
@@ -125,7 +136,7 @@ class StagedFeed:
         low, high = self._database.execute(
             "SELECT min(version), max(version) FROM (SELECT added_version AS version FROM units"
             " UNION ALL SELECT removed_version FROM templates WHERE removed_version > 0"
-            " UNION ALL SELECT version FROM amended)"
+            " UNION ALL SELECT version FROM amended UNION ALL SELECT version FROM relabelled)"
         ).fetchone()
         if low is not None and low <= self.after_version:
             raise Damaged("the server's catalogue has a template that was not there before")
@@ -137,7 +148,7 @@ class StagedFeed:
         query = f"SELECT {UNIT_COLUMNS} FROM units ORDER BY added_version, token"  # noqa: S608
         return map(unit_of, self._database.execute(query))
 
-    def templates_of(self, unit: CatalogueUnit) -> list[CatalogueEntry]:
+    def templates_of(self, unit: CatalogueUnit | RelabelledUnit) -> list[CatalogueEntry]:
         """Return what the feed says of one unit's templates, in the order of their places."""
         query = f"SELECT {ENTRY_COLUMNS} FROM templates WHERE token = ? ORDER BY place"  # noqa: S608
         return [CatalogueEntry(*row) for row in self._database.execute(query, (unit.token,))]
@@ -148,17 +159,32 @@ class StagedFeed:
         for token, sha256, entry, version in rows:
             yield AmendedUnit(token, sha256, decode_entry(entry), version)
 
+    def relabelled(self) -> Iterator[RelabelledUnit]:
+        """Yield the units whose labels changed."""
+        for token, kind, payload, key, signature, version in self._database.execute(
+            "SELECT * FROM relabelled ORDER BY token"
+        ):
+            receipt = Envelope(kind, payload, (Signature(key, signature),))
+            yield RelabelledUnit(token, receipt, version)
+
     def removals(self) -> Iterator[CatalogueEntry]:
-        """Yield the templates of units that are not new, without their labels."""
+        """Yield the templates of units that are neither new nor relabelled, without labels."""
         query = (
             "SELECT template_id, subject_id, token, place, x'', label_sha256, removed_version"
-            " FROM templates WHERE token NOT IN (SELECT token FROM units)"
+            " FROM templates WHERE token NOT IN"
+            " (SELECT token FROM units UNION ALL SELECT token FROM relabelled)"
         )
         return (CatalogueEntry(*row) for row in self._database.execute(query))
 
 
 def _amended_row(amended: AmendedUnit) -> tuple[object, ...]:
     return amended.token, amended.sha256, encode_entry(amended.amendment), amended.version
+
+
+def _relabelled_row(unit: RelabelledUnit) -> tuple[object, ...]:
+    (signature,) = unit.receipt.signatures
+    receipt = (unit.receipt.payload_type, unit.receipt.payload)
+    return (unit.token, *receipt, signature.public_key, signature.signature, unit.version)
 
 
 def unit_row(unit: CatalogueUnit) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ the one that the server signed. Sealed labels are dropped as soon as a template 
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from underseal_auditor.history import History
 from underseal_auditor.recent import Recent
 from underseal_auditor.store import catalogue
 from underseal_auditor.store.database import Database
+from underseal_auditor.store.relabelling import relabel
 from underseal_auditor.verify.amendments import Amenders
 from underseal_auditor.verify.catalogue import Attested, View, view_of
 from underseal_auditor.verify.provenance import Enrollers, check_unit
@@ -102,6 +104,7 @@ class Mirror:
                 with self._database.transaction() as connection:
                     catalogue.check_pin(connection, place, pin)
                     catalogue.apply(connection, place, staged, signers)
+                    relabel(connection, place, staged, enrollers)
                     amenders = Amenders(gallery, pin, self._rosters)
                     for amended in staged.amended():
                         catalogue.amend(connection, place, amended, amenders.check)
@@ -187,25 +190,18 @@ class Mirror:
         place = (server, gallery)
         with self._database.transaction() as connection:
             found = connection.execute(
-                "SELECT token, place, label_sha256 FROM templates"
+                "SELECT token, place, label_sha256, receipt_signature"
+                " FROM templates JOIN units USING (server, gallery, token)"
                 " WHERE server = ? AND gallery = ? AND template_id = ?",
                 (*place, template_id),
             ).fetchone()
-        if found is None:
-            raise NotFound("the template was never enrolled")
-        token, index, label_sha256 = found
-        known = self._enrolment(place, token)
+            if found is None:
+                raise NotFound("the template was never enrolled")
+            token, index, label_sha256, signature = found
+            known = self._enrolments.get(
+                (*place, signature), lambda: _enrolment(connection, place, token)
+            )
         return Origin(known.receipt, index, known.tree.prove(index), label_sha256)
-
-    def _enrolment(self, place: tuple[str, str], token: bytes) -> _Enrolment:
-        """Return what never changes about a unit; the last few are kept at hand."""
-
-        def read() -> _Enrolment:
-            with self._database.transaction() as connection:
-                receipt = catalogue.unit(connection, place, token).receipt
-                return _Enrolment(receipt, UnitTree(catalogue.leaves(connection, place, token)))
-
-        return self._enrolments.get((*place, token), read)
 
     def sealed_label(self, server: str, gallery: str, template_id: bytes) -> bytes:
         """Return the sealed label of a template that is live.
@@ -271,6 +267,11 @@ class Mirror:
             self._histories.pop((server, gallery), None)
         self._views.clear()
         self._enrolments.clear()
+
+
+def _enrolment(connection: sqlite3.Connection, place: catalogue.Place, token: bytes) -> _Enrolment:
+    unit = catalogue.unit(connection, place, token)
+    return _Enrolment(unit.receipt, UnitTree(catalogue.leaves(connection, place, token)))
 
 
 def _check_staged(

@@ -96,6 +96,27 @@ class AsyncClient:
         """See ``Client.remove_subject``."""
         return await asyncio.to_thread(self._client.remove_subject, gallery, subject)
 
+    async def relabel(
+        self,
+        gallery: str,
+        *,
+        name: str,
+        photo: str = "",
+        case: str = "",
+        subject: str = "",
+        template_ids: Sequence[bytes] = (),
+    ) -> int:
+        """See ``Client.relabel``."""
+        return await asyncio.to_thread(
+            self._client.relabel,
+            gallery,
+            name=name,
+            photo=photo,
+            case=case,
+            subject=subject,
+            template_ids=template_ids,
+        )
+
     async def enroll(
         self,
         gallery: str,

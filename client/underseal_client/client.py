@@ -9,11 +9,13 @@ from underseal_client import asking, enrolling, filing
 from underseal_client import gallery as galleries
 from underseal_client.context import ClientContext
 from underseal_client.enrolling import Unheard
+from underseal_client.relabelling import relabel
 from underseal_client.renewal import renew_bundle
 from underseal_client.resume import gallery_key
 from underseal_client.search import Question, wanted
 from underseal_client.settings import ClientSettings
 from underseal_client.subset import naming_the_missing, subject_ids, targets_of
+from underseal_client.units import LabelText
 from underseal_core.errors import InvalidInput, NotFound
 from underseal_core.statements import Targets
 
@@ -150,13 +152,57 @@ class Client:
         NotFound
             There is none.
         """
+        return self.remove_templates(gallery, self._ids_of(gallery, subject))
+
+    def _ids_of(self, gallery: str, subject: str) -> list[bytes]:
         ids = [entry.template_id for entry in self.templates(gallery, subject=subject)]
         if not ids:
             raise NotFound(
                 "the gallery has no template of this subject",
                 hint="write the name as it was enrolled; the subject key must be the same, too",
             )
-        return self.remove_templates(gallery, ids)
+        return ids
+
+    def relabel(
+        self,
+        gallery: str,
+        *,
+        name: str,
+        photo: str = "",
+        case: str = "",
+        subject: str = "",
+        template_ids: Sequence[bytes] = (),
+    ) -> int:
+        """Give templates that were enrolled from here another label; return how many.
+
+        The subject's id stays what it was: go on naming it as it was enrolled.
+
+        Parameters
+        ----------
+        name, photo, case
+            The whole new label; nobody but the auditors can read the old one.
+        subject, template_ids
+            Exactly one of the two: all templates of a subject, or these.
+
+        Raises
+        ------
+        NotFound
+            There is no such template.
+        PermissionRefused
+            Another client enrolled one of them; nothing was changed.
+        Damaged
+            The server shows something else than was enrolled from here.
+        """
+        if bool(subject) == bool(template_ids):
+            raise InvalidInput("name either a subject or templates")
+        text = LabelText(name, photo, case)
+        if subject:
+            ids, whose = self._ids_of(gallery, subject), self.subject_id(gallery, subject)
+            relabel(self._context, gallery, ids, text, whose)
+        else:
+            ids = list(dict.fromkeys(template_ids))
+            relabel(self._context, gallery, ids, text)
+        return len(ids)
 
     def enroll(
         self,

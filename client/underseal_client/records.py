@@ -57,6 +57,23 @@ class StoredTemplate:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaf:
+    """What a receipt's root covers of a template; see ``underseal_core.provenance``."""
+
+    template_id: bytes
+    subject_id: bytes
+    label_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ListedUnit:
+    """A unit's last receipt and its leaves in the order of places, as the server shows them."""
+
+    receipt: Envelope
+    leaves: tuple[Leaf, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NewTemplate:
     """One template of a unit: its ids (16 bytes each) and its sealed label."""
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from underseal_client.records import Gallery
     from underseal_client.subjects import SubjectKey
     from underseal_core.bundle import PublicBundle
+    from underseal_core.labels import SealingKey
     from underseal_core.scheme.encryption import Encryptor
     from underseal_core.signing import Envelope, Identity
 
@@ -90,22 +91,35 @@ def check_vector(vector: npt.NDArray[np.float64], dimension: int) -> None:
         raise InvalidInput("a template is not a unit vector")
 
 
-def label_text(record: TemplateRecord, template_id: bytes) -> bytes:
-    """Return a label: canonical JSON with ``name``, ``photo``, ``template`` and maybe ``case``.
+@dataclass(frozen=True, slots=True, repr=False)
+class LabelText:
+    """What a label says of a template: the person's name, the photo, maybe a case."""
 
-    Raises
-    ------
-    InvalidInput
-        The name is not acceptable.
-    """
-    fields = {
-        "name": checked_name(record.subject),
-        "photo": _cut(record.photo),
-        "template": template_id.hex(),
-    }
-    if record.case:
-        fields["case"] = _cut(record.case)
-    return rfc8785.dumps(fields)
+    name: str
+    photo: str = ""
+    case: str = ""
+
+    def to_bytes(self, template_id: bytes) -> bytes:
+        """Return canonical JSON with ``name``, ``photo``, ``template`` and maybe ``case``.
+
+        Raises
+        ------
+        InvalidInput
+            The name is not acceptable.
+        """
+        fields = {
+            "name": checked_name(self.name),
+            "photo": _cut(self.photo),
+            "template": template_id.hex(),
+        }
+        if self.case:
+            fields["case"] = _cut(self.case)
+        return rfc8785.dumps(fields)
+
+    def seal(self, key: SealingKey, gallery: str, template_id: bytes) -> bytes:
+        """Return the label sealed for the auditors, for this template and no other."""
+        context = label_context(gallery, template_id)
+        return seal_label(key, self.to_bytes(template_id), context)
 
 
 def _cut(text: str) -> str:
@@ -207,9 +221,9 @@ class UnitMaker:
         )
 
     def _seal(self, entry: Labelled) -> NewTemplate:
-        text = label_text(entry.record, entry.template_id)
-        context = label_context(self._gallery.name, entry.template_id)
-        sealed = seal_label(self._bundle.label_key, text, context)
+        record, key = entry.record, self._bundle.label_key
+        text = LabelText(record.subject, record.photo, record.case)
+        sealed = text.seal(key, self._gallery.name, entry.template_id)
         return NewTemplate(entry.template_id, entry.subject_id, sealed)
 
     def _ciphertexts(self, shape: Shape, vectors: npt.NDArray[np.float64]) -> Iterator[bytes]:

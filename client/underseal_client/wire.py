@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from underseal_client.records import (
     Delivered,
     Gallery,
+    Leaf,
+    ListedUnit,
     NewTemplate,
     Progress,
     Receipt,
@@ -37,7 +39,7 @@ from underseal_core.tlog.proof import MAX_HASHES
 from underseal_proto.v1 import common_pb2, gallery_pb2, log_pb2, registrar_pb2, search_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 ID_BYTES: Final = 16
 LABELS_PER_MESSAGE: Final = 1000
@@ -269,6 +271,39 @@ def remove_to_wire(
     """Return the request that removes templates by id or all of one subject."""
     return gallery_pb2.RemoveTemplatesRequest(
         gallery=gallery, template_ids=template_ids, subject_id=subject_id
+    )
+
+
+def list_leaves_to_wire(
+    gallery: str, template_ids: Sequence[bytes]
+) -> gallery_pb2.ListLeavesRequest:
+    """Return the request for receipts and leaves of templates' units."""
+    return gallery_pb2.ListLeavesRequest(gallery=gallery, template_ids=template_ids)
+
+
+def listed_unit_from_wire(message: gallery_pb2.ListLeavesResponse) -> ListedUnit:
+    """Return a unit's receipt and leaves, nothing of it verified.
+
+    Raises
+    ------
+    Damaged
+        Too many leaves, or ids or hashes of a wrong length.
+    """
+    _check(len(message.leaves) <= 1 << MAX_PATH, "a unit has too many templates")
+    leaves = [Leaf(one.template_id, one.subject_id, one.label_sha256) for one in message.leaves]
+    for leaf in leaves:
+        lengths = (len(leaf.template_id), len(leaf.subject_id), len(leaf.label_sha256))
+        _check(lengths == (ID_BYTES, ID_BYTES, HASH_BYTES), "an id or a hash has a wrong length")
+    return ListedUnit(envelope_from_wire(message.receipt), tuple(leaves))
+
+
+def relabel_to_wire(
+    gallery: str, labels: Mapping[bytes, bytes], receipt: Envelope
+) -> gallery_pb2.RelabelRequest:
+    """Return the request that gives templates of one unit new sealed labels."""
+    new = [gallery_pb2.NewLabel(template_id=i, sealed_label=sealed) for i, sealed in labels.items()]
+    return gallery_pb2.RelabelRequest(
+        gallery=gallery, labels=new, receipt=envelope_to_wire(receipt)
     )
 
 

@@ -21,6 +21,7 @@ from underseal_core.errors import Damaged, InvalidInput, PermissionRefused
 from underseal_core.gallery.unit import Shape
 from underseal_core.signing import Envelope
 from underseal_core.statements import (
+    Count,
     Id,
     Match,
     MatchedTemplate,
@@ -38,6 +39,8 @@ ID_BYTES: Final = 16
 HASH_BYTES: Final = 32
 MAX_PATH: Final = 14
 """Hashes of a proof: a unit holds at most 2**14 templates."""
+_OF_LABELS: Final = frozenset({"templates_root", "issued_at", "revision"})
+"""What a later receipt of a unit says otherwise than an earlier one."""
 
 
 class EnrolReceipt(Statement):
@@ -45,7 +48,7 @@ class EnrolReceipt(Statement):
 
     ``templates``: how many; ``templates_root``: see above; ``unit_sha256``: over the unit's
     ciphertexts as sent, one after another; ``keep_until``: when the templates must be gone, empty
-    for never.
+    for never; ``revision``: 0 at enrolment, one more whenever labels of the unit have changed.
     """
 
     payload_type: ClassVar[str] = "application/vnd.underseal.enrol-receipt.v1+json"
@@ -61,6 +64,30 @@ class EnrolReceipt(Statement):
     unit_sha256: Sha256
     issued_at: Time
     keep_until: Time | Literal[""] = ""
+    revision: Count = 0
+
+    def relabelled(self, leaves: Sequence[bytes], issued_at: str) -> EnrolReceipt:
+        """Return the unit's next receipt for its enroller to sign."""
+        changes = {
+            "templates_root": templates_root(leaves),
+            "issued_at": issued_at,
+            "revision": self.revision + 1,
+        }
+        return self.model_copy(update=changes)
+
+    def check_follows(self, earlier: EnrolReceipt) -> None:
+        """Check that this may take the place of a unit's earlier receipt.
+
+        Raises
+        ------
+        Damaged
+            It is not a later one, or speaks of something else than other labels.
+        """
+        if self.revision <= earlier.revision:
+            raise Damaged("an enroller's receipt is not later than the one before")
+        for name in EnrolReceipt.model_fields.keys() - _OF_LABELS:
+            if getattr(self, name) != getattr(earlier, name):
+                raise Damaged(f"a later receipt changes more than labels: {name} differs")
 
     def over(self, moment: str) -> bool:
         """Tell whether the templates' time is over at ``moment``, a time as statements write it."""
@@ -105,6 +132,7 @@ class Enrolled:
             A field differs; the text names it.
         """
         expected = self.receipt(client, receipt.issued_at, receipt.keep_until)
+        expected = expected.model_copy(update={"revision": receipt.revision})
         for name in EnrolReceipt.model_fields:
             if getattr(receipt, name) != getattr(expected, name):
                 raise Damaged(f"the enroller's receipt is of another unit: {name} differs")

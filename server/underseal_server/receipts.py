@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 from underseal_core.credentials import Peer
-from underseal_core.errors import Damaged, InvalidInput
+from underseal_core.errors import Damaged, InvalidInput, PermissionRefused
 from underseal_core.provenance import Enrolled, EnrolReceipt
+from underseal_core.signing import Envelope
 from underseal_core.statements import utc_moment, utc_text
 from underseal_server.signed_requests import CLOCK_SKEW
 from underseal_server.store.records import Gallery, NewUnit
@@ -43,7 +44,30 @@ def check_receipt(gallery: Gallery, unit: NewUnit, peer: Peer, moment: str) -> E
         enrolled.check(receipt, peer.name)
     except Damaged as error:
         raise InvalidInput(error.public, hint="sign for what you send") from error
+    if receipt.revision:
+        raise InvalidInput("a unit's first receipt has revision 0")
     _check_time(receipt, gallery.spec.max_keep_days, moment)
+    return receipt
+
+
+def open_later_receipt(gallery: Gallery, envelope: Envelope, peer: Peer) -> EnrolReceipt:
+    """Return a receipt that ``peer`` signed for a unit of ``gallery`` which it enrolled before.
+
+    Raises
+    ------
+    PermissionRefused
+        Not signed with the key of the peer's certificate, or in another client's name.
+    InvalidInput
+        Not a receipt, or with more signatures.
+    """
+    if len(envelope.signatures) != 1:
+        raise InvalidInput("a unit's receipt has one signature, its enroller's")
+    try:
+        receipt = EnrolReceipt.open(envelope, peer.key)
+    except Damaged as error:
+        raise InvalidInput(error.public, hint="sign for what you send") from error
+    if (receipt.gallery, receipt.client) != (gallery.name, peer.name):
+        raise PermissionRefused("the receipt is of another gallery or in another client's name")
     return receipt
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 
 from tests.e2e.people import people, resembling
-from underseal_client import AsyncClient, Client, ClientSettings, Gallery, TemplateRecord
+from underseal_client import AsyncClient, Client, ClientSettings, Found, Gallery, TemplateRecord
 from underseal_client import gallery as galleries
 from underseal_client.connection import Connection
 from underseal_client.demo.deployment import Deployment
 from underseal_core.errors import Conflict, InvalidInput, NotFound, PermissionRefused
+from underseal_core.statements import Pin
 
 ASK: dict[str, Any] = {"purpose": "tests", "case": "T-1"}
 
@@ -269,3 +271,34 @@ def test_server_keeps_neither_names_nor_templates(
     for path in [*files, deployment.folder / "server.log"]:
         content = path.read_bytes()
         assert [secret for secret in secrets if secret in content] == [], path
+
+
+def test_label_is_corrected_by_its_enroller_only(
+    deployment: Deployment, client: Client, connection: Connection, pin: Pin, names: Iterator[str]
+) -> None:
+    """What is released of a match afterwards is the new label, with the receipt that covers it."""
+    gallery = galleries.create(connection, next(names), pin, ("bureau",))
+    enrolled = people(3, seed=61)
+    client.enroll_templates(gallery.name, enrolled)
+    vector = resembling(enrolled[1].vector, 0.9, seed=62)
+
+    def found() -> Found:
+        [one] = client.search_template(vector, gallery=gallery.name, **ASK).found
+        return one
+
+    assert found().label.name == "person 1"
+    with Client(deployment.settings("bureau")) as bureau:
+        [other] = [
+            entry.template_id for entry in client.templates(gallery.name, subject="person 1")
+        ]
+        with pytest.raises(PermissionRefused, match="agency enrolled the template"):
+            bureau.relabel(gallery.name, name="somebody else", template_ids=[other])
+    assert client.relabel(gallery.name, subject="person 1", name="Ada", case="2026-17") == 1
+    match = found()
+    assert (match.label.name, match.label.photo, match.label.case) == ("Ada", "", "2026-17")
+    assert match.templates[0].template_id == other.hex()
+    assert client.remove_subject(gallery.name, "person 1") == 1
+    assert client.search_template(vector, gallery=gallery.name, **ASK).found == ()
+    with pytest.raises(NotFound):
+        client.relabel(gallery.name, subject="person 1", name="Ada")
+    client.delete_gallery(gallery.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,11 +15,13 @@ import pytest
 from tests.server_fixtures import Lab, Vectors, unit_vectors
 from tests.server_harness import Caller, Found, calling, make_credentials, serving
 from underseal_auditor.wire.catalogue import changes_from_wire
-from underseal_core.errors import InvalidInput, NotFound
+from underseal_core.errors import Conflict, InvalidInput, NotFound, PermissionRefused
 from underseal_core.gallery.unit import Shape
+from underseal_core.provenance import EnrolReceipt, template_leaf
 from underseal_core.statements import utc_text
 from underseal_proto.v1 import gallery_pb2
 from underseal_server.settings import Settings
+from underseal_server.wire import envelope_to_wire
 
 LAB = Lab()
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
@@ -93,6 +96,40 @@ def searched(caller: Caller, vector: Vectors, now: datetime) -> Found:
     return caller.search(vector, **times)
 
 
+def shown(caller: Caller, *ids: bytes) -> gallery_pb2.ListLeavesResponse:
+    """The one unit of these templates, as its enroller is shown it."""
+    request = gallery_pb2.ListLeavesRequest(gallery="missing", template_ids=ids)
+    (unit,) = caller.galleries.ListLeaves(request)
+    assert isinstance(unit, gallery_pb2.ListLeavesResponse)
+    return unit
+
+
+def relabelling(
+    caller: Caller,
+    unit: gallery_pb2.ListLeavesResponse,
+    labels: dict[bytes, bytes],
+    **changes: object,
+) -> gallery_pb2.RelabelRequest:
+    """A request for new labels, signed for by the caller; ``changes`` of its receipt."""
+    earlier = EnrolReceipt.parse(unit.receipt.payload)
+    hashes = {one: hashlib.sha256(label).digest() for one, label in labels.items()}
+    leaves = [
+        template_leaf(
+            leaf.template_id, leaf.subject_id, hashes.get(leaf.template_id, leaf.label_sha256)
+        )
+        for leaf in unit.leaves
+    ]
+    receipt = earlier.relabelled(leaves, utc_text(NOW)).model_copy(update=changes)
+    return gallery_pb2.RelabelRequest(
+        gallery="missing",
+        labels=[
+            gallery_pb2.NewLabel(template_id=one, sealed_label=label)
+            for one, label in labels.items()
+        ],
+        receipt=envelope_to_wire(receipt.sign(caller.credentials.identity)),
+    )
+
+
 def settled(caller: Caller, templates: int) -> None:
     """Wait until the gallery has so many templates."""
     end = time.monotonic() + SOON
@@ -161,3 +198,60 @@ def test_a_gallery_with_a_longest_time_takes_nothing_for_longer(
 def test_a_gallery_keeps_nothing_for_a_thousand_years(people: dict[str, Caller]) -> None:
     with pytest.raises(InvalidInput, match="36525 days"):
         people["agency"].create(max_keep_days=365_250)
+
+
+@pytest.mark.parametrize("shape", [Shape.ROW, Shape.COLUMNS])
+def test_labels_change_and_auditors_hear_of_it(people: dict[str, Caller], shape: Shape) -> None:
+    agency, auditor = people["agency"], people["auditor"]
+    agency.create(writers=["other"])
+    made, _ = agency.enrol(unit_vectors(3), shape)
+    ids = [template.template_id for template in made]
+    unit, before = shown(agency, ids[1]), agency.state()
+    assert [leaf.template_id for leaf in unit.leaves] == ids
+    change = relabelling(agency, unit, {ids[1]: b"new", ids[2]: b"other"})
+    version = agency.galleries.Relabel(change).gallery_version
+    assert version == before.version + 1 == agency.state().version
+    assert agency.galleries.Relabel(change).gallery_version == version, "the same, repeated"
+    feed = gallery_pb2.SyncCatalogueRequest(gallery="missing", after_version=before.version)
+    parts = [changes_from_wire(part) for part in auditor.galleries.SyncCatalogue(feed)]
+    (heard,) = [unit for part in parts for unit in part.relabelled]
+    assert heard.version == version
+    assert EnrolReceipt.open(heard.receipt, agency.credentials.identity.public_key).revision == 1
+    labels = {e.template_id: e.sealed_label for part in parts for e in part.entries}
+    assert labels == {ids[1]: b"new", ids[2]: b"other"}
+    whole = auditor.galleries.SyncCatalogue(gallery_pb2.SyncCatalogueRequest(gallery="missing"))
+    parts = [changes_from_wire(part) for part in whole]
+    assert not any(part.relabelled for part in parts), "the unit comes with its last receipt"
+    (anew,) = [unit for part in parts for unit in part.units]
+    assert anew.receipt == heard.receipt
+
+
+def test_labels_are_changed_by_who_enrolled_and_nothing_else_is(people: dict[str, Caller]) -> None:
+    agency, other = people["agency"], people["other"]
+    agency.create(writers=["other"])
+    made, _ = agency.enrol(unit_vectors(3), Shape.COLUMNS)
+    strange, _ = agency.enrol(unit_vectors(1))
+    ids = [template.template_id for template in made]
+    gone = gallery_pb2.RemoveTemplatesRequest(gallery="missing", template_ids=[ids[0]])
+    agency.galleries.RemoveTemplates(gone)
+    unit, version = shown(agency, ids[1]), agency.state().version
+    new = {ids[1]: b"new"}
+    wrong = [
+        (PermissionRefused, "another client", relabelling(other, unit, new)),
+        (InvalidInput, "client differs", relabelling(other, unit, new, client="other")),
+        (InvalidInput, "keep_until", relabelling(agency, unit, new, keep_until=in_days(9))),
+        (InvalidInput, "unit_sha256", relabelling(agency, unit, new, unit_sha256="0" * 64)),
+        (InvalidInput, "these labels", relabelling(agency, unit, new, templates_root="0" * 64)),
+        (Conflict, "meanwhile", relabelling(agency, unit, new, revision=2)),
+        (NotFound, "removed", relabelling(agency, unit, {ids[0]: b"of a removed one"})),
+        (NotFound, "this unit", relabelling(agency, unit, {strange[0].template_id: b"new"})),
+        (NotFound, "no live unit", relabelling(agency, unit, new, token="0" * 32)),
+        (InvalidInput, "1 to 256", relabelling(agency, unit, {})),
+        (InvalidInput, "sealed label", relabelling(agency, unit, {ids[1]: b""})),
+    ]
+    for kind, text, request in wrong:
+        caller = other if "client" in text else agency
+        with pytest.raises(kind, match=text):
+            caller.galleries.Relabel(request)
+    assert agency.state().version == version
+    assert shown(agency, ids[1]) == unit

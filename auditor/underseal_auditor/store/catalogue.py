@@ -108,7 +108,12 @@ def apply(
     for entry in staged.removals():
         _remove(connection, place, entry)
         touched.add(entry.unit_token)
-    connection.executemany(_RETIRE, [(*place, token) for token in touched])
+    retire(connection, place, touched)
+
+
+def retire(connection: sqlite3.Connection, place: Place, tokens: Iterable[bytes]) -> None:
+    """Take note of units that have lost the last of their templates."""
+    connection.executemany(_RETIRE, [(*place, token) for token in tokens])
 
 
 def amend(

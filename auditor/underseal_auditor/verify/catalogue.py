@@ -28,7 +28,7 @@ MAX_SEALED_LABEL: Final = 8192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueUnit(Unit):
-    """One unit as the server's feed states it, with its enroller's receipt."""
+    """One unit as the server's feed states it, with its enroller's last receipt."""
 
     receipt: Envelope
     added_version: int
@@ -44,6 +44,15 @@ class AmendedUnit:
     token: bytes
     sha256: bytes
     amendment: Envelope
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class RelabelledUnit:
+    """A later receipt of a unit that was there before, as the server's feed states it."""
+
+    token: bytes
+    receipt: Envelope
     version: int
 
 

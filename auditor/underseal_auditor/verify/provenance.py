@@ -10,7 +10,7 @@ from underseal_core.gallery.slots import SlotMap
 from underseal_core.gallery.unit import Unit, usable_slots
 from underseal_core.provenance import Enrolled, EnrolReceipt, Origin, open_matches, template_leaf
 from underseal_core.scheme.profiles import padded_dimension, profile_named
-from underseal_core.signing import open_envelope
+from underseal_core.signing import Envelope, open_envelope
 from underseal_core.snapshot import LiveEntry
 from underseal_core.statements import Pin, Release
 
@@ -75,6 +75,26 @@ def check_unit(
     except PermissionRefused as error:
         raise Damaged("the server's catalogue has a unit that its enroller did not sign") from error
     return client
+
+
+def check_later_receipt(earlier: EnrolReceipt, envelope: Envelope, enrollers: Enrollers) -> None:
+    """Check that the enroller of a unit signed another receipt for it, with other labels only.
+
+    Raises
+    ------
+    Damaged
+        It did not, or the receipt is an earlier one or changes more, or the policy does not let
+        that client enrol any more.
+    """
+    if earlier.client not in enrollers:
+        raise Damaged(
+            f"the gallery holds templates of {earlier.client}, whom the policy does not let enrol",
+            hint="name it among the gallery's enrollers, or have its templates removed",
+        )
+    try:
+        EnrolReceipt.open(envelope, enrollers[earlier.client]).check_follows(earlier)
+    except PermissionRefused as error:
+        raise Damaged("the server's catalogue has labels that no enroller signed") from error
 
 
 def _check_placement(pin: Pin, unit: Unit) -> None:

@@ -11,6 +11,7 @@ from underseal_auditor.verify.catalogue import (
     AmendedUnit,
     CatalogueEntry,
     CatalogueUnit,
+    RelabelledUnit,
 )
 from underseal_auditor.wire import HASH_BYTES, ID_BYTES, MAX_VERSION, envelope_from_wire
 from underseal_core.amendment import Amendment
@@ -40,7 +41,8 @@ def changes_from_wire(message: gallery_pb2.SyncCatalogueResponse) -> Changes:
     units = tuple(_unit(unit) for unit in message.units)
     entries = tuple(_entry(entry) for entry in message.entries)
     amended = tuple(_amended(unit) for unit in message.amended)
-    return Changes(units, entries, message.complete_version, amended)
+    relabelled = tuple(_relabelled(unit) for unit in message.relabelled)
+    return Changes(units, entries, message.complete_version, amended, relabelled)
 
 
 def _unit(message: gallery_pb2.CatalogueUnit) -> CatalogueUnit:
@@ -86,6 +88,19 @@ def _amended(message: gallery_pb2.AmendedUnit) -> AmendedUnit:
     ):
         raise Damaged("the server's catalogue has an amendment that nobody signed")
     return AmendedUnit(message.token, message.sha256, envelope, message.amended_version)
+
+
+def _relabelled(message: gallery_pb2.RelabelledUnit) -> RelabelledUnit:
+    sound = (
+        len(message.token) == ID_BYTES
+        and len(message.receipt.payload) <= EnrolReceipt.max_bytes
+        and len(message.receipt.signatures) == 1
+        and 0 < message.relabelled_version <= MAX_VERSION
+    )
+    if not sound:
+        raise Damaged("the server's catalogue has impossible new labels")
+    receipt = envelope_from_wire(message.receipt)
+    return RelabelledUnit(message.token, receipt, message.relabelled_version)
 
 
 def _entry(message: gallery_pb2.CatalogueEntry) -> CatalogueEntry:

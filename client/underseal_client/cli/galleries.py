@@ -105,6 +105,29 @@ def show(context: typer.Context, name: Name, as_json: Json = False) -> None:
         _show(gallery)
 
 
+@gallery_app.command("relabel")
+def relabel(
+    context: typer.Context,
+    name: Name,
+    new_name: Annotated[str, typer.Option("--name", help="The person's name in the new label.")],
+    ids: Annotated[list[str] | None, typer.Argument(help="Template ids.")] = None,
+    subject: Annotated[str, typer.Option(help="All templates of this subject.")] = "",
+    photo: Annotated[str, typer.Option(help="What the label says of the photo.")] = "",
+    case: Annotated[str, typer.Option(help="Reference of the case.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Give templates that were enrolled from here another label: all of it, sealed anew."""
+    chosen = template_ids(ids or [])
+    with client_of(context) as client:
+        count = client.relabel(
+            name, name=new_name, photo=photo, case=case, subject=subject, template_ids=chosen
+        )
+    if as_json:
+        print_json({"relabelled": count})
+    else:
+        say(f"relabelled {counted(count, 'template')}")
+
+
 @gallery_app.command("delete")
 def delete(
     context: typer.Context,

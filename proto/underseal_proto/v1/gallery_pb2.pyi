@@ -635,6 +635,158 @@ class RemoveTemplatesResponse(_message.Message):
 Global___RemoveTemplatesResponse: _TypeAlias = RemoveTemplatesResponse  # noqa: Y015
 
 @_typing.final
+class ListLeavesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: _builtins.int
+    TEMPLATE_IDS_FIELD_NUMBER: _builtins.int
+    gallery: _builtins.str
+    @_builtins.property
+    def template_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        gallery: _builtins.str = ...,
+        template_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery", b"gallery", "template_ids", b"template_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLeavesRequest: _TypeAlias = ListLeavesRequest  # noqa: Y015
+
+@_typing.final
+class ListLeavesResponse(_message.Message):
+    """One unit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    LEAVES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipt(self) -> _common_pb2.Envelope:
+        """Statement enrol-receipt, the last one."""
+
+    @_builtins.property
+    def leaves(self) -> _containers.RepeatedCompositeFieldContainer[Global___Leaf]:
+        """In the order of places, removed templates too."""
+
+    def __init__(
+        self,
+        *,
+        receipt: _common_pb2.Envelope | None = ...,
+        leaves: _abc.Iterable[Global___Leaf] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leaves", b"leaves", "receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLeavesResponse: _TypeAlias = ListLeavesResponse  # noqa: Y015
+
+@_typing.final
+class Leaf(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    LABEL_SHA256_FIELD_NUMBER: _builtins.int
+    template_id: _builtins.bytes
+    subject_id: _builtins.bytes
+    label_sha256: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        template_id: _builtins.bytes = ...,
+        subject_id: _builtins.bytes = ...,
+        label_sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label_sha256", b"label_sha256", "subject_id", b"subject_id", "template_id", b"template_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Leaf: _TypeAlias = Leaf  # noqa: Y015
+
+@_typing.final
+class RelabelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    gallery: _builtins.str
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewLabel]:
+        """Live templates of one unit."""
+
+    @_builtins.property
+    def receipt(self) -> _common_pb2.Envelope:
+        """Its next statement enrol-receipt. The stored one again is answered as before."""
+
+    def __init__(
+        self,
+        *,
+        gallery: _builtins.str = ...,
+        labels: _abc.Iterable[Global___NewLabel] | None = ...,
+        receipt: _common_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery", b"gallery", "labels", b"labels", "receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelabelRequest: _TypeAlias = RelabelRequest  # noqa: Y015
+
+@_typing.final
+class NewLabel(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_ID_FIELD_NUMBER: _builtins.int
+    SEALED_LABEL_FIELD_NUMBER: _builtins.int
+    template_id: _builtins.bytes
+    sealed_label: _builtins.bytes
+    """HPKE to the registrar's label key."""
+    def __init__(
+        self,
+        *,
+        template_id: _builtins.bytes = ...,
+        sealed_label: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sealed_label", b"sealed_label", "template_id", b"template_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NewLabel: _TypeAlias = NewLabel  # noqa: Y015
+
+@_typing.final
+class RelabelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GALLERY_VERSION_FIELD_NUMBER: _builtins.int
+    gallery_version: _builtins.int
+    """The first that shows the labels to auditors."""
+    def __init__(
+        self,
+        *,
+        gallery_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery_version", b"gallery_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelabelResponse: _TypeAlias = RelabelResponse  # noqa: Y015
+
+@_typing.final
 class SyncCatalogueRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -665,6 +817,7 @@ class SyncCatalogueResponse(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     COMPLETE_VERSION_FIELD_NUMBER: _builtins.int
     AMENDED_FIELD_NUMBER: _builtins.int
+    RELABELLED_FIELD_NUMBER: _builtins.int
     complete_version: _builtins.int
     """Set in the last message: the version up to which the feed is complete."""
     @_builtins.property
@@ -673,11 +826,15 @@ class SyncCatalogueResponse(_message.Message):
 
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogueEntry]:
-        """Templates that are new or were removed since the version."""
+        """Templates that are new, or were removed or relabelled since the version."""
 
     @_builtins.property
     def amended(self) -> _containers.RepeatedCompositeFieldContainer[Global___AmendedUnit]:
         """Units, new ones too, that were amended since the version; the last amendment of each."""
+
+    @_builtins.property
+    def relabelled(self) -> _containers.RepeatedCompositeFieldContainer[Global___RelabelledUnit]:
+        """Older units of which labels changed since the version."""
 
     def __init__(
         self,
@@ -686,10 +843,11 @@ class SyncCatalogueResponse(_message.Message):
         entries: _abc.Iterable[Global___CatalogueEntry] | None = ...,
         complete_version: _builtins.int = ...,
         amended: _abc.Iterable[Global___AmendedUnit] | None = ...,
+        relabelled: _abc.Iterable[Global___RelabelledUnit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amended", b"amended", "complete_version", b"complete_version", "entries", b"entries", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amended", b"amended", "complete_version", b"complete_version", "entries", b"entries", "relabelled", b"relabelled", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -697,7 +855,7 @@ Global___SyncCatalogueResponse: _TypeAlias = SyncCatalogueResponse  # noqa: Y015
 
 @_typing.final
 class CatalogueUnit(_message.Message):
-    """A unit never changes, except by amendments. It is gone with the last of its templates."""
+    """A unit never changes, except by amendments and by later receipts. It is gone with the last of its templates."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -722,7 +880,7 @@ class CatalogueUnit(_message.Message):
     added_version: _builtins.int
     @_builtins.property
     def receipt(self) -> _common_pb2.Envelope:
-        """Statement enrol-receipt, as the enroller signed it."""
+        """Statement enrol-receipt, the last one that the enroller signed."""
 
     def __init__(
         self,
@@ -817,6 +975,34 @@ class AmendedUnit(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AmendedUnit: _TypeAlias = AmendedUnit  # noqa: Y015
+
+@_typing.final
+class RelabelledUnit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    RELABELLED_VERSION_FIELD_NUMBER: _builtins.int
+    token: _builtins.bytes
+    relabelled_version: _builtins.int
+    @_builtins.property
+    def receipt(self) -> _common_pb2.Envelope:
+        """Statement enrol-receipt, the last one."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.bytes = ...,
+        receipt: _common_pb2.Envelope | None = ...,
+        relabelled_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "relabelled_version", b"relabelled_version", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelabelledUnit: _TypeAlias = RelabelledUnit  # noqa: Y015
 
 @_typing.final
 class AmendUnitRequest(_message.Message):

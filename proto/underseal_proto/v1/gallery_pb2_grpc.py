@@ -70,6 +70,16 @@ class GalleryServiceStub(object):
                 request_serializer=underseal__proto_dot_v1_dot_gallery__pb2.RemoveTemplatesRequest.SerializeToString,
                 response_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.RemoveTemplatesResponse.FromString,
                 _registered_method=True)
+        self.ListLeaves = channel.unary_stream(
+                '/underseal.v1.GalleryService/ListLeaves',
+                request_serializer=underseal__proto_dot_v1_dot_gallery__pb2.ListLeavesRequest.SerializeToString,
+                response_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.ListLeavesResponse.FromString,
+                _registered_method=True)
+        self.Relabel = channel.unary_unary(
+                '/underseal.v1.GalleryService/Relabel',
+                request_serializer=underseal__proto_dot_v1_dot_gallery__pb2.RelabelRequest.SerializeToString,
+                response_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.RelabelResponse.FromString,
+                _registered_method=True)
         self.SyncCatalogue = channel.unary_stream(
                 '/underseal.v1.GalleryService/SyncCatalogue',
                 request_serializer=underseal__proto_dot_v1_dot_gallery__pb2.SyncCatalogueRequest.SerializeToString,
@@ -136,6 +146,20 @@ class GalleryServiceServicer(object):
 
     def RemoveTemplates(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLeaves(self, request, context):
+        """For writers: what a later receipt of a unit must say.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Relabel(self, request, context):
+        """New labels for templates of one unit, by its enroller; all or none.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -208,6 +232,16 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.RemoveTemplates,
                     request_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.RemoveTemplatesRequest.FromString,
                     response_serializer=underseal__proto_dot_v1_dot_gallery__pb2.RemoveTemplatesResponse.SerializeToString,
+            ),
+            'ListLeaves': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListLeaves,
+                    request_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.ListLeavesRequest.FromString,
+                    response_serializer=underseal__proto_dot_v1_dot_gallery__pb2.ListLeavesResponse.SerializeToString,
+            ),
+            'Relabel': grpc.unary_unary_rpc_method_handler(
+                    servicer.Relabel,
+                    request_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.RelabelRequest.FromString,
+                    response_serializer=underseal__proto_dot_v1_dot_gallery__pb2.RelabelResponse.SerializeToString,
             ),
             'SyncCatalogue': grpc.unary_stream_rpc_method_handler(
                     servicer.SyncCatalogue,
@@ -420,6 +454,60 @@ class GalleryService(object):
             '/underseal.v1.GalleryService/RemoveTemplates',
             underseal__proto_dot_v1_dot_gallery__pb2.RemoveTemplatesRequest.SerializeToString,
             underseal__proto_dot_v1_dot_gallery__pb2.RemoveTemplatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLeaves(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/underseal.v1.GalleryService/ListLeaves',
+            underseal__proto_dot_v1_dot_gallery__pb2.ListLeavesRequest.SerializeToString,
+            underseal__proto_dot_v1_dot_gallery__pb2.ListLeavesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Relabel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/underseal.v1.GalleryService/Relabel',
+            underseal__proto_dot_v1_dot_gallery__pb2.RelabelRequest.SerializeToString,
+            underseal__proto_dot_v1_dot_gallery__pb2.RelabelResponse.FromString,
             options,
             channel_credentials,
             insecure,

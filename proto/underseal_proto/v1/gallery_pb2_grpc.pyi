@@ -43,6 +43,10 @@ class GalleryServiceStub:
     """
     ListTemplates: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.ListTemplatesRequest, _gallery_pb2.ListTemplatesResponse]
     RemoveTemplates: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.RemoveTemplatesRequest, _gallery_pb2.RemoveTemplatesResponse]
+    ListLeaves: _grpc.UnaryStreamMultiCallable[_gallery_pb2.ListLeavesRequest, _gallery_pb2.ListLeavesResponse]
+    """For writers: what a later receipt of a unit must say."""
+    Relabel: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.RelabelRequest, _gallery_pb2.RelabelResponse]
+    """New labels for templates of one unit, by its enroller; all or none."""
     SyncCatalogue: _grpc.UnaryStreamMultiCallable[_gallery_pb2.SyncCatalogueRequest, _gallery_pb2.SyncCatalogueResponse]
     """For auditors: the catalogue with its sealed labels, as a feed of changes. Mirroring everything
     keeps the operator from learning which templates matched.
@@ -72,6 +76,10 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     """
     ListTemplates: _aio.UnaryUnaryMultiCallable[_gallery_pb2.ListTemplatesRequest, _gallery_pb2.ListTemplatesResponse]  # type: ignore[assignment]
     RemoveTemplates: _aio.UnaryUnaryMultiCallable[_gallery_pb2.RemoveTemplatesRequest, _gallery_pb2.RemoveTemplatesResponse]  # type: ignore[assignment]
+    ListLeaves: _aio.UnaryStreamMultiCallable[_gallery_pb2.ListLeavesRequest, _gallery_pb2.ListLeavesResponse]  # type: ignore[assignment]
+    """For writers: what a later receipt of a unit must say."""
+    Relabel: _aio.UnaryUnaryMultiCallable[_gallery_pb2.RelabelRequest, _gallery_pb2.RelabelResponse]  # type: ignore[assignment]
+    """New labels for templates of one unit, by its enroller; all or none."""
     SyncCatalogue: _aio.UnaryStreamMultiCallable[_gallery_pb2.SyncCatalogueRequest, _gallery_pb2.SyncCatalogueResponse]  # type: ignore[assignment]
     """For auditors: the catalogue with its sealed labels, as a feed of changes. Mirroring everything
     keeps the operator from learning which templates matched.
@@ -140,6 +148,22 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gallery_pb2.RemoveTemplatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_pb2.RemoveTemplatesResponse, _abc.Awaitable[_gallery_pb2.RemoveTemplatesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListLeaves(
+        self,
+        request: _gallery_pb2.ListLeavesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gallery_pb2.ListLeavesResponse], _abc.AsyncIterator[_gallery_pb2.ListLeavesResponse]]:
+        """For writers: what a later receipt of a unit must say."""
+
+    @_abc_1.abstractmethod
+    def Relabel(
+        self,
+        request: _gallery_pb2.RelabelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.RelabelResponse, _abc.Awaitable[_gallery_pb2.RelabelResponse]]:
+        """New labels for templates of one unit, by its enroller; all or none."""
 
     @_abc_1.abstractmethod
     def SyncCatalogue(

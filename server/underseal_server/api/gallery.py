@@ -13,16 +13,15 @@ from underseal_server import wire
 from underseal_server.api.access import check_owner, check_writer
 from underseal_server.api.amend import Amending
 from underseal_server.api.enrol import EnrolStream
+from underseal_server.api.relabel import LabelDesk, TemplateFinder
 from underseal_server.api.successions import Successions
 from underseal_server.engine.admission import PerClient
 from underseal_server.engine.hosting import Hosting
 from underseal_server.engine.threads import Threads, finish
-from underseal_server.store.templates import Templates
+from underseal_server.store.store import Store
 
 PAGE: Final = 100
 MAX_PAGE: Final = 1000
-MAX_REMOVED: Final = 1000
-"""Template ids in one removal."""
 FEEDS: Final = 2
 """Catalogue feeds of one auditor at a time: each holds a database connection while it is read."""
 FETCHES: Final = 4
@@ -42,7 +41,7 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
     def __init__(
         self,
         hosting: Hosting,
-        templates: Templates,
+        store: Store,
         threads: Threads,
         *,
         per_subject: int,
@@ -51,8 +50,10 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         amending: Amending,
     ) -> None:
         self._hosting = hosting
-        self._templates = templates
+        self._templates = store.templates
         self._threads = threads
+        self._finder = TemplateFinder(store, threads)
+        self._labels = LabelDesk(store, hosting, threads, self._finder)
         self._per_subject = per_subject
         self._streams = streams
         self._succession = succession
@@ -132,20 +133,29 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         """Remove templates by id, or all of a subject."""
         if bool(request.template_ids) == bool(request.subject_id):
             raise InvalidInput("name either templates or a subject")
-        if len(request.template_ids) > MAX_REMOVED:
-            raise InvalidInput(f"at most {MAX_REMOVED} templates are removed at a time")
         hosted = await self._hosting.open(wire.name_from_wire(request.gallery))
         check_writer(current_peer(), hosted.gallery)
-        pool, gallery = self._threads.store, hosted.gallery
         if request.subject_id:
-            subject = wire.id_from_wire(request.subject_id, "subject id")
-            chosen = await finish(pool, self._templates.units_of_subject, gallery, subject)
+            chosen = await self._finder.of_subject(hosted.gallery, request.subject_id)
         else:
-            ids = [wire.id_from_wire(entry, "template id") for entry in request.template_ids]
-            chosen = await finish(pool, self._templates.units_of_templates, gallery, ids)
+            chosen = await self._finder.of_ids(hosted.gallery, request.template_ids)
         removed = await self._hosting.remove(hosted, chosen)
-        version = (await self._hosting.row(gallery.name)).version
+        version = (await self._hosting.row(hosted.gallery.name)).version
         return gallery_pb2.RemoveTemplatesResponse(removed=removed, gallery_version=version)
+
+    async def ListLeaves(  # noqa: N802
+        self, request: gallery_pb2.ListLeavesRequest, context: Context
+    ) -> AsyncIterator[gallery_pb2.ListLeavesResponse]:
+        """Send the receipts and leaves of some templates' units."""
+        async for unit in self._labels.leaves(request, current_peer()):
+            yield unit
+
+    async def Relabel(  # noqa: N802
+        self, request: gallery_pb2.RelabelRequest, context: Context
+    ) -> gallery_pb2.RelabelResponse:
+        """Change labels of a unit."""
+        version = await self._labels.relabel(request, current_peer())
+        return gallery_pb2.RelabelResponse(gallery_version=version)
 
     async def SyncCatalogue(  # noqa: N802
         self, request: gallery_pb2.SyncCatalogueRequest, context: Context

@@ -93,7 +93,7 @@ async def running(
         engine = _engine(settings, store, executor, threads, metrics)
         galleries = GalleryServicer(
             hosting,
-            store.templates,
+            store,
             threads,
             per_subject=settings.templates_per_subject,
             streams=PerClient(settings.enrolments_per_client, "enrolments"),

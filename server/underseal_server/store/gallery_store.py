@@ -139,6 +139,10 @@ class GalleryStore:
                 self._view = view
             return self._view
 
+    def outdate(self) -> None:
+        """Take note that the catalogue has another version, with the same templates in it."""
+        self._view = None
+
     def _compute_view(self) -> View:
         self._state = self._digests.read(self.gallery, self._state)
         version, live = self._state.version, self._state.live()

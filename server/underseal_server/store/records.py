@@ -154,6 +154,32 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaf:
+    """What a receipt's root covers of a template; see ``underseal_core.provenance``."""
+
+    template_id: bytes
+    subject_id: bytes
+    label_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledUnit:
+    """A unit's last receipt and its leaves in the order of places, removed templates included."""
+
+    receipt: Envelope
+    leaves: tuple[Leaf, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Relabelling:
+    """New sealed labels of a unit by template id, and the receipt, checked, that covers them."""
+
+    token: bytes
+    labels: Mapping[bytes, bytes]
+    receipt: Envelope
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """A template that is PENDING or ACTIVE, as lists show it."""
 
@@ -207,12 +233,22 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class RelabelledUnit:
+    """A unit's last receipt, and the first version with it."""
+
+    token: bytes
+    receipt: Envelope
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class FeedPage:
     """A piece of the auditors' feed, of the state at ``version``."""
 
     version: int
     units: tuple[UnitEntry, ...] = ()
     amended: tuple[AmendedUnit, ...] = ()
+    relabelled: tuple[RelabelledUnit, ...] = ()
     templates: tuple[Change, ...] = ()
 
 

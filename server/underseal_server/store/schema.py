@@ -73,6 +73,7 @@ units: Final = sa.Table(
     sa.Column("receipt", sa.LargeBinary, nullable=False),
     sa.Column("receipt_key", sa.LargeBinary(32), nullable=False),
     sa.Column("receipt_signature", sa.LargeBinary(64), nullable=False),
+    sa.Column("relabelled_version", sa.BigInteger, nullable=False, server_default=_ZERO),
     sa.Column("enrolled_by", sa.String(63), nullable=False),
     sa.Column("enrolled_at", sa.String(20), nullable=False),
     sa.Column("keep_until", sa.String(20), nullable=False, server_default=_NO_TEXT, index=True),
@@ -81,6 +82,7 @@ units: Final = sa.Table(
     sa.UniqueConstraint("gallery_id", "token"),
     sa.Index(None, "gallery_id", "block"),
     sa.Index(None, "gallery_id", "added_version"),
+    sa.Index(None, "gallery_id", "relabelled_version"),
     sqlite_autoincrement=True,  # a number never names two units
 )
 
@@ -129,6 +131,7 @@ templates: Final = sa.Table(
     sa.Column("slot", sa.Integer, nullable=False),
     sa.Column("sealed_label", sa.LargeBinary, nullable=False),
     sa.Column("label_sha256", sa.LargeBinary(32), nullable=False),
+    sa.Column("relabelled_version", sa.BigInteger, nullable=False, server_default=_ZERO),
     sa.Column("removed_version", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("gallery_id", "template_id"),
     sa.Index(None, "gallery_id", "subject_id"),

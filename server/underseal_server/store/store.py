@@ -26,6 +26,7 @@ from underseal_server.store.folders import Folders
 from underseal_server.store.galleries import Galleries
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.history import Archives, Snapshots
+from underseal_server.store.labels import Labels
 from underseal_server.store.records import Gallery, StoredUnit
 from underseal_server.store.reencryption import Reencryption, Successor
 from underseal_server.store.requests import Requests
@@ -92,6 +93,7 @@ class Store:
             self.galleries = Galleries(self._database)
             self.units = Units(self._database)
             self.templates = Templates(self._database)
+            self.labels = Labels(self._database)
             self.digests = Digests(self._database)
             self._arrivals = Arrivals(self._database)
             self.requests = Requests(self._database)

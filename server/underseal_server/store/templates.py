@@ -10,16 +10,16 @@ import sqlalchemy as sa
 from underseal_core.errors import NotFound
 from underseal_core.gallery.unit import Placement, Shape
 from underseal_core.log_entries import decode_entry
-from underseal_core.provenance import EnrolReceipt
-from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Targets
 from underseal_server.store.database import Database
 from underseal_server.store.digests import version_of
+from underseal_server.store.labels import receipt_of
 from underseal_server.store.records import (
     AmendedUnit,
     Change,
     FeedPage,
     Gallery,
+    RelabelledUnit,
     State,
     Template,
     UnitEntry,
@@ -157,11 +157,16 @@ class Templates:
         Yields
         ------
         FeedPage
-            First an empty one, then new units, then amended ones, then new and removed templates.
+            First an empty one, then new units, then amended and relabelled ones, then templates
+            that are new, removed or relabelled.
         """
         new_units = sa.select(units).where(units.c.gallery_id == gallery.id)
         new_units = new_units.where(units.c.added_version > after).order_by(units.c.id)
-        changed = (units.c.added_version > after) | (templates.c.removed_version > after)
+        changed = sa.or_(
+            units.c.added_version > after,
+            templates.c.removed_version > after,
+            templates.c.relabelled_version > after,
+        )
         columns = _joined(templates, units.c.token, units.c.first_slot, units.c.step)
         query = columns.where(
             templates.c.gallery_id == gallery.id, units.c.added_version > 0, changed
@@ -175,6 +180,8 @@ class Templates:
                 yield FeedPage(version, units=tuple(_unit_entry(row) for row in part))
             for part in paged.execute(_amended(gallery, after)).partitions(page):
                 yield FeedPage(version, amended=tuple(_amended_unit(row) for row in part))
+            for part in paged.execute(_relabelled(gallery, after)).partitions(page):
+                yield FeedPage(version, relabelled=tuple(_relabelled_unit(row) for row in part))
             for part in paged.execute(query).partitions(page):
                 yield FeedPage(version, templates=tuple(_change(row) for row in part))
 
@@ -217,13 +224,12 @@ def _template(row: sa.Row[tuple[object, ...]]) -> Template:
 
 
 def _unit_entry(row: sa.Row[tuple[object, ...]]) -> UnitEntry:
-    signature = Signature(row.receipt_key, row.receipt_signature)
     return UnitEntry(
         row.token,
         Shape(row.shape),
         Placement(row.block, row.first_slot, row.step, row.templates),
         row.sha256,
-        Envelope(EnrolReceipt.payload_type, row.receipt, (signature,)),
+        receipt_of(row),
         row.added_version,
     )
 
@@ -237,6 +243,17 @@ def _amended(gallery: Gallery, after: int) -> sa.Select[tuple[object, ...]]:
 
 def _amended_unit(row: sa.Row[tuple[object, ...]]) -> AmendedUnit:
     return AmendedUnit(row.token, row.sha256, decode_entry(row.entry), row.version)
+
+
+def _relabelled(gallery: Gallery, after: int) -> sa.Select[tuple[object, ...]]:
+    """Select older units; those that come with this feed have their last receipt."""
+    older = (units.c.added_version > 0, units.c.added_version <= after)
+    query = sa.select(units).where(units.c.gallery_id == gallery.id, *older)
+    return query.where(units.c.relabelled_version > after).order_by(units.c.id)
+
+
+def _relabelled_unit(row: sa.Row[tuple[object, ...]]) -> RelabelledUnit:
+    return RelabelledUnit(row.token, receipt_of(row), row.relabelled_version)
 
 
 def _change(row: sa.Row[tuple[object, ...]]) -> Change:

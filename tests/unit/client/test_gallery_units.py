@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from underseal_client.records import NewTemplate
-from underseal_client.units import TemplateRecord, chunks, label_text
+from underseal_client.units import LabelText, TemplateRecord, chunks
 from underseal_client.wire import LABELS_PER_MESSAGE, enrol_part, unit_to_wire
 from underseal_core.errors import InvalidInput
 from underseal_core.gallery.unit import Shape
@@ -53,23 +53,22 @@ def test_few_go_in_rows_and_many_in_columns() -> None:
 
 
 def test_label_is_canonical_and_names_its_template() -> None:
-    record = TemplateRecord(" Ada ", VECTOR, photo="ada.jpg", case="2026-17")
-    text = label_text(record, b"\x01" * 16)
+    text = LabelText(" Ada ", photo="ada.jpg", case="2026-17").to_bytes(b"\x01" * 16)
     assert text == (
         b'{"case":"2026-17","name":"Ada","photo":"ada.jpg","template":"' + b"01" * 16 + b'"}'
     )
-    assert "case" not in json.loads(label_text(TemplateRecord("Ada", VECTOR), b"\x01" * 16))
+    assert "case" not in json.loads(LabelText("Ada").to_bytes(b"\x01" * 16))
 
 
 @pytest.mark.parametrize("filler", ["x", "\x01", "\u00e9", "\U0001f600"])
 def test_longest_label_fits(filler: str) -> None:
-    record = TemplateRecord("n" * 200, VECTOR, photo=filler * 10_000, case=filler * 10_000)
-    assert len(label_text(record, bytes(16))) <= MAX_LABEL_BYTES
+    text = LabelText("n" * 200, photo=filler * 10_000, case=filler * 10_000)
+    assert len(text.to_bytes(bytes(16))) <= MAX_LABEL_BYTES
 
 
 def test_label_without_a_name_is_refused() -> None:
     with pytest.raises(InvalidInput):
-        label_text(TemplateRecord("", VECTOR), bytes(16))
+        LabelText("").to_bytes(bytes(16))
 
 
 def test_template_never_shows_in_repr() -> None:
