@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.face_fixtures", "tests.postgres_fixtures"]
+pytest_plugins = ["tests.face_fixtures", "tests.postgres_fixtures", "tests.s3_fixtures"]
 
 ROOT = Path(__file__).resolve().parents[1]
 

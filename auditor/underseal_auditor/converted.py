@@ -18,6 +18,7 @@ from underseal_auditor.verify.catalogue import Attested
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.epochs import BUNDLE_NAME, EarlierEpochs
 from underseal_core.errors import Damaged, MalformedCiphertext, Mismatch, NotFound
+from underseal_core.gallery.files import LocalFiles
 from underseal_core.gallery.unit_files import UNIT_KINDS, UnitFiles
 from underseal_core.scheme.ciphertext import Ciphertext, parse_ciphertext
 
@@ -70,9 +71,9 @@ class EarlierUnits:
         units = None if folder is None else folder / server / attested.gallery / "units"
         if units is None or not units.is_dir():
             return None
-        files = UnitFiles(units, self.bundle.profile, self.bundle.dimension)
+        files = UnitFiles(LocalFiles(units), self.bundle.profile, self.bundle.dimension)
         signed = attested.unit
-        return files.ciphertexts(signed) if files.path(signed.name).exists() else None
+        return files.ciphertexts(signed) if files.exists(signed.name) else None
 
     def _fetched(self, source: UnitSource, attested: Attested) -> Iterator[Ciphertext]:
         """Yield the server's copy; it ends well only if its hash is the signed one."""

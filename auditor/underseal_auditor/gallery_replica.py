@@ -16,7 +16,8 @@ from typing import Final
 from underseal_auditor.history import History
 from underseal_core.errors import Busy, Damaged, Mismatch
 from underseal_core.gallery.block import Block
-from underseal_core.gallery.disk import disk_errors, make_folder
+from underseal_core.gallery.blocks import SUFFIX, checkpoint
+from underseal_core.gallery.files import LocalFiles
 from underseal_core.gallery.unit import Unit
 from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
@@ -47,10 +48,9 @@ class GalleryReplica:
 
     def __init__(self, folder: Path, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
-        with disk_errors():
-            make_folder(folder / "blocks")
-        self._folder = folder / "blocks"
-        self._files = UnitFiles(folder / "units", evaluator.profile, evaluator.dimension)
+        self._checkpoints = LocalFiles(folder / "blocks")
+        units = LocalFiles(folder / "units")
+        self._files = UnitFiles(units, evaluator.profile, evaluator.dimension)
         self._blocks: dict[int, Block] = {}
         self._units: dict[bytes, Unit] = {}
         self._lock = threading.Lock()
@@ -74,11 +74,13 @@ class GalleryReplica:
         """
         wanted = history.at(history.version)
         with self._folding():
-            for path in list(self._folder.glob("*.tiles")):
-                number = int(path.stem)
+            for name in list(self._checkpoints.sizes()):
+                if not name.endswith(SUFFIX):
+                    continue
+                number = int(name.removesuffix(SUFFIX))
                 if not self._block(number).folded <= history.units.keys():
                     del self._blocks[number]
-                    path.unlink()
+                    self._checkpoints.delete([name])
             needed = [block.folded for block in self._blocks.values()]
             self._files.sweep(frozenset().union(*wanted.values(), *needed))
 
@@ -166,13 +168,12 @@ class GalleryReplica:
 
     def _block(self, number: int) -> Block:
         if number not in self._blocks:
-            path = self._folder / f"{number}.tiles"
-            self._blocks[number] = Block(path, number, self._evaluator, self._files)
+            file = checkpoint(self._checkpoints, number)
+            self._blocks[number] = Block(file, number, self._evaluator, self._files)
         return self._blocks[number]
 
     def _there(self, name: bytes) -> bool:
-        with disk_errors():
-            return self._files.path(name).exists()
+        return self._files.exists(name)
 
     @contextmanager
     def _folding(self) -> Iterator[None]:

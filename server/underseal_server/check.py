@@ -7,7 +7,6 @@ every checkpoint against its own hash and, with ``deep``, against its units adde
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +16,16 @@ import numpy as np
 from underseal_core.errors import Damaged, InvalidInput, UndersealError
 from underseal_core.gallery.block import Block
 from underseal_core.gallery.block_file import BlockHeader, read_header, read_tiles
+from underseal_core.gallery.blocks import SUFFIX
+from underseal_core.gallery.files import StoredFile
 from underseal_core.gallery.slots import SlotMap
 from underseal_core.gallery.unit import usable_slots
 from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.evaluation import tiles_shape
 from underseal_server.engine.keys import KeyEpochs
+from underseal_server.store.places import IDENTITY, ObjectStorage
 from underseal_server.store.records import Gallery, StoredUnit
-from underseal_server.store.store import BUNDLES, IDENTITY, Store
+from underseal_server.store.store import BUNDLES, Store
 
 
 @dataclass(slots=True)
@@ -50,8 +52,8 @@ class Checker:
         For that.
     looked
         Called after every unit and block, for progress.
-    catalogue
-        As :class:`Store` takes it.
+    catalogue, objects
+        As :class:`Store` takes them.
 
     Raises
     ------
@@ -69,10 +71,11 @@ class Checker:
         deep: bool,
         threads: int,
         catalogue: str = "",
+        objects: ObjectStorage | None = None,
     ) -> None:
         if not (folder / IDENTITY).is_file():
             raise InvalidInput(f"{folder} is not a server's data folder")
-        self._store = Store(folder, catalogue=catalogue)
+        self._store = Store(folder, catalogue=catalogue, objects=objects)
         self._keys = KeyEpochs(folder / BUNDLES, threads)
         self._deep = deep
         self._looked = looked
@@ -106,30 +109,30 @@ class Checker:
         for number in self._store.templates.misplaced(gallery):
             self._problem(gallery, f"unit {number} has templates outside its slots")
         for unit in stored:
-            self._check_unit(gallery, unit, files.path(unit.name))
-        for path in sorted(folders.blocks.glob("*.tiles")):
-            self._check_block(gallery, path, files)
+            self._check_unit(gallery, unit, files)
+        for name in sorted(folders.blocks.sizes()):
+            if name.endswith(SUFFIX):
+                self._check_block(gallery, StoredFile(folders.blocks, name), files)
 
-    def _check_unit(self, gallery: Gallery, unit: StoredUnit, path: Path) -> None:
+    def _check_unit(self, gallery: Gallery, unit: StoredUnit, files: UnitFiles) -> None:
         self.report.units += 1
         self._looked()
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
-        except OSError:
+            digest = files.sha256(unit.name)
+        except Damaged:
             self._problem(gallery, f"the file of unit {unit.id} is missing")
             return
         if digest != unit.sha256:
             self._problem(gallery, f"the file of unit {unit.id} was changed")
 
-    def _check_block(self, gallery: Gallery, path: Path, files: UnitFiles) -> None:
+    def _check_block(self, gallery: Gallery, file: StoredFile, files: UnitFiles) -> None:
         self.report.blocks += 1
         self._looked()
         try:
-            header, offset = read_header(path)
+            header, offset = read_header(file)
             shape = tiles_shape(gallery.profile, gallery.dimension)
-            tiles = read_tiles(path, header, offset, shape)
-            if str(header.block) != path.stem:
+            tiles = read_tiles(file, header, offset, shape)
+            if f"{header.block}{SUFFIX}" != file.name:
                 raise Damaged("it is of another block")
             names = [bytes.fromhex(name) for name in header.units]
             units = self._store.units.by_names(gallery, names)
@@ -138,7 +141,7 @@ class Checker:
             if self._deep:
                 self._check_sum(gallery, header, units, files, tiles)
         except UndersealError as error:
-            self._problem(gallery, f"block file {path.name}: {error.public}")
+            self._problem(gallery, f"block file {file.name}: {error.public}")
 
     def _check_sum(
         self,

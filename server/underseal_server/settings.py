@@ -18,6 +18,8 @@ from pydantic_settings import (
 )
 
 from underseal_core.errors import InvalidInput
+from underseal_server.store.bucket import Location
+from underseal_server.store.places import ObjectStorage
 
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -32,6 +34,12 @@ class Settings(BaseSettings):
     data: Path = Path("data")
     catalogue: SecretStr = SecretStr("")
     catalogue_file: Path | None = None
+    objects: str = ""
+    objects_endpoint: str = ""
+    objects_region: str = ""
+    objects_key_id: str = ""
+    objects_secret: SecretStr = SecretStr("")
+    objects_cache_mib: Positive = 10240
     credentials: Path = Path("credentials/server")
     bundles: tuple[Path, ...] = ()
     threads: Positive = Field(default_factory=lambda: os.cpu_count() or 1)
@@ -65,6 +73,14 @@ class Settings(BaseSettings):
             return self.catalogue_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidInput(f"cannot read {self.catalogue_file}") from error
+
+    def object_storage(self) -> ObjectStorage | None:
+        """Return where units and blocks are; ``None``: in the data folder."""
+        if not self.objects:
+            return None
+        secret = self.objects_secret.get_secret_value()
+        place = (self.objects, self.objects_endpoint, self.objects_region, self.objects_key_id)
+        return ObjectStorage(Location(*place, secret), self.objects_cache_mib << 20)
 
     @classmethod
     def settings_customise_sources(

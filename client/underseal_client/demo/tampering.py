@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from underseal_core.gallery.block_file import read_header, write_block
+from underseal_core.gallery.files import local_file
 from underseal_core.gallery.tiles import tiles_root
 from underseal_core.scheme.evaluation import tiles_shape
 from underseal_core.scheme.profiles import profile_named
@@ -32,10 +33,10 @@ def empty_blocks(data: Path) -> int:
     """
     paths = sorted(data.rglob("*.tiles"))
     for path in paths:
-        header, _ = read_header(path)
+        header, _ = read_header(local_file(path))
         shape = tiles_shape(profile_named(header.profile), header.dimension)
         tiles = np.zeros(shape, dtype=np.uint32)
-        write_block(path, replace(header, tiles_root=tiles_root(tiles)), tiles)
+        write_block(local_file(path), replace(header, tiles_root=tiles_root(tiles)), tiles)
     with closing(sqlite3.connect(data / "catalogue.sqlite")) as catalogue, catalogue:
         catalogue.execute("DELETE FROM snapshots")
     return len(paths)

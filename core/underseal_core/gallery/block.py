@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
@@ -18,6 +17,7 @@ from underseal_core.gallery.block_file import (
     read_tiles,
     write_block,
 )
+from underseal_core.gallery.files import StoredFile
 from underseal_core.gallery.memory import WORD_BYTES, BlockMemory, page_memory
 from underseal_core.gallery.tiles import tiles_root
 from underseal_core.gallery.unit import Shape, Unit
@@ -36,7 +36,7 @@ class Block:
 
     Parameters
     ----------
-    path
+    file
         The checkpoint; need not exist. ``None``: the block is in memory only.
     number
         Number of the block in its gallery.
@@ -55,13 +55,13 @@ class Block:
 
     def __init__(
         self,
-        path: Path | None,
+        file: StoredFile | None,
         number: int,
         evaluator: Evaluator,
         files: UnitFiles,
         memory: BlockMemory = _NO_BOUND,
     ) -> None:
-        self._path = path
+        self._file = file
         self._evaluator = evaluator
         self._files = files
         self._memory = memory
@@ -79,11 +79,11 @@ class Block:
         self._tiles: Residues | None = None
         self._stored = False
         """Whether there is a checkpoint."""
-        if path is not None and path.exists():
-            self._open(path)
+        if file is not None and file.exists():
+            self._open(file)
 
-    def _open(self, path: Path) -> None:
-        header, _ = read_header(path)
+    def _open(self, file: StoredFile) -> None:
+        header, _ = read_header(file)
         profile, dimension = self._evaluator.profile.name, self._evaluator.dimension
         if (header.profile, header.dimension, header.block) != (profile, dimension, self.number):
             raise Damaged("a block file is damaged: it is of another block")
@@ -125,16 +125,16 @@ class Block:
         return self._tiles
 
     def _load(self) -> Residues:
-        if self._path is None or not self._stored:
+        if self._file is None or not self._stored:
             return page_memory(self._shape)
-        header, offset = read_header(self._path)
+        header, offset = read_header(self._file)
         if header.tiles_root != self._root:
             raise Damaged("a block file is damaged: it is not the one that was written")
-        return read_tiles(self._path, header, offset, self._shape)
+        return read_tiles(self._file, header, offset, self._shape)
 
     def drop(self) -> bool:
         """Let the tiles leave memory if the checkpoint has them; return whether they did."""
-        if self._path is None or not self._lock.acquire(blocking=False):
+        if self._file is None or not self._lock.acquire(blocking=False):
             return False
         try:
             if self.unsaved:
@@ -243,8 +243,8 @@ class Block:
         StorageFull
             No room; the checkpoint before it still stands.
         """
-        path = self._path
-        if path is None or (not self.unsaved and self._stored):
+        file = self._file
+        if file is None or (not self.unsaved and self._stored):
             return
         header = BlockHeader(
             self._evaluator.profile.name,
@@ -253,7 +253,7 @@ class Block:
             tuple(sorted(name.hex() for name in self.folded)),
             self.tiles_root(),
         )
-        write_block(path, header, self.tiles)
+        write_block(file, header, self.tiles)
         self.unsaved, self._stored = 0, True
         for name in self.retired:
             self._files.remove(name)

@@ -18,20 +18,21 @@ import json
 import os
 import struct
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from underseal_core.durable import sync_folder
 from underseal_core.errors import Damaged
 from underseal_core.gallery.disk import disk_errors
+from underseal_core.gallery.files import StoredFile
 from underseal_core.gallery.memory import page_memory
 from underseal_core.gallery.tiles import tiles_root
 from underseal_core.scheme.ciphertext import Residues
 
 _MAGIC: Final = b"USBLOCK2"
 _FIXED: Final = 44
+_HEAD: Final = 1 << 16
+"""Read at first: the header of most blocks."""
 _PAGE: Final = 4096
 """Tiles begin on a page, hence on a cache line."""
 _MAX_TEXT: Final = 1 << 20
@@ -55,7 +56,7 @@ class BlockHeader:
         return head.ljust(-(-len(head) // _PAGE) * _PAGE, b"\0")
 
 
-def write_block(path: Path, header: BlockHeader, tiles: Residues) -> None:
+def write_block(file: StoredFile, header: BlockHeader, tiles: Residues) -> None:
     """Replace a checkpoint, durably and at once.
 
     Raises
@@ -63,22 +64,20 @@ def write_block(path: Path, header: BlockHeader, tiles: Residues) -> None:
     StorageFull
         No room; the checkpoint before it is untouched.
     """
-    temporary = path.with_suffix(".part")
+    part = file.files.folder / (file.name + ".part")
     with disk_errors():
         try:
-            with temporary.open("wb") as file:
-                file.write(header.to_bytes())
-                file.write(np.asarray(tiles).data.cast("B"))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+            with part.open("wb") as writing:
+                writing.write(header.to_bytes())
+                writing.write(np.asarray(tiles).data.cast("B"))
+                writing.flush()
+                os.fsync(writing.fileno())
+            file.files.put([(part, file.name)])
+        finally:
+            part.unlink(missing_ok=True)
 
 
-def read_header(path: Path) -> tuple[BlockHeader, int]:
+def read_header(file: StoredFile) -> tuple[BlockHeader, int]:
     """Return a checkpoint's header and the offset of its tiles.
 
     Raises
@@ -86,12 +85,14 @@ def read_header(path: Path) -> tuple[BlockHeader, int]:
     Damaged
         Not a checkpoint.
     """
-    with disk_errors(), path.open("rb") as file:
-        fixed = file.read(_FIXED)
-        if len(fixed) != _FIXED or fixed[:8] != _MAGIC:
-            raise Damaged("a block file is damaged: no header")
-        (length,) = struct.unpack("<I", fixed[8:12])
-        text = file.read(min(length, _MAX_TEXT))
+    head = file.read(0, _HEAD)
+    fixed = head[:_FIXED]
+    if len(fixed) != _FIXED or fixed[:8] != _MAGIC:
+        raise Damaged("a block file is damaged: no header")
+    (length,) = struct.unpack("<I", fixed[8:12])
+    text = head[_FIXED : _FIXED + length]
+    if len(text) < min(length, _MAX_TEXT):
+        text = file.read(_FIXED, min(length, _MAX_TEXT))
     if hashlib.sha256(text).digest() != fixed[12:]:
         raise Damaged("a block file is damaged: its header's checksum differs")
     try:
@@ -103,7 +104,9 @@ def read_header(path: Path) -> tuple[BlockHeader, int]:
     return header, -(-(_FIXED + length) // _PAGE) * _PAGE
 
 
-def read_tiles(path: Path, header: BlockHeader, offset: int, shape: tuple[int, ...]) -> Residues:
+def read_tiles(
+    file: StoredFile, header: BlockHeader, offset: int, shape: tuple[int, ...]
+) -> Residues:
     """Read a checkpoint's tiles into memory and check them.
 
     Raises
@@ -112,13 +115,13 @@ def read_tiles(path: Path, header: BlockHeader, offset: int, shape: tuple[int, .
         The file is too short or too long, or the tiles are not those of the header.
     """
     tiles = page_memory(shape)
-    with disk_errors(), path.open("rb", buffering=0) as file:
-        if os.fstat(file.fileno()).st_size != offset + tiles.nbytes:
+    with disk_errors(), file.open() as reading:
+        if os.fstat(reading.fileno()).st_size != offset + tiles.nbytes:
             raise Damaged("a block file is damaged: wrong length")
-        file.seek(offset)
+        reading.seek(offset)
         rest = tiles.data.cast("B")
         while rest:
-            rest = rest[file.readinto(rest) or _short() :]
+            rest = rest[reading.readinto(rest) or _short() :]
     if tiles_root(tiles) != header.tiles_root:
         raise Damaged("a block file is damaged: its checksum differs")
     return tiles

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
 
 from underseal_core.errors import Damaged, StorageFull
 from underseal_core.gallery.block import Block
-from underseal_core.gallery.disk import disk_errors, make_folder
+from underseal_core.gallery.files import Files, StoredFile
 from underseal_core.gallery.memory import BlockMemory
 from underseal_core.gallery.unit import Unit
 from underseal_core.gallery.unit_files import UnitFiles
@@ -27,8 +26,14 @@ MAX_UNSAVED: Final = 64
 MAX_UNSAVED_BLOCKS: Final = 4
 """Changed blocks in memory: bounds the memory that blocks in use cannot have."""
 
-_SUFFIX: Final = ".tiles"
+SUFFIX: Final = ".tiles"
+"""Of the name of a checkpoint, after the number of its block."""
 _log: Final = structlog.get_logger("underseal.gallery")
+
+
+def checkpoint(files: Files, number: int) -> StoredFile:
+    """Return the file of a block's checkpoint."""
+    return StoredFile(files, f"{number}{SUFFIX}")
 
 
 class UnitList(Protocol):
@@ -48,8 +53,8 @@ class Blocks:
 
     Parameters
     ----------
-    folder
-        Of the checkpoints; made when it does not exist.
+    checkpoints
+        Their files.
     evaluator
         Of the gallery's key epoch.
     files, units
@@ -60,13 +65,13 @@ class Blocks:
 
     def __init__(
         self,
-        folder: Path,
+        checkpoints: Files,
         evaluator: Evaluator,
         files: UnitFiles,
         units: UnitList,
         memory: BlockMemory,
     ) -> None:
-        self._folder = folder
+        self._checkpoints = checkpoints
         self._evaluator = evaluator
         self._files = files
         self._units = units
@@ -76,8 +81,6 @@ class Blocks:
         """Blocks whose checkpoints differ from the catalogue."""
         self._lock = threading.RLock()
         """Held while blocks come and go."""
-        with disk_errors():
-            make_folder(folder)
 
     def open(self, live: Mapping[int, Collection[bytes]]) -> set[bytes]:
         """Take note of every checkpoint; reads headers only.
@@ -234,11 +237,12 @@ class Blocks:
 
     def on_disk(self) -> set[int]:
         """Return the numbers of the blocks that have a checkpoint."""
-        return {int(path.stem) for path in self._folder.glob(f"*{_SUFFIX}")}
+        names = (name for name in self._checkpoints.sizes() if name.endswith(SUFFIX))
+        return {int(name.removesuffix(SUFFIX)) for name in names}
 
-    def _parts(self, number: int) -> tuple[Path, int, Evaluator, UnitFiles, BlockMemory]:
-        path = self._folder / f"{number}{_SUFFIX}"
-        return path, number, self._evaluator, self._files, self._memory
+    def _parts(self, number: int) -> tuple[StoredFile, int, Evaluator, UnitFiles, BlockMemory]:
+        file = checkpoint(self._checkpoints, number)
+        return file, number, self._evaluator, self._files, self._memory
 
     def _made(self, number: int) -> Block:
         try:
@@ -250,10 +254,9 @@ class Blocks:
 
     def _made_again(self, number: int, reason: Damaged) -> Block:
         """The units are the truth: make a block from nothing but them."""
-        path, *_ = self._parts(number)
+        file, *_ = self._parts(number)
         _log.warning("rebuilding", block=number, reason=reason.public)
-        with disk_errors():
-            path.unlink(missing_ok=True)
+        file.delete()
         block = Block(*self._parts(number))
         self._reconcile(block, ())
         return block

@@ -15,9 +15,9 @@ from io import FileIO
 from pathlib import Path
 from typing import Final, Self
 
-from underseal_core.durable import sync_folder
 from underseal_core.errors import Damaged, MalformedCiphertext
-from underseal_core.gallery.disk import disk_errors, make_folder
+from underseal_core.gallery.disk import disk_errors
+from underseal_core.gallery.files import Files
 from underseal_core.gallery.unit import Shape, Unit
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext, wire_size
 from underseal_core.scheme.profiles import Profile
@@ -103,19 +103,22 @@ class StagedUnit:
             os.fsync(self._file.fileno())
 
 
+def file_name(name: bytes) -> str:
+    """Return the name of the file that holds the ciphertexts of this name."""
+    return name.hex() + UNIT_SUFFIX
+
+
 class UnitFiles:
     """The unit files of one gallery."""
 
-    def __init__(self, folder: Path, profile: Profile, dimension: int) -> None:
-        self._folder = folder
+    def __init__(self, files: Files, profile: Profile, dimension: int) -> None:
+        self._files = files
         self._profile = profile
         self._dimension = dimension
-        with disk_errors():
-            make_folder(folder)
 
     def stage(self, shape: Shape) -> StagedUnit:
         """Begin a unit; use the result as a context manager."""
-        path = self._folder / f"{secrets.token_hex(8)}.part"
+        path = self._files.folder / f"{secrets.token_hex(8)}.part"
         return StagedUnit(path, self._profile, self._dimension, shape)
 
     def keep(self, staged: StagedUnit, name: bytes) -> None:
@@ -127,22 +130,22 @@ class UnitFiles:
 
         Raises
         ------
-        StorageFull, Damaged
+        StorageFull, Damaged, Busy
             The storage failed; some may have their names.
         """
-        with disk_errors():
-            for unit, name in staged:
-                unit.path.replace(self.path(name))
-            sync_folder(self._folder)
+        self._files.put([(unit.path, file_name(name)) for unit, name in staged])
 
     def path(self, name: bytes) -> Path:
-        """Where the ciphertexts of this name are, see :attr:`Unit.name`."""
-        return self._folder / (name.hex() + UNIT_SUFFIX)
+        """Where the ciphertexts of this name are on a disk, see :attr:`Unit.name`."""
+        return self._files.folder / file_name(name)
+
+    def exists(self, name: bytes) -> bool:
+        """Whether there is a file of this name."""
+        return self._files.exists(file_name(name))
 
     def remove(self, name: bytes) -> None:
         """Delete a unit's file; fine when it is gone."""
-        with disk_errors():
-            self.path(name).unlink(missing_ok=True)
+        self._files.delete([file_name(name)])
 
     def sha256(self, name: bytes) -> bytes:
         """Return the hash of a unit's file, whatever it should be.
@@ -152,7 +155,7 @@ class UnitFiles:
         Damaged
             It is missing or cannot be read.
         """
-        with disk_errors(), self.path(name).open("rb") as file:
+        with disk_errors(), self._files.open(file_name(name)) as file:
             return hashlib.file_digest(file, "sha256").digest()
 
     def ciphertexts(self, unit: Unit) -> Generator[Ciphertext, None, None]:
@@ -167,7 +170,7 @@ class UnitFiles:
         size = wire_size(self._profile, kind)
         digest = hashlib.sha256()
         try:
-            with disk_errors(), self.path(unit.name).open("rb") as file:
+            with disk_errors(), self._files.open(file_name(unit.name)) as file:
                 for _ in range(unit.shape.ciphertexts(self._dimension)):
                     data = file.read(size)
                     digest.update(data)
@@ -179,9 +182,6 @@ class UnitFiles:
 
     def sweep(self, names: Collection[bytes]) -> int:
         """Delete every file that is of none of these names; return how many."""
-        known = {self.path(name).name for name in names}
-        with disk_errors():
-            unknown = [path for path in self._folder.iterdir() if path.name not in known]
-            for path in unknown:
-                path.unlink()
+        unknown = self._files.sizes().keys() - {file_name(name) for name in names}
+        self._files.delete(unknown)
         return len(unknown)

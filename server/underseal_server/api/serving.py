@@ -73,7 +73,13 @@ async def running(
     name = _server_name(credentials)
     async with AsyncExitStack() as stack:
         limit = settings.memory_mib << 20
-        store = Store(settings.data, now, catalogue=settings.catalogue_url(), memory_limit=limit)
+        store = Store(
+            settings.data,
+            now,
+            catalogue=settings.catalogue_url(),
+            objects=settings.object_storage(),
+            memory_limit=limit,
+        )
         stack.callback(store.close)
         keys = KeyEpochs(settings.data / BUNDLES, settings.threads)
         stack.callback(keys.close)

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from underseal_core.errors import Damaged, InvalidInput, NotFound
 from underseal_core.gallery.block import Block
-from underseal_core.gallery.disk import disk_errors, make_folder
+from underseal_core.gallery.blocks import checkpoint
+from underseal_core.gallery.disk import disk_errors
 from underseal_core.gallery.unit_files import UNIT_KINDS, UnitFiles
 from underseal_core.scheme.ciphertext import wire_size
 from underseal_core.scheme.evaluation import Evaluator
@@ -213,9 +214,8 @@ class _Arrival:
         gallery = self.gallery
         if self._files is None:
             self._evaluator()  # before much is written: the bundle must be there, and fit
-            folder = self._store.folders(gallery).units
-            make_folder(folder)
-            self._files = UnitFiles(folder, gallery.profile, gallery.dimension)
+            units = self._store.folders(gallery).units
+            self._files = UnitFiles(units, gallery.profile, gallery.dimension)
         unit = self._store.units.by_token(gallery, _token(record))
         if unit is None or unit.removed_version:
             raise Damaged("the archive has ciphertexts of a unit that it has not, or is removed")
@@ -252,11 +252,10 @@ class _Arrival:
         """Add up one block after another: memory holds one."""
         folders = self._store.folders(gallery)
         files = UnitFiles(folders.units, gallery.profile, gallery.dimension)
-        make_folder(folders.blocks)
         numbers = self._store.units.blocks(gallery)
         self._transfer.note_blocks(gallery, numbers)
         for number in numbers:
-            block = Block(folders.blocks / f"{number}.tiles", number, evaluator, files)
+            block = Block(checkpoint(folders.blocks, number), number, evaluator, files)
             block.reconcile(self._store.units.live(gallery, number), ())
             block.checkpoint()
 

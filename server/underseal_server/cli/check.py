@@ -35,6 +35,7 @@ def check(
             deep=deep,
             threads=settings.threads,
             catalogue=settings.catalogue_url(),
+            objects=settings.object_storage(),
         )
         report = checker.run()
     counts = (

@@ -21,7 +21,8 @@ from underseal_server.archive.importing import Importer, verify_archive
 from underseal_server.archive.seal import ArchiveSeal
 from underseal_server.engine.keys import KeyEpochs
 from underseal_server.settings import Settings, load_settings
-from underseal_server.store.store import BUNDLES, IDENTITY, Store
+from underseal_server.store.places import IDENTITY
+from underseal_server.store.store import BUNDLES, Store
 
 app = typer.Typer(
     help="Archives of galleries, in the data folder of a stopped server.", no_args_is_help=True
@@ -144,7 +145,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Store, KeyEpochs]]:
             f"{data} is not a server's data folder",
             hint="make one with: underseal-server bundle add FILE",
         )
-    store = Store(data, catalogue=settings.catalogue_url())
+    store = Store(data, catalogue=settings.catalogue_url(), objects=settings.object_storage())
     keys = KeyEpochs(data / BUNDLES, settings.threads)
     try:
         yield store, keys

@@ -343,7 +343,7 @@ class Hosting:
         files = hosted.store.files
         if epoch and epoch != hosted.gallery.spec.pin.key_epoch:
             files = await finish(self._pool, self._store.old_units, hosted.gallery, epoch)
-            if not files.path(found.name).exists():
+            if not await finish(self._pool, files.exists, found.name):
                 raise NotFound("the unit was not there under this key epoch")
             found = replace(found, sha256=await finish(self._pool, files.sha256, found.name))
         ciphertexts = files.ciphertexts(found)

@@ -5,27 +5,94 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol
 
+from underseal_core.gallery.disk import disk_errors, make_folder
+from underseal_core.gallery.files import Files, LocalFiles
+
+UNITS: Final = "units"
+BLOCKS: Final = "blocks"
+PARTS: Final = (UNITS, BLOCKS)
 _EPOCH_DIGITS: Final = 16
+
+
+def epoch_name(epoch: str) -> str:
+    """Return the name of a key epoch's folders."""
+    return epoch[:_EPOCH_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)
 class Folders:
     """Files of one gallery under one key epoch."""
 
-    units: Path
-    blocks: Path
+    units: Files
+    blocks: Files
 
-    @classmethod
-    def of(cls, data: Path, gallery: int, epoch: str) -> Self:
-        """Return where they are in a data folder."""
-        name = epoch[:_EPOCH_DIGITS]
-        units, blocks = (data / part / str(gallery) / name for part in ("units", "blocks"))
-        return cls(units, blocks)
 
-    def delete(self, *, with_units: bool) -> None:
-        """Delete the blocks, and the units too; what cannot be deleted now is tried again."""
-        shutil.rmtree(self.blocks, ignore_errors=True)
-        if with_units:
-            shutil.rmtree(self.units, ignore_errors=True)
+class Places(Protocol):
+    """All files of a catalogue's galleries, on the disk or elsewhere."""
+
+    def of(self, gallery: int, epoch: str) -> Folders:
+        """Return those of a gallery under a key epoch."""
+
+    def has_units(self, gallery: int, epoch: str) -> bool:
+        """Whether there are unit files of a gallery under a key epoch."""
+
+    def delete_epoch(self, gallery: int, epoch: str, *, with_units: bool) -> None:
+        """Delete a key epoch's blocks, and the units too; what is left is tried again later."""
+
+    def delete_gallery(self, gallery: int) -> None:
+        """Delete everything of a gallery; what is left is tried again later."""
+
+    def galleries(self) -> frozenset[str]:
+        """Return the numbers of galleries that have files, as they are written in names."""
+
+    def settle(self) -> None:
+        """Do what could not be done before."""
+
+    def close(self) -> None:
+        """End what runs."""
+
+
+class LocalPlaces:
+    """Files in the data folder, ``PART/GALLERY/EPOCH``; see :class:`Places`."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        with disk_errors():
+            for part in PARTS:
+                make_folder(data / part)
+
+    def of(self, gallery: int, epoch: str) -> Folders:
+        """See :class:`Places`."""
+        units, blocks = (LocalFiles(self._folder(part, gallery, epoch)) for part in PARTS)
+        return Folders(units, blocks)
+
+    def has_units(self, gallery: int, epoch: str) -> bool:
+        """See :class:`Places`."""
+        return self._folder(UNITS, gallery, epoch).is_dir()
+
+    def delete_epoch(self, gallery: int, epoch: str, *, with_units: bool) -> None:
+        """See :class:`Places`."""
+        for part in PARTS if with_units else (BLOCKS,):
+            shutil.rmtree(self._folder(part, gallery, epoch), ignore_errors=True)
+
+    def delete_gallery(self, gallery: int) -> None:
+        """See :class:`Places`."""
+        for part in PARTS:
+            shutil.rmtree(self._data / part / str(gallery), ignore_errors=True)
+
+    def galleries(self) -> frozenset[str]:
+        """See :class:`Places`."""
+        with disk_errors():
+            found = [path for part in PARTS for path in (self._data / part).iterdir()]
+        return frozenset(path.name for path in found)
+
+    def settle(self) -> None:
+        """See :class:`Places`: nothing is left undone."""
+
+    def close(self) -> None:
+        """See :class:`Places`: nothing runs."""
+
+    def _folder(self, part: str, gallery: int, epoch: str) -> Path:
+        return self._data / part / str(gallery) / epoch_name(epoch)

@@ -392,6 +392,8 @@ class GalleryStore:
             self.files.keep(staged, name)
             try:
                 self._amendments.put(self.gallery, unit, amendment)
+            except Unsettled:
+                raise  # as in _store
             except BaseException:
                 self.files.remove(name)
                 raise

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from math import prod
 from pathlib import Path
 from typing import Final
 
-from underseal_core.durable import replace_file
 from underseal_core.errors import InvalidInput, NotFound
 from underseal_core.gallery.disk import disk_errors, make_folder
 from underseal_core.gallery.memory import WORD_BYTES, BlockMemory
@@ -27,6 +26,7 @@ from underseal_server.store.galleries import Galleries
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.history import Archives, Snapshots
 from underseal_server.store.labels import Labels
+from underseal_server.store.places import ObjectStorage, open_places
 from underseal_server.store.records import Gallery, StoredUnit
 from underseal_server.store.reencryption import Reencryption, Successor
 from underseal_server.store.requests import Requests
@@ -37,7 +37,6 @@ from underseal_server.store.transfer import Transfer
 from underseal_server.store.units import Units
 
 CATALOGUE: Final = "catalogue.sqlite"
-IDENTITY: Final = "catalogue.id"
 BUNDLES: Final = "bundles"
 SWITCHING_KEYS: Final = "switching"
 
@@ -58,6 +57,8 @@ class Store:
         The clock.
     catalogue
         URL of a PostgreSQL database; empty: SQLite in the folder.
+    objects
+        Where the files of units and blocks are; ``None``: in the folder.
     memory_limit
         Bytes of blocks that may be in memory; ``None``: all.
 
@@ -67,7 +68,7 @@ class Store:
         The folder or the database cannot be used, another server uses it, or they do not belong
         together.
     Busy
-        The database cannot be reached.
+        The database or the object storage cannot be reached.
     StorageFull, Damaged
         The catalogue cannot be opened.
     """
@@ -78,19 +79,24 @@ class Store:
         now: Callable[[], datetime] = utc_now,
         *,
         catalogue: str = "",
+        objects: ObjectStorage | None = None,
         memory_limit: int | None = None,
     ) -> None:
         self.folder = folder
         self.memory = BlockMemory(memory_limit)
         self._now = now
-        self._lock = _lock(folder)
+        self._ending = ExitStack()
+        self._ending.callback(os.close, _lock(folder))
         try:
             with disk_errors():
-                for name in (BUNDLES, SWITCHING_KEYS, "units", "blocks"):
+                for name in (BUNDLES, SWITCHING_KEYS):
                     make_folder(folder / name)
                 self._database = _open_catalogue(folder, catalogue)
-                _claim(folder / IDENTITY, self._database)
+            self._ending.callback(self._database.close)
             self.galleries = Galleries(self._database)
+            fresh = not self.galleries.ids()
+            self._places = open_places(folder, self._database.identity, objects, fresh=fresh)
+            self._ending.callback(self._places.close)
             self.units = Units(self._database)
             self.templates = Templates(self._database)
             self.labels = Labels(self._database)
@@ -104,13 +110,12 @@ class Store:
             self.transfer = Transfer(self._database)
             self.sweep()
         except BaseException:
-            os.close(self._lock)
+            self._ending.close()
             raise
 
     def close(self) -> None:
         """Close the catalogue and let other servers have the folder."""
-        self._database.close()
-        os.close(self._lock)
+        self._ending.close()
 
     def database_problems(self) -> list[str]:
         """Return what the catalogue's database finds wrong with itself."""
@@ -121,8 +126,12 @@ class Store:
         return self._database.doubts
 
     def purge(self) -> None:
-        """Drop what removals have left behind in the catalogue's files; see :class:`Database`."""
+        """Drop what removals have left behind in the catalogue's files; see :class:`Database`.
+
+        Where files are elsewhere, what could not be deleted there before is tried again.
+        """
         self._database.purge()
+        self._places.settle()
 
     def clock(self) -> str:
         """Return the present as statements write it."""
@@ -144,7 +153,7 @@ class Store:
     def open_reencryption(self, opened: GalleryStore, successor: Successor) -> Reencryption:
         """Begin, or go on with, a gallery's way to a new key epoch."""
         gallery = opened.gallery
-        new = Folders.of(self.folder, gallery.id, successor.move.new_epoch)
+        new = self._places.of(gallery.id, successor.move.new_epoch)
         catalogue = (self.units, self.rotations)
         return Reencryption(gallery, successor, catalogue, opened.files, new, self.memory)
 
@@ -158,7 +167,7 @@ class Store:
         """
         for epoch, moved_at in self.rotations.left(gallery).items():
             over = utc_moment(moved_at) + keep <= self._now()
-            Folders.of(self.folder, gallery.id, epoch).delete(with_units=over)
+            self._places.delete_epoch(gallery.id, epoch, with_units=over)
 
     def old_units(self, gallery: Gallery, epoch: str) -> UnitFiles:
         """Return the units of a key epoch that a gallery has left, as far as they are kept.
@@ -168,10 +177,11 @@ class Store:
         NotFound
             The gallery was never of this epoch, or its units are deleted.
         """
-        folders = Folders.of(self.folder, gallery.id, epoch)
-        if epoch not in self.rotations.left(gallery) or not folders.units.is_dir():
+        left = epoch in self.rotations.left(gallery)
+        if not left or not self._places.has_units(gallery.id, epoch):
             raise NotFound("units of this key epoch are not kept any more")
-        return UnitFiles(folders.units, gallery.profile, gallery.dimension)
+        units = self._places.of(gallery.id, epoch).units
+        return UnitFiles(units, gallery.profile, gallery.dimension)
 
     def forget_former(self, gallery: Gallery, unit: StoredUnit) -> None:
         """Delete what is kept of a unit as it was under key epochs that the gallery has left.
@@ -180,9 +190,9 @@ class Store:
         """
         names = {unit.name, *([] if unit.former is None else [unit.former.name])}
         for epoch in self.rotations.left(gallery):
-            folders = Folders.of(self.folder, gallery.id, epoch)
-            if folders.units.is_dir():
-                files = UnitFiles(folders.units, gallery.profile, gallery.dimension)
+            if self._places.has_units(gallery.id, epoch):
+                units = self._places.of(gallery.id, epoch).units
+                files = UnitFiles(units, gallery.profile, gallery.dimension)
                 for name in names:
                     files.remove(name)
 
@@ -194,26 +204,19 @@ class Store:
     def delete_gallery(self, gallery: Gallery) -> None:
         """Delete a gallery, its catalogue rows first: what is left over is swept at the start."""
         self.galleries.delete(gallery)
-        self._delete_files(gallery.id)
+        self._places.delete_gallery(gallery.id)
 
     def folders(self, gallery: Gallery) -> Folders:
         """Return where the files of a gallery's key epoch are."""
-        return Folders.of(self.folder, gallery.id, gallery.spec.pin.key_epoch)
-
-    def _delete_files(self, number: int) -> None:
-        for part in ("units", "blocks"):
-            shutil.rmtree(self.folder / part / str(number), ignore_errors=True)
+        return self._places.of(gallery.id, gallery.spec.pin.key_epoch)
 
     def sweep(self) -> None:
         """Delete what belongs to no gallery, or to one that came in but in part."""
         self.transfer.forget_unfinished()
         known = {str(number) for number in self.galleries.ids()}
-        found = {
-            path.name for part in ("units", "blocks") for path in (self.folder / part).iterdir()
-        }
-        for name in found - known:
+        for name in self._places.galleries() - known:
             if name.isdigit():
-                self._delete_files(int(name))
+                self._places.delete_gallery(int(name))
 
 
 def _open_catalogue(folder: Path, url: str) -> Database:
@@ -223,24 +226,6 @@ def _open_catalogue(folder: Path, url: str) -> Database:
     from underseal_server.store.postgresql import PostgresDatabase
 
     return PostgresDatabase(url)
-
-
-def _claim(path: Path, database: Database) -> None:
-    """Bind the folder to its catalogue: with another one, every file in it would be swept.
-
-    Raises
-    ------
-    InvalidInput
-        The folder is another catalogue's.
-    """
-    if not path.exists():
-        replace_file(path, database.identity.encode())
-    elif path.read_text(encoding="ascii", errors="replace") != database.identity:
-        database.close()
-        raise InvalidInput(
-            "the files in the data folder belong to another catalogue",
-            hint="restore that one, or set catalogue to it; an empty folder takes a new one",
-        )
 
 
 def _lock(folder: Path) -> int:

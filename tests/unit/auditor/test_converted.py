@@ -16,6 +16,7 @@ from underseal_auditor.converted import EarlierUnits
 from underseal_auditor.verify.catalogue import Attested
 from underseal_core.epochs import EarlierEpochs
 from underseal_core.errors import Damaged, Mismatch, NotFound
+from underseal_core.gallery.files import LocalFiles
 from underseal_core.gallery.unit import Placement, Shape, Unit
 from underseal_core.gallery.unit_files import UNIT_KINDS, UnitFiles
 from underseal_core.provenance import Enrolled, EnrolReceipt
@@ -112,7 +113,7 @@ def test_without_the_original_the_unit_cannot_be_checked(enrolment: Enrolment) -
 def test_what_the_auditor_had_before_serves_as_well(enrolment: Enrolment, tmp_path: Path) -> None:
     folder = tmp_path / "server" / GALLERY / "units"
     folder.mkdir(parents=True)
-    files = UnitFiles(folder, MOVE.key.profile, OLD.dimension)
+    files = UnitFiles(LocalFiles(folder), MOVE.key.profile, OLD.dimension)
     with files.stage(enrolment.unit.shape) as staged:
         for part in enrolment.signed:
             staged.write(part)

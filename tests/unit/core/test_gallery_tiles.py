@@ -13,6 +13,7 @@ from underseal_core.errors import Damaged
 from underseal_core.gallery import block as blocks
 from underseal_core.gallery import block_file
 from underseal_core.gallery.block import Block
+from underseal_core.gallery.files import LocalFiles, local_file
 from underseal_core.gallery.tiles import tiles_root
 from underseal_core.gallery.unit import Placement, Shape, Unit
 from underseal_core.gallery.unit_files import UnitFiles
@@ -74,7 +75,7 @@ def test_root_is_computed_once_after_a_change_and_kept_on_disk(
     monkeypatch.setattr(blocks, "tiles_root", counting)
     monkeypatch.setattr(block_file, "tiles_root", counting)
     profile = LAB.bundle.profile
-    files = UnitFiles(tmp_path / "units", profile, LAB.dimension)
+    files = UnitFiles(LocalFiles(tmp_path / "units"), profile, LAB.dimension)
     row = LAB.row(unit_vectors(1))
     with files.stage(Shape.ROW) as staged, LAB.evaluator() as evaluator:
         staged.write(row.to_bytes())
@@ -88,14 +89,14 @@ def test_root_is_computed_once_after_a_change_and_kept_on_disk(
             placement=Placement(0, 3, LAB.dimension, 1),
             sha256=signed.sha256,
         )
-        block = Block(tmp_path / "0.tiles", 0, evaluator, files)
+        block = Block(local_file(tmp_path / "0.tiles"), 0, evaluator, files)
         block.fold_in(unit)
         assert hashed == [], "enrolment does not wait for it"
         root = block.tiles_root()
         assert (block.tiles_root(), len(hashed)) == (root, 1)
         block.checkpoint()
         assert len(hashed) == 1
-        again = Block(tmp_path / "0.tiles", 0, evaluator, files)
+        again = Block(local_file(tmp_path / "0.tiles"), 0, evaluator, files)
         assert (again.tiles_root(), again.folded) == (root, {unit.token})
         assert len(hashed) == 1, "opening it reads no tiles"
         assert np.array_equal(again.tiles, block.tiles)

@@ -1,7 +1,7 @@
 """Enrols every unit of a work folder, removes the second, and dies at the n-th disk operation.
 
-Started once; for each line ``STEP DATA_FOLDER`` on its input it forks, and answers with a line of
-JSON when the fork has ended.
+Started once; for each line of JSON on its input, with ``steps`` and the :class:`Place`, it forks,
+and answers with a line of JSON when the fork has ended.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from underseal_core.scheme.ciphertext import Kind, wire_size
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin
+from underseal_server.store.bucket import Bucket, Location
 from underseal_server.store.gallery_store import GalleryStore
+from underseal_server.store.places import ObjectStorage
 from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit, Receipt
 from underseal_server.store.store import Store
 
@@ -89,17 +92,34 @@ def show_pending(gallery: GalleryStore) -> None:
 
 
 def die_at(steps: int) -> None:
-    """Kill this process at the n-th sync, rename, deletion or commit; 0: never."""
+    """Kill this process at the n-th sync, rename, deletion, upload or commit; 0: never."""
     countdown = Countdown(steps)
     os.fsync = countdown.around(os.fsync)
     Path.replace = countdown.around(Path.replace)  # type: ignore[method-assign]
     Path.unlink = countdown.around(Path.unlink)  # type: ignore[method-assign]
+    for name in ("put", "delete"):
+        setattr(Bucket, name, countdown.around(getattr(Bucket, name)))
     sa.event.listen(sa.Engine, "commit", lambda _: countdown.point())
 
 
-def work(folder: Path, data: Path, steps: int, pin: Pin, evaluator: Evaluator) -> None:
+@dataclass(frozen=True)
+class Place:
+    """Where a store is; ``objects``: a :class:`Location`'s fields, empty for files on the disk."""
+
+    data: str
+    catalogue: str = ""
+    objects: tuple[str, ...] = ()
+
+    def storage(self) -> ObjectStorage | None:
+        return ObjectStorage(Location(*self.objects), 1 << 28) if self.objects else None
+
+    def open(self) -> Store:
+        return Store(Path(self.data), catalogue=self.catalogue, objects=self.storage())
+
+
+def work(folder: Path, place: Place, steps: int, pin: Pin, evaluator: Evaluator) -> None:
     die_at(steps)
-    store = Store(data)
+    store = place.open()
     spec = GallerySpec("missing", pin, "agency", frozenset({"agency"}), 8)
     gallery = store.open_gallery(store.galleries.create(spec, store.clock()), evaluator)
     paths = sorted(folder.glob("[0-9].*"))
@@ -130,12 +150,13 @@ def main() -> None:
     )
     evaluator = Evaluator(bundle.profile, bundle.dimension, bundle.keys)
     for line in sys.stdin:
-        steps, _, data = line.strip().partition(" ")
+        asked = json.loads(line)
+        steps = asked.pop("steps")
         os.ftruncate(TOLD, 0)
         os.lseek(TOLD, 0, os.SEEK_SET)
         child = os.fork()
         if child == 0:
-            work(folder, Path(data), int(steps), pin, evaluator)
+            work(folder, Place(**asked), steps, pin, evaluator)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         os.lseek(TOLD, 0, os.SEEK_SET)

@@ -125,7 +125,8 @@ def test_the_format_is_as_documented(tmp_path: Path) -> None:
         archive = old.export(path, with_bundle=False)
         folders = old.store.folders(old.store.galleries.get(NAME))
         live = old.store.units.live(old.store.galleries.get(NAME))
-        files = {u.token.hex(): (folders.units / f"{u.name.hex()}.unit").read_bytes() for u in live}
+        units = folders.units.folder
+        files = {u.token.hex(): (units / f"{u.name.hex()}.unit").read_bytes() for u in live}
         assert any(unit.erased for unit in live)
     data = path.read_bytes()
     assert data[:16] == b"underseal-arch1\n"

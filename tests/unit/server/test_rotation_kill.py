@@ -18,6 +18,7 @@ from tests.server_harness import ciphertexts
 from tests.server_rotation import CouncilLab, succession
 from tests.unit.server.rotation_child import load, rotate
 from underseal_core.gallery.block_file import read_header
+from underseal_core.gallery.files import local_file
 from underseal_core.gallery.unit import Shape
 from underseal_server.check import Checker
 from underseal_server.store.records import GallerySpec
@@ -89,7 +90,7 @@ def content(data: Path) -> dict[str, bytes | str]:
     for path in sorted((data / "units").rglob("*.*")):
         found[str(path.relative_to(data))] = path.read_bytes()
     for path in sorted((data / "blocks").rglob("*.*")):
-        found[str(path.relative_to(data))] = read_header(path)[0].tiles_root
+        found[str(path.relative_to(data))] = read_header(local_file(path))[0].tiles_root
     return found
 
 

@@ -200,7 +200,7 @@ def test_a_repeated_token_gets_its_receipt_and_a_reused_one_is_refused(
     with pytest.raises(Conflict, match="template id"):
         enrol(gallery, Shape.ROW, vectors, templates)
     assert (gallery.view().version, gallery.view().templates) == (1, 2)
-    assert len(list(gallery.files._folder.iterdir())) == 1
+    assert len(list(gallery.files._files.folder.iterdir())) == 1
 
 
 def test_a_subject_has_a_limit(store: Store, evaluator: Evaluator) -> None:
@@ -239,7 +239,7 @@ def test_wrong_ciphertexts_are_refused_while_they_stream_in(
         staged.write(row)
         with pytest.raises(MalformedCiphertext, match="here is more"):
             staged.write(row)
-    assert list(gallery.files._folder.iterdir()) == []
+    assert list(gallery.files._files.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("damage", ["tiles", "header", "length", "gone"])
@@ -250,7 +250,7 @@ def test_a_damaged_block_file_is_made_again_from_its_units(
     gallery = opened(first, evaluator)
     enrol(gallery, Shape.ROW, unit_vectors(3))
     gallery.checkpoint()
-    tiles, path = np.array(gallery.tiles(0)), gallery._blocks._folder / "0.tiles"
+    tiles, path = np.array(gallery.tiles(0)), gallery._blocks._checkpoints.folder / "0.tiles"
     first.close()
     data = bytearray(path.read_bytes())
     match damage:
@@ -280,7 +280,7 @@ def test_a_damaged_unit_is_reported_and_never_used(tmp_path: Path, evaluator: Ev
     data[100] ^= 1
     path.write_bytes(data)
     second = Store(tmp_path)
-    (gallery._blocks._folder / "0.tiles").unlink(missing_ok=True)
+    (gallery._blocks._checkpoints.folder / "0.tiles").unlink(missing_ok=True)
     again = second.open_gallery(second.galleries.get("missing"), evaluator)
     for use in (again.view, lambda: again.tiles(0)):
         with pytest.raises(Damaged, match="stored unit is damaged"):
