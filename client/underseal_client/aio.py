@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Self
 
 from underseal_client.client import Client
+from underseal_client.records import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
     from underseal_client.asking import Findings, SearchListener, StoredRelease
     from underseal_client.enrolling import EnrolListener, EnrolReport
     from underseal_client.filing import FiledWarrant
-    from underseal_client.records import Gallery, StoredTemplate
+    from underseal_client.records import (
+        Gallery,
+        Statistics,
+        StoredTemplate,
+        TemplateFilter,
+        TemplatePage,
+    )
     from underseal_client.settings import ClientSettings
     from underseal_client.units import TemplateRecord
 
@@ -82,11 +89,40 @@ class AsyncClient:
         """See ``Client.delete_gallery``."""
         await asyncio.to_thread(self._client.delete_gallery, name)
 
-    async def templates(self, gallery: str, *, subject: str = "") -> list[StoredTemplate]:
+    async def templates(
+        self, gallery: str, *, subject: str = "", where: TemplateFilter = ALL
+    ) -> list[StoredTemplate]:
         """See ``Client.templates``."""
         return await asyncio.to_thread(
-            lambda: list(self._client.templates(gallery, subject=subject))
+            lambda: list(self._client.templates(gallery, subject=subject, where=where))
         )
+
+    async def template_page(
+        self,
+        gallery: str,
+        *,
+        subject: str = "",
+        where: TemplateFilter = ALL,
+        after: str = "",
+        limit: int = 100,
+    ) -> TemplatePage:
+        """See ``Client.template_page``."""
+        return await asyncio.to_thread(
+            self._client.template_page,
+            gallery,
+            subject=subject,
+            where=where,
+            after=after,
+            limit=limit,
+        )
+
+    async def statistics(self, gallery: str) -> Statistics:
+        """See ``Client.statistics``."""
+        return await asyncio.to_thread(self._client.statistics, gallery)
+
+    async def remove_where(self, gallery: str, where: TemplateFilter, *, subject: str = "") -> int:
+        """See ``Client.remove_where``."""
+        return await asyncio.to_thread(self._client.remove_where, gallery, where, subject=subject)
 
     async def remove_templates(self, gallery: str, template_ids: Sequence[bytes]) -> int:
         """See ``Client.remove_templates``."""

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Self
 from underseal_client import asking, enrolling, filing
 from underseal_client import gallery as galleries
 from underseal_client.context import ClientContext
+from underseal_client.curation import Curation
 from underseal_client.enrolling import Unheard
-from underseal_client.relabelling import relabel
 from underseal_client.renewal import renew_bundle
 from underseal_client.resume import gallery_key
 from underseal_client.search import Question, wanted
 from underseal_client.settings import ClientSettings
 from underseal_client.subset import naming_the_missing, subject_ids, targets_of
-from underseal_client.units import LabelText
-from underseal_core.errors import InvalidInput, NotFound
+from underseal_core.errors import InvalidInput
 from underseal_core.statements import Targets
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from underseal_client.asking import Findings, SearchListener, StoredRelease
     from underseal_client.enrolling import EnrolListener, EnrolReport
     from underseal_client.filing import FiledWarrant
-    from underseal_client.records import Gallery, Progress, StoredTemplate
+    from underseal_client.records import Gallery, Progress
     from underseal_client.units import TemplateRecord
 
 
@@ -43,7 +42,7 @@ class _Silent:
         """Do nothing."""
 
 
-class Client:
+class Client(Curation):
     """A client of one server and one registrar. Thread-safe; use as a context manager.
 
     Every method raises :class:`~underseal_core.errors.UndersealError` subclasses, by what to do
@@ -128,81 +127,6 @@ class Client:
         gallery = self.gallery(name)
         galleries.delete(self._context.connection, name)
         self._context.state.forget_gallery(gallery_key(gallery))
-
-    def templates(self, gallery: str, *, subject: str = "") -> Iterator[StoredTemplate]:
-        """Yield the templates of a gallery, or those of one subject."""
-        subject_id = self.subject_id(gallery, subject) if subject else b""
-        return galleries.templates(self._context.connection, gallery, subject_id)
-
-    def subject_id(self, gallery: str, subject: str) -> bytes:
-        """Return the opaque 16-byte id under which the server knows a subject in a gallery."""
-        return self._context.subject_key.subject_id(gallery, subject)
-
-    def remove_templates(self, gallery: str, template_ids: Sequence[bytes]) -> int:
-        """Remove templates by their 16-byte ids, all or none; return how many."""
-        removed = galleries.remove(self._context.connection, gallery, template_ids)
-        self._context.state.forget(template_ids)
-        return removed
-
-    def remove_subject(self, gallery: str, subject: str) -> int:
-        """Remove all templates of a subject; return how many.
-
-        Raises
-        ------
-        NotFound
-            There is none.
-        """
-        return self.remove_templates(gallery, self._ids_of(gallery, subject))
-
-    def _ids_of(self, gallery: str, subject: str) -> list[bytes]:
-        ids = [entry.template_id for entry in self.templates(gallery, subject=subject)]
-        if not ids:
-            raise NotFound(
-                "the gallery has no template of this subject",
-                hint="write the name as it was enrolled; the subject key must be the same, too",
-            )
-        return ids
-
-    def relabel(
-        self,
-        gallery: str,
-        *,
-        name: str,
-        photo: str = "",
-        case: str = "",
-        subject: str = "",
-        template_ids: Sequence[bytes] = (),
-    ) -> int:
-        """Give templates that were enrolled from here another label; return how many.
-
-        The subject's id stays what it was: go on naming it as it was enrolled.
-
-        Parameters
-        ----------
-        name, photo, case
-            The whole new label; nobody but the auditors can read the old one.
-        subject, template_ids
-            Exactly one of the two: all templates of a subject, or these.
-
-        Raises
-        ------
-        NotFound
-            There is no such template.
-        PermissionRefused
-            Another client enrolled one of them; nothing was changed.
-        Damaged
-            The server shows something else than was enrolled from here.
-        """
-        if bool(subject) == bool(template_ids):
-            raise InvalidInput("name either a subject or templates")
-        text = LabelText(name, photo, case)
-        if subject:
-            ids, whose = self._ids_of(gallery, subject), self.subject_id(gallery, subject)
-            relabel(self._context, gallery, ids, text, whose)
-        else:
-            ids = list(dict.fromkeys(template_ids))
-            relabel(self._context, gallery, ids, text)
-        return len(ids)
 
     def enroll(
         self,

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from underseal_client import wire
+from underseal_client.connection import SERVER, translated
+from underseal_client.records import ALL
+from underseal_client.wire import galleries as wire
 from underseal_core.errors import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from underseal_client.connection import Connection
-    from underseal_client.records import Gallery, StoredTemplate
+    from underseal_client.records import (
+        Gallery,
+        Statistics,
+        StoredTemplate,
+        TemplateFilter,
+        TemplatePage,
+    )
     from underseal_core.statements import Pin
 
 _MAX_PAGES: Final = 1_000_000
+PAGE: Final = 1000
+"""Templates of a page, the most that servers send."""
 
 
 def create(
@@ -86,40 +96,68 @@ def delete(connection: Connection, name: str) -> None:
     connection.ask(connection.galleries.DeleteGallery, wire.delete_gallery_to_wire(name))
 
 
-def templates(
-    connection: Connection, gallery: str, subject_id: bytes = b""
-) -> Iterator[StoredTemplate]:
-    """Yield the live templates of a gallery, or of one subject in it.
+def statistics(connection: Connection, name: str) -> Statistics:
+    """Count a gallery's templates.
 
     Raises
     ------
     NotFound
         There is no such gallery.
     """
-    token = ""
-    for _ in range(_MAX_PAGES):
-        request = wire.list_templates_to_wire(gallery, subject_id, token)
-        page = connection.ask(connection.galleries.ListTemplates, request, repeat=True)
-        yield from (wire.template_from_wire(entry) for entry in page.templates)
-        token = page.next_page_token
-        if not token:
-            return
-    raise Damaged("the server's list of templates does not end")
+    request = wire.get_gallery_to_wire(name, statistics=True)
+    answer = connection.ask(connection.galleries.GetGallery, request, repeat=True)
+    return wire.statistics_from_wire(answer.gallery)
 
 
-def remove(
+def page(
     connection: Connection,
     gallery: str,
-    template_ids: Sequence[bytes] = (),
+    where: TemplateFilter = ALL,
     subject_id: bytes = b"",
-) -> int:
-    """Remove templates by id, or all of one subject; return how many.
+    *,
+    after: str = "",
+    limit: int = 0,
+    count: bool = False,
+) -> TemplatePage:
+    """Return a page of templates; see :meth:`underseal_client.Client.template_page`."""
+    asked = (gallery, subject_id, after, where, limit)
+    request = wire.list_templates_to_wire(*asked, count=count)
+    answer = connection.ask(connection.galleries.ListTemplates, request, repeat=True)
+    return wire.page_from_wire(answer)
+
+
+def templates(
+    connection: Connection,
+    gallery: str,
+    subject_id: bytes = b"",
+    where: TemplateFilter = ALL,
+) -> Iterator[StoredTemplate]:
+    """Yield the templates of a gallery, or of one subject in it.
 
     Raises
     ------
     NotFound
-        No such gallery, template or subject; nothing was removed.
+        There is no such gallery.
     """
-    request = wire.remove_to_wire(gallery, template_ids, subject_id)
-    answer = connection.ask(connection.galleries.RemoveTemplates, request)
-    return answer.removed
+    after = ""
+    for _ in range(_MAX_PAGES):
+        found = page(connection, gallery, where, subject_id, after=after, limit=PAGE)
+        yield from found.templates
+        after = found.after
+        if not after:
+            return
+    raise Damaged("the server's list of templates does not end")
+
+
+def remove(connection: Connection, gallery: str, template_ids: Sequence[bytes]) -> int:
+    """Remove templates by id; return how many.
+
+    Raises
+    ------
+    NotFound
+        No such gallery or template; nothing was removed.
+    """
+    request = wire.remove_to_wire(gallery, template_ids)
+    with translated(SERVER):
+        timeout = connection.stream_timeout_s
+        return connection.galleries.RemoveTemplates(request, timeout=timeout).removed

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from underseal_core.log_evidence import Evidence
     from underseal_core.provenance import Origin
     from underseal_core.signing import Envelope
@@ -54,6 +56,56 @@ class StoredTemplate:
     keep_until: str
     unit_token: bytes
     searchable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFilter:
+    """Which templates are meant: all of what is given must be so.
+
+    ``enrolled_from``: at or after; ``enrolled_before``: times, aware. ``past_their_time``: what the
+    server is to remove by itself.
+    """
+
+    enrolled_from: datetime | None = None
+    enrolled_before: datetime | None = None
+    enrolled_by: str = ""
+    unit_token: bytes = b""
+    past_their_time: bool = False
+
+    def __bool__(self) -> bool:
+        return self != TemplateFilter()
+
+
+ALL: Final = TemplateFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class TemplatePage:
+    """Some templates in slot order; ``after`` asks for the next ones, empty when there are none.
+
+    ``matching``: how many there are on all pages.
+    """
+
+    templates: tuple[StoredTemplate, ...]
+    after: str
+    matching: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A gallery's templates, counted by the server; times are empty when there are none.
+
+    ``removed`` ones are gone but for their ids. ``next_keep_until``: when the next one is to leave
+    by itself.
+    """
+
+    pending: int
+    active: int
+    removed: int
+    subjects: int
+    oldest_enrolled_at: str
+    newest_enrolled_at: str
+    next_keep_until: str
 
 
 @dataclass(frozen=True, slots=True)

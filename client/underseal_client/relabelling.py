@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from underseal_client import gallery as galleries
-from underseal_client import wire
 from underseal_client.connection import SERVER, retrying, translated
+from underseal_client.wire import galleries as wire
 from underseal_core.errors import Conflict, Damaged, PermissionRefused
 from underseal_core.provenance import EnrolReceipt, template_leaf, templates_root
 from underseal_core.statements import utc_text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from pydantic import ValidationError
@@ -21,7 +20,6 @@ from underseal_server.store.records import (
     ID_BYTES,
     FeedPage,
     GallerySpec,
-    LabelledUnit,
     NewTemplate,
     Receipt,
     State,
@@ -30,8 +28,6 @@ from underseal_server.store.records import (
 
 MAX_LABEL_BYTES: Final = 8 << 10
 """A sealed label has about 1.5 kB; pages of labels must fit a message."""
-MAX_LABELS: Final = 256
-"""In one message, like the pages of the feed."""
 MAX_WRITERS: Final = 100
 MAX_KEEP_DAYS: Final = 36_525
 """A hundred years."""
@@ -296,37 +292,6 @@ def feed_to_wire(page: FeedPage) -> gallery_pb2.SyncCatalogueResponse:
     return gallery_pb2.SyncCatalogueResponse(
         units=units, entries=entries, amended=amended, relabelled=relabelled
     )
-
-
-def leaves_to_wire(unit: LabelledUnit) -> gallery_pb2.ListLeavesResponse:
-    """Return the message."""
-    leaves = [
-        gallery_pb2.Leaf(
-            template_id=leaf.template_id,
-            subject_id=leaf.subject_id,
-            label_sha256=leaf.label_sha256,
-        )
-        for leaf in unit.leaves
-    ]
-    return gallery_pb2.ListLeavesResponse(receipt=envelope_to_wire(unit.receipt), leaves=leaves)
-
-
-def labels_from_wire(labels: Sequence[gallery_pb2.NewLabel]) -> dict[bytes, bytes]:
-    """Parse new sealed labels, by template id.
-
-    Raises
-    ------
-    InvalidInput
-        None, too many, two of one template, or a label that is too long.
-    """
-    if not 0 < len(labels) <= MAX_LABELS:
-        raise InvalidInput(f"1 to {MAX_LABELS} templates are relabelled at a time")
-    new = {id_from_wire(one.template_id, "template id"): one.sealed_label for one in labels}
-    if len(new) != len(labels):
-        raise InvalidInput("a template id occurs twice")
-    if not all(0 < len(sealed) <= MAX_LABEL_BYTES for sealed in new.values()):
-        raise InvalidInput(f"a sealed label has 1 to {MAX_LABEL_BYTES} bytes")
-    return new
 
 
 def envelope_from_wire(message: common_pb2.Envelope) -> Envelope:

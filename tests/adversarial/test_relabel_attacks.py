@@ -91,7 +91,10 @@ def test_changed_label_is_released_also_for_an_earlier_search(
     release = Release.parse(delivery.release.payload)
     assert label_of(release) == "corrected again"
     receipt = EnrolReceipt.open(delivery.origins[0].receipt, AGENCY.key)
-    assert (receipt.revision, receipt.sha256()) == (2, release.matches[0].templates[0].enrolment_sha256)
+    assert (receipt.revision, receipt.sha256()) == (
+        2,
+        release.matches[0].templates[0].enrolment_sha256,
+    )
 
 
 def test_auditor_that_comes_later_takes_the_present_labels(

@@ -18,6 +18,7 @@ from underseal_client import Client, ClientSettings, TemplateRecord, wire
 from underseal_client.connection import Connection
 from underseal_client.demo.deployment import AUDITOR, Deployment
 from underseal_client.records import Gallery
+from underseal_client.wire import galleries as gallery_wire
 from underseal_core.credentials import Role
 from underseal_core.errors import Damaged, InvalidInput, Mismatch, NotFound
 from underseal_core.gallery.unit import Shape
@@ -43,7 +44,9 @@ def channel(
 
 
 def list_galleries(opened: grpc.Channel) -> object:
-    return GalleryServiceStub(opened).ListGalleries(wire.list_galleries_to_wire(""), timeout=SHORT)
+    return GalleryServiceStub(opened).ListGalleries(
+        gallery_wire.list_galleries_to_wire(""), timeout=SHORT
+    )
 
 
 @pytest.mark.parametrize("kind", ["expired", "foreign", "none"])
@@ -80,7 +83,7 @@ def test_roles_do_what_the_table_allows_only(
     unit = (gallery.name, gallery.pin, bytes(16), Shape.ROW, entries)
     parts = wire.unit_to_wire(*unit, [row], signer(connection, *unit))
     messages = [wire.enrol_part(part) for part in parts]
-    delete = wire.delete_gallery_to_wire(asker.gallery.name)
+    delete = gallery_wire.delete_gallery_to_wire(asker.gallery.name)
     with channel(deployment, auditor, root) as opened:
         stub, searches = GalleryServiceStub(opened), SearchServiceStub(opened)
         calls: list[Callable[[], object]] = [

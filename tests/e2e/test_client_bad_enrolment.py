@@ -12,10 +12,11 @@ import pytest
 
 from tests.e2e.people import people
 from tests.e2e.refusals import SHORT, SPOILED, Code, Refused, enrol, other_pins, templates
-from underseal_client import Client, wire
+from underseal_client import Client
 from underseal_client import gallery as galleries
 from underseal_client.connection import Connection
 from underseal_client.records import Gallery, NewTemplate
+from underseal_client.wire import galleries as gallery_wire
 from underseal_core.gallery.unit import Shape
 from underseal_core.rpc.tls import MESSAGE_LIMIT
 from underseal_core.scheme.encryption import Encryptor
@@ -104,7 +105,7 @@ def test_gallery_that_no_keys_fit_is_not_made(
     code: grpc.StatusCode,
 ) -> None:
     wrong = pin.model_copy(update=change)
-    request = wire.create_gallery_to_wire("not-made", wrong, [], 0, 0)
+    request = gallery_wire.create_gallery_to_wire("not-made", wrong, [], 0, 0)
     refusal = refused(lambda: connection.galleries.CreateGallery(request, timeout=SHORT))
     assert refusal.code is code
     assert "not-made" not in [entry.name for entry in agency.galleries()]
@@ -137,6 +138,6 @@ def test_unknown_template_is_not_removed_nor_are_others(
     connection: Connection, agency: Client, filled: Gallery, refused: Refused
 ) -> None:
     known = [entry.template_id for entry in agency.templates(filled.name)]
-    request = wire.remove_to_wire(filled.name, [*known, bytes(16)], b"")
+    request = gallery_wire.remove_to_wire(filled.name, [*known, bytes(16)])
     refusal = refused(lambda: connection.galleries.RemoveTemplates(request, timeout=SHORT))
     assert refusal.code is Code.NOT_FOUND

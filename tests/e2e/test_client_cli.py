@@ -170,9 +170,41 @@ def test_person_is_verified(underseal: Run, name: str) -> None:
     assert [entry["name"] for entry in is_b["matches"]] == ["person_b"]
     is_a = underseal("verify", photo, *ask, "--subject", "person_a").json
     assert (is_a["matches"], is_a["compared"]) == ([], 1)
-    listed = underseal("template", "list", "-g", name, "--subject", "person_b", "--json").json
-    by_id = underseal("verify", photo, *ask, "--template", listed[0]["template_id"]).json
+    listed = underseal("gallery", "templates", name, "--subject", "person_b", "--json").json
+    [known] = listed["templates"]
+    by_id = underseal("verify", photo, *ask, "--template", known["template_id"]).json
     assert len(by_id["matches"]) == 1
+
+
+def test_templates_are_kept_for_a_time_counted_and_removed_by_filter(
+    underseal: Run, names: Iterator[str]
+) -> None:
+    name = next(names)
+    assert underseal("gallery", "create", name, "--max-keep-days", "30").code == 0
+    photo = FACES / "person_a_1.jpg"
+    refused = underseal("enroll", photo, "-g", name)
+    assert refused.code == ExitCode.INVALID_INPUT
+    assert "at most 30 days" in refused.err
+    enroll = ("enroll", photo, "-g", name, "--keep-days", "30", "--json")
+    assert underseal(*enroll).json["enrolled"] == 1
+    assert underseal(*enroll).json["skipped"] == 1
+    counted = underseal("gallery", "show", name, "--json").json["statistics"]
+    assert (counted["active"], counted["subjects"], counted["removed"]) == (1, 1, 0)
+    listed = underseal("gallery", "templates", name, "--enrolled-from", "2026-01-01", "--json").json
+    [entry] = listed["templates"]
+    assert (listed["matching"], listed["after"]) == (1, "")
+    assert entry["keep_until"] == counted["next_keep_until"] > entry["enrolled_at"]
+    assert entry["template_id"][:8] in underseal("gallery", "templates", name).out
+    none = underseal("gallery", "templates", name, "--enrolled-before", "2026-01-01", "--json")
+    assert (none.json["templates"], none.json["matching"]) == ([], 0)
+    remove = ("gallery", "remove", name, "--by", entry["enrolled_by"])
+    assert underseal(*remove, "--dry-run", "--json").json == {"would_remove": 1}
+    assert underseal(*remove).code != 0, "nobody was there to say yes"
+    assert underseal(*remove, "--yes", "--json").json == {"removed": 1}
+    counted = underseal("gallery", "show", name, "--json").json["statistics"]
+    assert (counted["active"], counted["removed"]) == (0, 1)
+    assert underseal(*enroll).json["enrolled"] == 1, "its removal is remembered"
+    assert underseal("gallery", "delete", name, "--yes").code == 0
 
 
 def test_bad_photos_are_reported_and_do_not_stop_the_rest(
@@ -240,11 +272,11 @@ VERIFY = ["verify", "{photo}", "-g", "{name}", "--purpose", "tests", "--case", "
     [
         (["gallery", "show", "no-such-gallery"], ExitCode.NOT_FITTING, "no-such-gallery"),
         (["gallery", "create", "Not A Name"], ExitCode.INVALID_INPUT, "name"),
-        (["template", "list", "-g", "no-such-gallery"], ExitCode.NOT_FITTING, "no-such-gallery"),
-        (["template", "remove", "-g", "{name}", "00" * 16], ExitCode.NOT_FITTING, "template"),
-        (["template", "remove", "-g", "{name}", "00"], ExitCode.INVALID_INPUT, "32 hexadecimal"),
+        (["gallery", "templates", "no-such-gallery"], ExitCode.NOT_FITTING, "no-such-gallery"),
+        (["gallery", "remove", "{name}", "00" * 16, "--yes"], ExitCode.NOT_FITTING, "template"),
+        (["gallery", "remove", "{name}", "00"], ExitCode.INVALID_INPUT, "32 hexadecimal"),
         (
-            ["template", "remove", "-g", "{name}", "--subject", "nobody"],
+            ["gallery", "remove", "{name}", "--subject", "nobody", "--yes"],
             ExitCode.NOT_FITTING,
             "no template of this subject",
         ),

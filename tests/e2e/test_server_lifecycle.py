@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server_fixtures import Lab, Vectors, unit_vectors
+from tests.server_fixtures import Lab, Vectors, labelled, unit_vectors
 from tests.server_harness import Caller, Found, calling, make_credentials, serving
 from underseal_auditor.wire.catalogue import changes_from_wire
 from underseal_core.errors import Conflict, InvalidInput, NotFound, PermissionRefused
@@ -21,6 +21,7 @@ from underseal_core.provenance import EnrolReceipt, template_leaf
 from underseal_core.statements import utc_text
 from underseal_proto.v1 import gallery_pb2
 from underseal_server.settings import Settings
+from underseal_server.store.records import NewTemplate
 from underseal_server.wire import envelope_to_wire
 
 LAB = Lab()
@@ -92,8 +93,7 @@ def listed(caller: Caller, **asked: object) -> list[gallery_pb2.Template]:
 
 def searched(caller: Caller, vector: Vectors, now: datetime) -> Found:
     """Search, by the server's clock."""
-    times = {"issued_at": utc_text(now), "expires_at": utc_text(now + timedelta(minutes=5))}
-    return caller.search(vector, **times)
+    return caller.search(vector, **times(now))
 
 
 def shown(caller: Caller, *ids: bytes) -> gallery_pb2.ListLeavesResponse:
@@ -255,3 +255,102 @@ def test_labels_are_changed_by_who_enrolled_and_nothing_else_is(people: dict[str
             caller.galleries.Relabel(request)
     assert agency.state().version == version
     assert shown(agency, ids[1]) == unit
+
+
+def ids_of(made: list[NewTemplate]) -> set[bytes]:
+    return {template.template_id for template in made}
+
+
+def test_templates_are_listed_and_counted_by_what_they_have_in_common(
+    place: Place, people: dict[str, Caller]
+) -> None:
+    agency, other, vectors = people["agency"], people["other"], unit_vectors(7)
+    agency.create(writers=["other"])
+    old, _ = agency.enrol(vectors[:2])
+    place.clock.now = NOW + timedelta(days=1)
+    new, receipt = agency.enrol(vectors[2:5], Shape.COLUMNS, keep_until=in_days(3))
+    theirs, _ = other.enrol(vectors[5:])
+    until = in_days(1)
+
+    def matching(**where: object) -> set[bytes]:
+        """What a filter finds in pages of two, as many as it says there are."""
+        found, token = [], ""
+        while True:
+            request = gallery_pb2.ListTemplatesRequest(
+                gallery="missing",
+                page_size=2,
+                page_token=token,
+                filter=gallery_pb2.TemplateFilter(**where),  # type: ignore[arg-type]  # by name
+                count=True,
+            )
+            page = other.galleries.ListTemplates(request)
+            found += [entry.template_id for entry in page.templates]
+            token = page.next_page_token
+            if not token:
+                assert page.matching == len(found) == len(set(found))
+                return set(found)
+
+    assert matching() == ids_of(old) | ids_of(new) | ids_of(theirs)
+    assert matching(enrolled_before=until) == ids_of(old)
+    assert matching(enrolled_from=until) == ids_of(new) | ids_of(theirs)
+    assert matching(enrolled_by="other") == ids_of(theirs)
+    assert matching(enrolled_from=until, enrolled_by="agency") == ids_of(new)
+    assert matching(unit_token=receipt.token) == ids_of(new)
+    assert matching(past_their_time=True) == set()
+    for wrong in ({"enrolled_from": "yesterday"}, {"unit_token": b"x"}, {"enrolled_by": "No One"}):
+        with pytest.raises(InvalidInput):
+            matching(**wrong)
+
+
+def test_a_gallery_is_counted_when_that_is_asked_for(
+    place: Place, people: dict[str, Caller]
+) -> None:
+    agency = people["agency"]
+    agency.create()
+    ask = gallery_pb2.GetGalleryRequest(name="missing", statistics=True)
+
+    def counted() -> gallery_pb2.GalleryStatistics:
+        found = agency.galleries.GetGallery(ask).gallery.statistics
+        assert isinstance(found, gallery_pb2.GalleryStatistics)
+        return found
+
+    assert not agency.state().HasField("statistics")
+    assert counted() == gallery_pb2.GalleryStatistics()
+    same = bytes(range(16))
+    made, _ = agency.enrol(unit_vectors(3), templates=labelled(3, [same, same, bytes(16)]))
+    place.clock.now = NOW + timedelta(hours=1)
+    agency.enrol(unit_vectors(1), keep_until=in_days(9))
+    gone = gallery_pb2.RemoveTemplatesRequest(gallery="missing", template_ids=[made[2].template_id])
+    agency.galleries.RemoveTemplates(gone)
+    assert counted() == gallery_pb2.GalleryStatistics(
+        active=3,
+        removed=1,
+        subjects=2,
+        oldest_enrolled_at=utc_text(NOW),
+        newest_enrolled_at=utc_text(place.clock.now),
+        next_keep_until=in_days(9),
+    )
+
+
+def test_a_removed_template_is_in_no_search_that_begins_afterwards(
+    people: dict[str, Caller],
+) -> None:
+    """Out of the snapshot, and a whole unit out of the block: its slot scores nothing."""
+    agency, vectors = people["agency"], unit_vectors(3)
+    agency.create()
+    made, receipt = agency.enrol(vectors[:1])
+    agency.enrol(vectors[1:])
+    before = agency.search(vectors[0], **times())
+    assert before.result.compared == 3
+    assert agency.scores(before)[0][receipt.first_slot] > 0.99
+    gone = gallery_pb2.RemoveTemplatesRequest(gallery="missing", template_ids=ids_of(made))
+    assert agency.galleries.RemoveTemplates(gone).removed == 1
+    after = agency.search(vectors[0], **times())
+    assert after.result.compared == 2
+    assert after.result.snapshot.version == before.result.snapshot.version + 1
+    assert abs(agency.scores(after)[0][receipt.first_slot]) < 0.01
+
+
+def times(now: datetime = NOW) -> dict[str, str]:
+    """Of a request, by the server's clock."""
+    return {"issued_at": utc_text(now), "expires_at": utc_text(now + timedelta(minutes=5))}

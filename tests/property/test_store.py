@@ -21,7 +21,7 @@ from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.snapshot import LiveEntry, snapshot_root
 from underseal_server.store import records
 from underseal_server.store.amendments import amended_name
-from underseal_server.store.records import GallerySpec, StoredUnit, View
+from underseal_server.store.records import GallerySpec, StoredUnit, TemplateFilter, View
 from underseal_server.store.store import Store
 
 LAB = Lab(dimension=2)
@@ -167,7 +167,7 @@ class Gallery(RuleBasedStateMachine):
         if not hasattr(self, "gallery"):
             return
         row = self.gallery.gallery
-        listed = self.store.templates.page(row, None, (-1, -1), 10**6)
+        listed = self.store.templates.page(row, TemplateFilter(), (-1, -1), 10**6)
         wanted = set().union(*self.live.values()) if self.live else set()
         assert {template.template_id for template in listed} == wanted
         assert len({(template.block, template.slot) for template in listed}) == len(listed)

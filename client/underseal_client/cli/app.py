@@ -17,6 +17,7 @@ from underseal_client.cli import (
     models,
     releases,
     searching,
+    templates,
     warrants,
 )
 from underseal_client.cli.output import show_error
@@ -30,8 +31,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+galleries.gallery_app.command("templates")(templates.templates)
+galleries.gallery_app.command("remove")(templates.remove)
+galleries.gallery_app.command("relabel")(templates.relabel)
 app.add_typer(galleries.gallery_app, name="gallery")
-app.add_typer(galleries.template_app, name="template")
 app.command("enroll")(enroll.enroll)
 app.command("search")(searching.search)
 app.command("verify")(searching.verify)

@@ -1,4 +1,4 @@
-"""``underseal gallery`` and ``underseal template``."""
+"""``underseal gallery``: the galleries themselves; see ``templates`` for what is in them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from underseal_client.cli.output import Json, counted, print_json, print_table, say
-from underseal_client.cli.session import client_of, template_ids
-from underseal_core.errors import InvalidInput
+from underseal_client.cli.session import client_of
 
 if TYPE_CHECKING:
-    from underseal_client.records import Gallery, StoredTemplate
+    from underseal_client.records import Gallery, Statistics
 
 gallery_app = typer.Typer(help="Encrypted galleries on the server.", no_args_is_help=True)
-template_app = typer.Typer(help="Templates in a gallery.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The gallery's name.")]
 InGallery = Annotated[str, typer.Option("--gallery", "-g", help="The gallery's name.")]
@@ -25,12 +23,17 @@ def _gallery_json(gallery: Gallery) -> dict[str, object]:
     return {**asdict(gallery), "pin": gallery.pin.model_dump()}
 
 
-def _show(gallery: Gallery) -> None:
+def _show(gallery: Gallery, counted: Statistics) -> None:
     pin = gallery.pin
     rows = [
         ("name", gallery.name),
-        ("templates", gallery.templates),
-        ("pending", gallery.pending_templates),
+        ("templates", counted.active),
+        ("pending", counted.pending),
+        ("removed", counted.removed),
+        ("subjects", counted.subjects),
+        ("oldest", counted.oldest_enrolled_at or "none"),
+        ("newest", counted.newest_enrolled_at or "none"),
+        ("next to go", counted.next_keep_until or "none"),
         ("blocks", gallery.blocks),
         ("stored", f"{gallery.bytes_stored:,} bytes"),
         ("model", f"{pin.model_id} ({pin.model_dimension})"),
@@ -96,36 +99,13 @@ def list_galleries(context: typer.Context, as_json: Json = False) -> None:
 
 @gallery_app.command("show")
 def show(context: typer.Context, name: Name, as_json: Json = False) -> None:
-    """Describe a gallery."""
+    """Describe a gallery, and count what is in it."""
     with client_of(context) as client:
-        gallery = client.gallery(name)
+        gallery, counted = client.gallery(name), client.statistics(name)
     if as_json:
-        print_json(_gallery_json(gallery))
+        print_json({**_gallery_json(gallery), "statistics": asdict(counted)})
     else:
-        _show(gallery)
-
-
-@gallery_app.command("relabel")
-def relabel(
-    context: typer.Context,
-    name: Name,
-    new_name: Annotated[str, typer.Option("--name", help="The person's name in the new label.")],
-    ids: Annotated[list[str] | None, typer.Argument(help="Template ids.")] = None,
-    subject: Annotated[str, typer.Option(help="All templates of this subject.")] = "",
-    photo: Annotated[str, typer.Option(help="What the label says of the photo.")] = "",
-    case: Annotated[str, typer.Option(help="Reference of the case.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Give templates that were enrolled from here another label: all of it, sealed anew."""
-    chosen = template_ids(ids or [])
-    with client_of(context) as client:
-        count = client.relabel(
-            name, name=new_name, photo=photo, case=case, subject=subject, template_ids=chosen
-        )
-    if as_json:
-        print_json({"relabelled": count})
-    else:
-        say(f"relabelled {counted(count, 'template')}")
+        _show(gallery, counted)
 
 
 @gallery_app.command("delete")
@@ -144,66 +124,3 @@ def delete(
         print_json({"deleted": name})
     else:
         say(f"deleted gallery {name}")
-
-
-def _template_json(entry: StoredTemplate) -> dict[str, object]:
-    return {
-        "template_id": entry.template_id.hex(),
-        "subject_id": entry.subject_id.hex(),
-        "block": entry.block,
-        "slot": entry.slot,
-        "enrolled_by": entry.enrolled_by,
-        "enrolled_at": entry.enrolled_at,
-        "keep_until": entry.keep_until,
-        "unit_token": entry.unit_token.hex(),
-        "searchable": entry.searchable,
-    }
-
-
-@template_app.command("list")
-def list_templates(
-    context: typer.Context,
-    gallery: InGallery,
-    subject: Annotated[str, typer.Option(help="Only templates of this subject.")] = "",
-    as_json: Json = False,
-) -> None:
-    """List templates: opaque ids, no names."""
-    with client_of(context) as client:
-        entries = [_template_json(e) for e in client.templates(gallery, subject=subject)]
-    if as_json:
-        print_json(entries)
-    else:
-        rows = [
-            (
-                entry["template_id"],
-                str(entry["subject_id"])[:8],
-                entry["enrolled_by"],
-                str(entry["enrolled_at"])[:16].replace("T", " "),
-            )
-            for entry in entries
-        ]
-        print_table(("TEMPLATE", "SUBJECT", "BY", "AT (UTC)"), rows, whole=("TEMPLATE",))
-
-
-@template_app.command("remove")
-def remove(
-    context: typer.Context,
-    gallery: InGallery,
-    ids: Annotated[list[str] | None, typer.Argument(help="Template ids.")] = None,
-    subject: Annotated[str, typer.Option(help="Remove all templates of this subject.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Remove templates by id, or all of one subject."""
-    if bool(ids) == bool(subject):
-        raise InvalidInput(
-            "name either template ids or --subject", hint="see `underseal template list`"
-        )
-    with client_of(context) as client:
-        if subject:
-            removed = client.remove_subject(gallery, subject)
-        else:
-            removed = client.remove_templates(gallery, template_ids(ids or []))
-    if as_json:
-        print_json({"removed": removed})
-    else:
-        say(f"removed {counted(removed, 'template')}")

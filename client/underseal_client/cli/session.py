@@ -51,6 +51,6 @@ def template_ids(texts: list[str]) -> list[bytes]:
         ids = [b""]
     if any(len(entry) != 16 for entry in ids):
         raise InvalidInput(
-            "a template id has 32 hexadecimal digits", hint="see `underseal template list`"
+            "a template id has 32 hexadecimal digits", hint="see `underseal gallery templates`"
         )
     return ids

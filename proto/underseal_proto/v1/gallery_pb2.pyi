@@ -59,6 +59,7 @@ class Gallery(_message.Message):
     BYTES_STORED_FIELD_NUMBER: _builtins.int
     MAX_KEEP_DAYS_FIELD_NUMBER: _builtins.int
     PENDING_TEMPLATES_FIELD_NUMBER: _builtins.int
+    STATISTICS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     max_templates_per_subject: _builtins.int
     templates: _builtins.int
@@ -79,6 +80,10 @@ class Gallery(_message.Message):
     def writers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the clients that may enrol and remove."""
 
+    @_builtins.property
+    def statistics(self) -> Global___GalleryStatistics:
+        """When it was asked for."""
+
     def __init__(
         self,
         *,
@@ -94,14 +99,58 @@ class Gallery(_message.Message):
         bytes_stored: _builtins.int = ...,
         max_keep_days: _builtins.int = ...,
         pending_templates: _builtins.int = ...,
+        statistics: Global___GalleryStatistics | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["pin", b"pin"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pin", b"pin", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bytes_stored", b"bytes_stored", "created_at", b"created_at", "max_keep_days", b"max_keep_days", "max_templates_per_subject", b"max_templates_per_subject", "name", b"name", "pending_templates", b"pending_templates", "pin", b"pin", "snapshot_root", b"snapshot_root", "templates", b"templates", "version", b"version", "writers", b"writers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bytes_stored", b"bytes_stored", "created_at", b"created_at", "max_keep_days", b"max_keep_days", "max_templates_per_subject", b"max_templates_per_subject", "name", b"name", "pending_templates", b"pending_templates", "pin", b"pin", "snapshot_root", b"snapshot_root", "statistics", b"statistics", "templates", b"templates", "version", b"version", "writers", b"writers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Gallery: _TypeAlias = Gallery  # noqa: Y015
+
+@_typing.final
+class GalleryStatistics(_message.Message):
+    """Counted over all templates: a second for a million of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PENDING_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    SUBJECTS_FIELD_NUMBER: _builtins.int
+    OLDEST_ENROLLED_AT_FIELD_NUMBER: _builtins.int
+    NEWEST_ENROLLED_AT_FIELD_NUMBER: _builtins.int
+    NEXT_KEEP_UNTIL_FIELD_NUMBER: _builtins.int
+    pending: _builtins.int
+    active: _builtins.int
+    removed: _builtins.int
+    """Rows of removed templates stay, without labels."""
+    subjects: _builtins.int
+    """With a template that is not removed."""
+    oldest_enrolled_at: _builtins.str
+    """Of templates that are not removed; empty when there are none."""
+    newest_enrolled_at: _builtins.str
+    next_keep_until: _builtins.str
+    """When the next one is removed by itself; empty: none."""
+    def __init__(
+        self,
+        *,
+        pending: _builtins.int = ...,
+        active: _builtins.int = ...,
+        removed: _builtins.int = ...,
+        subjects: _builtins.int = ...,
+        oldest_enrolled_at: _builtins.str = ...,
+        newest_enrolled_at: _builtins.str = ...,
+        next_keep_until: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "newest_enrolled_at", b"newest_enrolled_at", "next_keep_until", b"next_keep_until", "oldest_enrolled_at", b"oldest_enrolled_at", "pending", b"pending", "removed", b"removed", "subjects", b"subjects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GalleryStatistics: _TypeAlias = GalleryStatistics  # noqa: Y015
 
 @_typing.final
 class CreateGalleryRequest(_message.Message):
@@ -167,15 +216,18 @@ class GetGalleryRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    STATISTICS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    statistics: _builtins.bool
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        statistics: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "statistics", b"statistics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -540,11 +592,17 @@ class ListTemplatesRequest(_message.Message):
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
     gallery: _builtins.str
     subject_id: _builtins.bytes
     """Empty: all."""
     page_size: _builtins.int
     page_token: _builtins.str
+    count: _builtins.bool
+    """Also count all that match, on whichever page."""
+    @_builtins.property
+    def filter(self) -> Global___TemplateFilter: ...
     def __init__(
         self,
         *,
@@ -552,14 +610,51 @@ class ListTemplatesRequest(_message.Message):
         subject_id: _builtins.bytes = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: Global___TemplateFilter | None = ...,
+        count: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery", b"gallery", "page_size", b"page_size", "page_token", b"page_token", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "filter", b"filter", "gallery", b"gallery", "page_size", b"page_size", "page_token", b"page_token", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListTemplatesRequest: _TypeAlias = ListTemplatesRequest  # noqa: Y015
+
+@_typing.final
+class TemplateFilter(_message.Message):
+    """What is left empty does not count; all of the rest must be so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENROLLED_FROM_FIELD_NUMBER: _builtins.int
+    ENROLLED_BEFORE_FIELD_NUMBER: _builtins.int
+    ENROLLED_BY_FIELD_NUMBER: _builtins.int
+    UNIT_TOKEN_FIELD_NUMBER: _builtins.int
+    PAST_THEIR_TIME_FIELD_NUMBER: _builtins.int
+    enrolled_from: _builtins.str
+    """At or after this time."""
+    enrolled_before: _builtins.str
+    enrolled_by: _builtins.str
+    unit_token: _builtins.bytes
+    past_their_time: _builtins.bool
+    """Templates that are to be removed by themselves."""
+    def __init__(
+        self,
+        *,
+        enrolled_from: _builtins.str = ...,
+        enrolled_before: _builtins.str = ...,
+        enrolled_by: _builtins.str = ...,
+        unit_token: _builtins.bytes = ...,
+        past_their_time: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrolled_before", b"enrolled_before", "enrolled_by", b"enrolled_by", "enrolled_from", b"enrolled_from", "past_their_time", b"past_their_time", "unit_token", b"unit_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemplateFilter: _TypeAlias = TemplateFilter  # noqa: Y015
 
 @_typing.final
 class ListTemplatesResponse(_message.Message):
@@ -567,7 +662,10 @@ class ListTemplatesResponse(_message.Message):
 
     TEMPLATES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    MATCHING_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    matching: _builtins.int
+    """When it was asked for."""
     @_builtins.property
     def templates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Template]: ...
     def __init__(
@@ -575,10 +673,11 @@ class ListTemplatesResponse(_message.Message):
         *,
         templates: _abc.Iterable[Global___Template] | None = ...,
         next_page_token: _builtins.str = ...,
+        matching: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "templates", b"templates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["matching", b"matching", "next_page_token", b"next_page_token", "templates", b"templates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

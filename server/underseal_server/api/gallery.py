@@ -15,6 +15,7 @@ from underseal_server.api.amend import Amending
 from underseal_server.api.enrol import EnrolStream
 from underseal_server.api.relabel import LabelDesk, TemplateFinder
 from underseal_server.api.successions import Successions
+from underseal_server.api.wire import filter_from_wire, statistics_to_wire
 from underseal_server.engine.admission import PerClient
 from underseal_server.engine.hosting import Hosting
 from underseal_server.engine.threads import Threads, finish
@@ -74,8 +75,11 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
     ) -> gallery_pb2.GetGalleryResponse:
         """Describe a gallery."""
         row = await self._hosting.row(wire.name_from_wire(request.name))
-        found = await self._hosting.describe(row)
-        return gallery_pb2.GetGalleryResponse(gallery=wire.description_to_wire(found))
+        found = wire.description_to_wire(await self._hosting.describe(row))
+        if request.statistics:
+            counted = await finish(self._threads.store, self._templates.statistics, row)
+            found.statistics.CopyFrom(statistics_to_wire(counted))
+        return gallery_pb2.GetGalleryResponse(gallery=found)
 
     async def ListGalleries(  # noqa: N802
         self, request: gallery_pb2.ListGalleriesRequest, context: Context
@@ -114,17 +118,18 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         """List live templates in slot order."""
         row = await self._hosting.row(wire.name_from_wire(request.gallery))
         check_writer(current_peer(), row)
-        subject = request.subject_id or None
-        if subject is not None:
-            wire.id_from_wire(subject, "subject id")
+        wanted, pool = filter_from_wire(request, self._hosting.clock()), self._threads.store
         after = wire.slot_place(request.page_token) if request.page_token else (-1, -1)
         limit = page_size(request.page_size)
-        page = await finish(self._threads.store, self._templates.page, row, subject, after, limit)
+        page = await finish(pool, self._templates.page, row, wanted, after, limit)
+        count = self._templates.count
+        matching = await finish(pool, count, row, wanted) if request.count else 0
         full = len(page) == limit
         place = f"{page[-1].block}.{page[-1].slot}" if full else ""
         return gallery_pb2.ListTemplatesResponse(
             templates=[wire.template_to_wire(template) for template in page],
             next_page_token=wire.page_token(place),
+            matching=matching,
         )
 
     async def RemoveTemplates(  # noqa: N802

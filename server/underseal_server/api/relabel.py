@@ -10,13 +10,14 @@ from underseal_core.errors import InvalidInput
 from underseal_proto.v1 import gallery_pb2
 from underseal_server import wire
 from underseal_server.api.access import check_writer
+from underseal_server.api.wire import labels_from_wire, leaves_to_wire
 from underseal_server.engine.hosting import Hosted, Hosting
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.receipts import open_later_receipt
 from underseal_server.store.records import Gallery, Relabelling
 from underseal_server.store.store import Store
 
-MAX_NAMED: Final = 1000
+MAX_NAMED: Final = 1 << 14
 """Template ids in one call."""
 
 
@@ -78,7 +79,7 @@ class LabelDesk:
         gallery = (await self._hosted(request.gallery, peer)).gallery
         for number in sorted(await self._finder.of_ids(gallery, request.template_ids)):
             unit = await finish(self._pool, self._labels.unit, number)
-            yield wire.leaves_to_wire(unit)
+            yield leaves_to_wire(unit)
 
     async def relabel(self, request: gallery_pb2.RelabelRequest, peer: Peer) -> int:
         """Give templates of one unit new labels; see :meth:`Labels.change`.
@@ -90,7 +91,7 @@ class LabelDesk:
         """
         hosted = await self._hosted(request.gallery, peer)
         envelope = wire.envelope_from_wire(request.receipt)
-        labels = wire.labels_from_wire(request.labels)
+        labels = labels_from_wire(request.labels)
         receipt = await finish(self._pool, open_later_receipt, hosted.gallery, envelope, peer)
         change = Relabelling(bytes.fromhex(receipt.token), labels, envelope)
         async with hosted.changing, hosted.writing() as opened:

@@ -180,6 +180,35 @@ class Relabelling:
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateFilter:
+    """Which templates are meant: all of what is not empty must be so.
+
+    Times as statements write them: enrolled at ``enrolled_from`` or later and before
+    ``enrolled_before``; to be kept until ``over_at`` or less.
+    """
+
+    subject_id: bytes = b""
+    enrolled_from: str = ""
+    enrolled_before: str = ""
+    enrolled_by: str = ""
+    unit_token: bytes = b""
+    over_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A gallery's templates, counted; times are empty when there are none."""
+
+    pending: int
+    active: int
+    removed: int
+    subjects: int
+    oldest_enrolled_at: str
+    newest_enrolled_at: str
+    next_keep_until: str
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """A template that is PENDING or ACTIVE, as lists show it."""
 

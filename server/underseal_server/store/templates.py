@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -21,7 +21,9 @@ from underseal_server.store.records import (
     Gallery,
     RelabelledUnit,
     State,
+    Statistics,
     Template,
+    TemplateFilter,
     UnitEntry,
 )
 from underseal_server.store.schema import amendments, templates, units
@@ -44,7 +46,7 @@ class Templates:
         self._database = database
 
     def page(
-        self, gallery: Gallery, subject: bytes | None, after: tuple[int, int], limit: int
+        self, gallery: Gallery, wanted: TemplateFilter, after: tuple[int, int], limit: int
     ) -> Sequence[Template]:
         """Return up to ``limit`` templates in slot order, from the first after ``after``.
 
@@ -54,8 +56,8 @@ class Templates:
         ----------
         gallery
             The gallery.
-        subject
-            Only this subject's; ``None`` for all.
+        wanted
+            Only these.
         after
             Block and slot of the last one of the page before; ``(-1, -1)`` at first.
         limit
@@ -64,14 +66,37 @@ class Templates:
         later = sa.tuple_(templates.c.block, templates.c.slot) > sa.tuple_(*after)
         query = (
             _joined(templates, *_OF_THE_UNIT)
-            .where(_live(gallery), later)
+            .where(_live(gallery), later, *_matching(wanted))
             .order_by(templates.c.block, templates.c.slot)
             .limit(limit)
         )
-        if subject is not None:
-            query = query.where(templates.c.subject_id == subject)
         with self._database.reading() as connection:
             return [_template(row) for row in connection.execute(query)]
+
+    def count(self, gallery: Gallery, wanted: TemplateFilter) -> int:
+        """Return how many templates are meant, PENDING ones too."""
+        query = _joined(sa.func.count()).where(_live(gallery), *_matching(wanted))
+        with self._database.reading() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def statistics(self, gallery: Gallery) -> Statistics:
+        """Count a gallery's templates."""
+        pending = sa.func.sum(sa.case((units.c.added_version == 0, 1), else_=0))
+        query = _joined(
+            sa.func.count().label("live"),
+            sa.func.coalesce(pending, 0).label("pending"),
+            sa.func.count(templates.c.subject_id.distinct()).label("subjects"),
+            sa.func.min(units.c.enrolled_at).label("oldest"),
+            sa.func.max(units.c.enrolled_at).label("newest"),
+            sa.func.min(sa.func.nullif(units.c.keep_until, "")).label("next"),
+        ).where(_live(gallery))
+        everything = sa.select(sa.func.count()).select_from(templates)
+        with self._database.reading() as connection:
+            row = connection.execute(query).one()
+            total = connection.scalar(everything.where(templates.c.gallery_id == gallery.id)) or 0
+        times = (row.oldest or "", row.newest or "", row.next or "")
+        waiting = int(row.pending)
+        return Statistics(waiting, row.live - waiting, total - row.live, row.subjects, *times)
 
     def units_of_subject(self, gallery: Gallery, subject: bytes) -> dict[int, list[bytes]]:
         """Return the subject's template ids by unit number, PENDING ones too.
@@ -113,8 +138,8 @@ class Templates:
 
     def units_past_their_time(self, gallery: Gallery, moment: str) -> dict[int, list[bytes]]:
         """Return the live templates, by unit number, that were to be kept until ``moment`` only."""
-        late = sa.and_(units.c.keep_until > "", units.c.keep_until <= moment)
-        query = _joined(templates.c.unit_id, templates.c.template_id).where(_live(gallery), late)
+        late = _matching(TemplateFilter(over_at=moment))
+        query = _joined(templates.c.unit_id, templates.c.template_id).where(_live(gallery), *late)
         with self._database.reading() as connection:
             return _by_first([(row.unit_id, row.template_id) for row in connection.execute(query)])
 
@@ -186,7 +211,7 @@ class Templates:
                 yield FeedPage(version, templates=tuple(_change(row) for row in part))
 
 
-def _joined(*columns: sa.Table | sa.ColumnElement[object]) -> sa.Select[tuple[object, ...]]:
+def _joined(*columns: sa.Table | sa.ColumnElement[Any]) -> sa.Select[tuple[object, ...]]:
     join = templates.join(units, templates.c.unit_id == units.c.id)
     return sa.select(*columns).select_from(join)
 
@@ -200,6 +225,20 @@ def _live(gallery: Gallery) -> sa.ColumnElement[bool]:
     # Written out, not bound: only then SQLite uses the index over live templates.
     zero = sa.literal_column("0", sa.BigInteger)
     return sa.and_(templates.c.gallery_id == gallery.id, templates.c.removed_version == zero)
+
+
+def _matching(wanted: TemplateFilter) -> list[sa.ColumnElement[bool]]:
+    """For queries of templates joined with their units."""
+    late = sa.and_(units.c.keep_until > "", units.c.keep_until <= wanted.over_at)
+    conditions = (
+        (wanted.subject_id, templates.c.subject_id == wanted.subject_id),
+        (wanted.enrolled_from, units.c.enrolled_at >= wanted.enrolled_from),
+        (wanted.enrolled_before, units.c.enrolled_at < wanted.enrolled_before),
+        (wanted.enrolled_by, units.c.enrolled_by == wanted.enrolled_by),
+        (wanted.unit_token, units.c.token == wanted.unit_token),
+        (wanted.over_at, late),
+    )
+    return [condition for given, condition in conditions if given]
 
 
 def _by_first(pairs: Sequence[tuple[int, bytes]]) -> dict[int, list[bytes]]:

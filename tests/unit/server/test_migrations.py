@@ -14,6 +14,7 @@ from underseal_core.errors import Damaged
 from underseal_server.store.database import Database
 from underseal_server.store.galleries import Galleries
 from underseal_server.store.postgresql import PostgresDatabase
+from underseal_server.store.records import TemplateFilter
 from underseal_server.store.schema import metadata
 from underseal_server.store.sqlite import SqliteDatabase
 from underseal_server.store.templates import Templates
@@ -56,7 +57,7 @@ def test_an_old_catalogue_is_brought_up_to_date(sample: Path, tmp_path: Path) ->
     units = Units(database).live(gallery)
     assert [unit.placement.count for unit in units] == [3, 5]
     assert [unit.added_version for unit in units] == [1, 2]
-    live = Templates(database).page(gallery, None, (-1, -1), 100)
+    live = Templates(database).page(gallery, TemplateFilter(), (-1, -1), 100)
     assert [template.slot for template in live] == [0, 8, 16, 64, 65, 67, 68]
     pages = list(Templates(database).changes(gallery, 0, 100))
     labels = {change.sealed_label for page in pages for change in page.templates}

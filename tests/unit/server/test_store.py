@@ -40,6 +40,7 @@ from underseal_server.store.records import (
     NewUnit,
     Receipt,
     State,
+    TemplateFilter,
 )
 from underseal_server.store.store import Store
 
@@ -150,7 +151,10 @@ def test_a_removed_unit_leaves_no_trace_in_the_block(store: Store, evaluator: Ev
         # The freed slots are taken again.
         assert enrol(gallery, shape, vectors[2:])[0].placement == receipt.placement
         stored = gallery._units.live(gallery.gallery)[-1]
-        ids = [t.template_id for t in gallery._templates.page(gallery.gallery, None, (-1, -1), 99)]
+        ids = [
+            t.template_id
+            for t in gallery._templates.page(gallery.gallery, TemplateFilter(), (-1, -1), 99)
+        ]
         gallery.remove(stored, ids, None)
 
 
@@ -373,7 +377,7 @@ def test_units_are_stored_together_and_shown_together(store: Store, evaluator: E
     assert gallery.view() == before
     assert [page.units for page in store.templates.changes(gallery.gallery, 1, 9)] == [()]
     assert store.units.pending_templates(gallery.gallery) == 5
-    listed = store.templates.page(gallery.gallery, None, (-1, -1), 9)
+    listed = store.templates.page(gallery.gallery, TemplateFilter(), (-1, -1), 9)
     assert [template.state for template in listed] == [State.ACTIVE] + [State.PENDING] * 5
     show_pending(gallery)
     after = gallery.view()

@@ -10,13 +10,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
-from pydantic import ValidationError
-
 from underseal_client.records import (
     Delivered,
-    Gallery,
-    Leaf,
-    ListedUnit,
     NewTemplate,
     Progress,
     Receipt,
@@ -24,7 +19,6 @@ from underseal_client.records import (
     SealedKind,
     SearchPart,
     SignedResult,
-    StoredTemplate,
 )
 from underseal_core.bundle import MAX_BUNDLE_BYTES
 from underseal_core.errors import Damaged
@@ -39,7 +33,7 @@ from underseal_core.tlog.proof import MAX_HASHES
 from underseal_proto.v1 import common_pb2, gallery_pb2, log_pb2, registrar_pb2, search_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 ID_BYTES: Final = 16
 LABELS_PER_MESSAGE: Final = 1000
@@ -50,7 +44,7 @@ MAX_RECEIPT: Final = 64 << 10
 MAX_SIGNATURES: Final = 64
 MAX_MATCHES: Final = 1000
 
-_SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
+SHA256: Final = re.compile(r"^[0-9a-f]{64}$")
 _SHAPES: Final = {
     Shape.ROW: gallery_pb2.UnitBegin.Shape.SHAPE_ROW,
     Shape.COLUMNS: gallery_pb2.UnitBegin.Shape.SHAPE_COLUMNS,
@@ -84,11 +78,11 @@ def envelope_from_wire(message: common_pb2.Envelope) -> Envelope:
     Damaged
         Too long, no signature, or keys and signatures of other lengths.
     """
-    _check(len(message.payload) <= MAX_BYTES, "a statement is too long")
-    _check(0 < len(message.signatures) <= MAX_SIGNATURES, "a statement has no signature")
+    check(len(message.payload) <= MAX_BYTES, "a statement is too long")
+    check(0 < len(message.signatures) <= MAX_SIGNATURES, "a statement has no signature")
     for entry in message.signatures:
         lengths = (len(entry.public_key), len(entry.signature))
-        _check(lengths == (32, 64), "a signature has a wrong length")
+        check(lengths == (32, 64), "a signature has a wrong length")
     signatures = tuple(Signature(s.public_key, s.signature) for s in message.signatures)
     return Envelope(message.payload_type, message.payload, signatures)
 
@@ -107,15 +101,15 @@ def delivered_from_wire(
     intent, outcome = _logged(sent.intent), _logged(sent.outcome)
     revocation = _logged(sent.revocation) if sent.HasField("revocation") else None
     evidence = Evidence(intent, outcome, revocation)
-    _check(len(message.origins) <= MAX_MATCHES, "a release has too many matches")
+    check(len(message.origins) <= MAX_MATCHES, "a release has too many matches")
     origins = tuple(_origin(one) for one in message.origins)
     return Delivered(envelope_from_wire(message.release), evidence, origins)
 
 
 def _origin(message: registrar_pb2.MatchOrigin) -> Origin:
-    _check(len(message.path) <= MAX_PATH, "the proof of an enrolment is too long")
+    check(len(message.path) <= MAX_PATH, "the proof of an enrolment is too long")
     hashes = (*message.path, message.label_sha256)
-    _check(all(len(value) == HASH_BYTES for value in hashes), "a hash has a wrong length")
+    check(all(len(value) == HASH_BYTES for value in hashes), "a hash has a wrong length")
     receipt = envelope_from_wire(message.receipt)
     return Origin(receipt, message.place, tuple(message.path), message.label_sha256)
 
@@ -137,8 +131,8 @@ def filed_from_wire(message: registrar_pb2.FileWarrantResponse) -> tuple[Logged,
 
 
 def _logged(one: common_pb2.LoggedEntry) -> Logged:
-    _check(len(one.entry) <= MAX_ENTRY, "a log entry is too long")
-    _check(len(one.receipt) <= MAX_RECEIPT, "a log receipt is too long")
+    check(len(one.entry) <= MAX_ENTRY, "a log entry is too long")
+    check(len(one.receipt) <= MAX_RECEIPT, "a log receipt is too long")
     return Logged(one.entry, one.receipt)
 
 
@@ -155,8 +149,8 @@ def consistency_from_wire(message: log_pb2.GetConsistencyResponse) -> tuple[byte
     Damaged
         Longer than any proof, or not made of hashes.
     """
-    _check(len(message.hashes) <= MAX_HASHES, "a consistency proof is too long")
-    _check(all(len(value) == 32 for value in message.hashes), "a proof holds something else")
+    check(len(message.hashes) <= MAX_HASHES, "a consistency proof is too long")
+    check(all(len(value) == 32 for value in message.hashes), "a proof holds something else")
     return tuple(message.hashes)
 
 
@@ -167,143 +161,6 @@ def pin_to_wire(pin: Pin) -> common_pb2.Pin:
         model_dimension=pin.model_dimension,
         profile=pin.profile,
         key_epoch=pin.key_epoch,
-    )
-
-
-def gallery_from_wire(message: gallery_pb2.Gallery) -> Gallery:
-    """Return a gallery's description.
-
-    Raises
-    ------
-    Damaged
-        The pin or the snapshot root is not of the right form.
-    """
-    pin = message.pin
-    try:
-        checked = Pin(
-            model_id=pin.model_id,
-            model_dimension=pin.model_dimension,
-            profile=pin.profile,
-            key_epoch=pin.key_epoch,
-        )
-    except ValidationError as error:
-        raise Damaged("the server describes a gallery without a valid pin") from error
-    _check(_SHA256.match(message.snapshot_root or "0" * 64), "a snapshot root is malformed")
-    return Gallery(
-        name=message.name,
-        pin=checked,
-        writers=tuple(message.writers),
-        max_templates_per_subject=message.max_templates_per_subject,
-        templates=message.templates,
-        blocks=message.blocks,
-        version=message.version,
-        snapshot_root=message.snapshot_root,
-        created_at=message.created_at,
-        bytes_stored=message.bytes_stored,
-        max_keep_days=message.max_keep_days,
-        pending_templates=message.pending_templates,
-    )
-
-
-def create_gallery_to_wire(
-    name: str, pin: Pin, writers: Sequence[str], max_templates_per_subject: int, max_keep_days: int
-) -> gallery_pb2.CreateGalleryRequest:
-    """Return the request that makes a gallery."""
-    return gallery_pb2.CreateGalleryRequest(
-        name=name,
-        pin=pin_to_wire(pin),
-        writers=writers,
-        max_templates_per_subject=max_templates_per_subject,
-        max_keep_days=max_keep_days,
-    )
-
-
-def get_gallery_to_wire(name: str) -> gallery_pb2.GetGalleryRequest:
-    """Return the request for one gallery's description."""
-    return gallery_pb2.GetGalleryRequest(name=name)
-
-
-def list_galleries_to_wire(page_token: str) -> gallery_pb2.ListGalleriesRequest:
-    """Return the request for the next page of galleries."""
-    return gallery_pb2.ListGalleriesRequest(page_token=page_token)
-
-
-def delete_gallery_to_wire(name: str) -> gallery_pb2.DeleteGalleryRequest:
-    """Return the request that deletes a gallery."""
-    return gallery_pb2.DeleteGalleryRequest(name=name)
-
-
-def list_templates_to_wire(
-    gallery: str, subject_id: bytes, page_token: str
-) -> gallery_pb2.ListTemplatesRequest:
-    """Return the request for the next page of templates; empty ``subject_id`` for all."""
-    return gallery_pb2.ListTemplatesRequest(
-        gallery=gallery, subject_id=subject_id, page_token=page_token
-    )
-
-
-def template_from_wire(message: gallery_pb2.Template) -> StoredTemplate:
-    """Return a listed template.
-
-    Raises
-    ------
-    Damaged
-        An id does not have 16 bytes.
-    """
-    lengths = {len(message.template_id), len(message.subject_id), len(message.unit_token)}
-    _check(lengths == {ID_BYTES}, "an id has a wrong length")
-    return StoredTemplate(
-        message.template_id,
-        message.subject_id,
-        message.block,
-        message.slot,
-        message.enrolled_by,
-        message.enrolled_at,
-        message.keep_until,
-        message.unit_token,
-        message.state == gallery_pb2.UNIT_STATE_ACTIVE,
-    )
-
-
-def remove_to_wire(
-    gallery: str, template_ids: Sequence[bytes], subject_id: bytes
-) -> gallery_pb2.RemoveTemplatesRequest:
-    """Return the request that removes templates by id or all of one subject."""
-    return gallery_pb2.RemoveTemplatesRequest(
-        gallery=gallery, template_ids=template_ids, subject_id=subject_id
-    )
-
-
-def list_leaves_to_wire(
-    gallery: str, template_ids: Sequence[bytes]
-) -> gallery_pb2.ListLeavesRequest:
-    """Return the request for receipts and leaves of templates' units."""
-    return gallery_pb2.ListLeavesRequest(gallery=gallery, template_ids=template_ids)
-
-
-def listed_unit_from_wire(message: gallery_pb2.ListLeavesResponse) -> ListedUnit:
-    """Return a unit's receipt and leaves, nothing of it verified.
-
-    Raises
-    ------
-    Damaged
-        Too many leaves, or ids or hashes of a wrong length.
-    """
-    _check(len(message.leaves) <= 1 << MAX_PATH, "a unit has too many templates")
-    leaves = [Leaf(one.template_id, one.subject_id, one.label_sha256) for one in message.leaves]
-    for leaf in leaves:
-        lengths = (len(leaf.template_id), len(leaf.subject_id), len(leaf.label_sha256))
-        _check(lengths == (ID_BYTES, ID_BYTES, HASH_BYTES), "an id or a hash has a wrong length")
-    return ListedUnit(envelope_from_wire(message.receipt), tuple(leaves))
-
-
-def relabel_to_wire(
-    gallery: str, labels: Mapping[bytes, bytes], receipt: Envelope
-) -> gallery_pb2.RelabelRequest:
-    """Return the request that gives templates of one unit new sealed labels."""
-    new = [gallery_pb2.NewLabel(template_id=i, sealed_label=sealed) for i, sealed in labels.items()]
-    return gallery_pb2.RelabelRequest(
-        gallery=gallery, labels=new, receipt=envelope_to_wire(receipt)
     )
 
 
@@ -442,10 +299,11 @@ def successor_from_wire(
         key += part.switching_key
         bundle += part.bundle
         sound = len(key) <= MAX_SWITCHING_KEY_BYTES and len(bundle) <= MAX_BUNDLE_BYTES
-        _check(sound, "the server sent more than a switching key and a bundle")
+        check(sound, "the server sent more than a switching key and a bundle")
     return bytes(key), bytes(bundle)
 
 
-def _check(condition: object, public: str) -> None:
+def check(condition: object, public: str) -> None:
+    """Raise :class:`Damaged` with this text unless ``condition`` holds."""
     if not condition:
         raise Damaged(public)
