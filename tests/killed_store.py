@@ -23,7 +23,7 @@ from tests.unit.server.kill_child import Place
 from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.check import Checker
-from underseal_server.store.records import GallerySpec
+from underseal_server.store.records import GallerySpec, TemplateFilter
 
 LAB = Lab()
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +91,7 @@ def check(place: Place, answered: list[dict[str, str]], evaluator: Evaluator) ->
     removed = {answer["token"] for answer in answered if answer["did"] == "removed"}
     begun = answered[-1]["token"] if answered and answered[-1]["did"].endswith("ing") else ""
     assert enrolled - removed - {begun} <= set(live) <= (enrolled - removed) | {begun}
-    templates = store.templates.page(gallery, None, (-1, -1), 100)
+    templates = store.templates.page(gallery, TemplateFilter(), (-1, -1), 100)
     assert len(templates) == sum(unit.placement.count for unit in live.values())
     assert len({(template.block, template.slot) for template in templates}) == len(templates)
     assert list(opened.view().blocks) == ([0] if live else [])
