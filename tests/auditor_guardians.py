@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.auditor_world import NOW, Operator, World, in_force
 from underseal_auditor.examination import Examiner
 from underseal_auditor.guardian import Dossier
-from underseal_auditor.guardianship import Begun, GuardianDesk, Summons, Watch, opening_order
+from underseal_auditor.guardianship import Begun, GuardianDesk, Summons, Watch
 from underseal_auditor.keys.joint_opening import ZeroCommitment
 from underseal_auditor.log_memory import LogMemory
 from underseal_auditor.logbook import Logbook
@@ -26,9 +26,8 @@ from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.store.tested import SoundUnits
 from underseal_auditor.verify.announcement import Notice, Register
-from underseal_auditor.verify.chain import PROBE_BLOCK, Place
+from underseal_auditor.verify.chain import Place
 from underseal_core.errors import Busy
-from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
 from underseal_core.tlog.note import VerifierKey
 
@@ -119,9 +118,7 @@ class Link:
             dossier.request, dossier.result, active, notice, stated, dossier.approvals
         )
         beginning = self.desk.begin(summons)
-        probe = Place(Kind.PROBE_ROW, PROBE_BLOCK)
-        beginning.intake.take(probe.kind, probe.block, dossier.sealed.probe.to_bytes())
-        for place, ciphertext in opening_order(dossier.sealed).items():
+        for place, ciphertext in dossier.sealed.everything().items():
             beginning.intake.take(place.kind, place.block, ciphertext.to_bytes())
         return self.desk.commit(beginning)
 

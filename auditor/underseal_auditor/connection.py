@@ -12,14 +12,14 @@ import grpc
 
 from underseal_auditor.feed import Changes
 from underseal_auditor.guardian import Dossier
-from underseal_auditor.guardianship import Begun, opening_order
+from underseal_auditor.guardianship import Begun
 from underseal_auditor.keys.assembly import Assembly
 from underseal_auditor.keys.joint_opening import ZeroCommitment
 from underseal_auditor.keys.messages import Reveal
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_auditor.panel import GuardianFacts
 from underseal_auditor.petition import Petition
-from underseal_auditor.verify.chain import PROBE_BLOCK, Place
+from underseal_auditor.verify.chain import Place
 from underseal_auditor.wire import (
     PieceReader,
     commitment_from_wire,
@@ -47,7 +47,6 @@ from underseal_core.credentials import Credentials
 from underseal_core.errors import Damaged
 from underseal_core.rpc.status import from_rpc_error
 from underseal_core.rpc.tls import open_channel
-from underseal_core.scheme.ciphertext import Kind
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin, SearchRequest
 from underseal_core.tlog.proof import MAX_HASHES
@@ -380,9 +379,7 @@ def _opening_parts(
     dossier: Dossier, header: guardian_pb2.OpeningHeader
 ) -> Iterator[guardian_pb2.BeginOpeningRequest]:
     yield guardian_pb2.BeginOpeningRequest(header=header)
-    probe = place_to_wire(Place(Kind.PROBE_ROW, PROBE_BLOCK), dossier.sealed.probe.to_bytes())
-    yield guardian_pb2.BeginOpeningRequest(sealed=probe)
-    for place, ciphertext in opening_order(dossier.sealed).items():
+    for place, ciphertext in dossier.sealed.everything().items():
         sealed = place_to_wire(place, ciphertext.to_bytes())
         yield guardian_pb2.BeginOpeningRequest(sealed=sealed)
 

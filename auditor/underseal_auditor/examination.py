@@ -18,17 +18,18 @@ from typing import Final
 
 import structlog
 
+from underseal_auditor.enrolled_probe import enrolled_probe
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.replica import Replica
 from underseal_auditor.store.frozen import FrozenServers
 from underseal_auditor.store.tested import SoundUnits
-from underseal_auditor.verify.catalogue import View
 from underseal_auditor.verify.chain import Chain, Sealed
 from underseal_auditor.verify.fault import Rule, ServerFault
 from underseal_auditor.verify.provenance import check_matches
 from underseal_auditor.verify.reexecution import check_reexecuted
 from underseal_auditor.zero_tests import ZeroTester
 from underseal_core.errors import Damaged, NotFound, PermissionRefused
+from underseal_core.scheme.ciphertext import Ciphertext
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.statements import Release
 
@@ -53,15 +54,17 @@ class Examiner:
         """Looks for the key in what clients and enrollers encrypted."""
         return ZeroTester(self.replica, self.evaluator, self.tested)
 
-    def examine(self, chain: Chain, sealed: Sealed, policy: Policy) -> View:
-        """Return the auditor's view of the gallery that an honest result was computed on.
+    def examine(self, chain: Chain, sealed: Sealed, policy: Policy) -> Ciphertext:
+        """Return the probe that an honest result was computed with.
+
+        Where the request names an enrolled template, it comes from the auditor's own replica.
 
         Raises
         ------
         ServerFault
             The result is not honest. Its server is frozen now.
-        Mismatch, Busy, NotFound, Damaged
-            See ``Replica.at``; the server is not frozen for these.
+        Mismatch, Busy, NotFound, Damaged, InvalidInput, PermissionRefused
+            See ``Replica.at`` and ``enrolled_probe``; the server is not frozen for these.
         """
         result = chain.result
         key = bytes.fromhex(policy.document.servers[result.server].key)
@@ -74,7 +77,7 @@ class Examiner:
             _log.error("server frozen", server=result.server, rule=fault.rule.value)
             raise
 
-    def _reexecute(self, chain: Chain, sealed: Sealed, policy: Policy) -> View:
+    def _reexecute(self, chain: Chain, sealed: Sealed, policy: Policy) -> Ciphertext:
         request, result = chain.request, chain.result
         enrollers = policy.document.enrollers(request.gallery)
         held = self.replica.at(result.server, result.snapshot, request.pin, enrollers)
@@ -83,8 +86,9 @@ class Examiner:
             if (blocks, result.compared) != view.expected(request.targets):
                 raise ServerFault(Rule.BLOCKS)
             tiles = {number: folded.tiles[number] for number in blocks}
-            check_reexecuted(self.evaluator, sealed, tiles)
-        return view
+            probe = sealed.probe or enrolled_probe(self.replica, chain, view, self.clock())
+            check_reexecuted(self.evaluator, probe, sealed, tiles)
+        return probe
 
     def check_release(self, chain: Chain, release: Release, policy: Policy) -> None:
         """Check that every match is a live template that was asked about and is signed for.
@@ -106,5 +110,5 @@ class Examiner:
         named = [one.template_id for match in release.matches for one in match.templates]
         origins = [mirror.origin(server, gallery, bytes.fromhex(one)) for one in named]
         enrollers = policy.document.enrollers(gallery)
-        compared = view.compared(chain.request.targets)
+        compared = view.compared(chain.request)
         check_matches(release, gallery, compared, origins, enrollers)

@@ -113,8 +113,8 @@ class LocalGuardian:
 
     def begin(self, dossier: Dossier) -> Opening:
         """See :class:`Guardian`."""
-        self._examiner.examine(dossier.chain, dossier.sealed, self._rulebook.policy)
-        prove_here(self._examiner.tester, self._opener, dossier.chain, dossier.sealed)
+        probe = self._examiner.examine(dossier.chain, dossier.sealed, self._rulebook.policy)
+        prove_here(self._examiner.tester, self._opener, dossier.chain, probe)
         return LocalOpening(self._opener, dossier.chain, self._rulebook.policy, self._examiner)
 
 

@@ -243,13 +243,13 @@ class GuardianDesk:
         """
         watch, chain = self._watch, beginning.intake.chain
         sealed = beginning.intake.complete()
-        watch.examiner.examine(chain, sealed, beginning.policy)
+        probe = watch.examiner.examine(chain, sealed, beginning.policy)
         subject = opening_subject(chain)
         occasion = Occasion(watch.bundle, watch.roster, subject, beginning.active)
         order = opening_order(sealed)
         opening = MemberOpening(watch.share, watch.identity, occasion, tuple(order.values()))
         circle = Circle(occasion.digest(), occasion.active, len(watch.bundle.members))
-        tests = ZeroSession(watch.examiner.tester, watch.share, circle, chain, sealed)
+        tests = ZeroSession(watch.examiner.tester, watch.share, circle, chain, probe)
         now = watch.clock()
         session = Session(
             beginning.policy,

@@ -99,7 +99,7 @@ def _open_results(
 ) -> tuple[list[OpenedBlock], str]:
     """Open every block; the second is the rule that its empty slots break, if any."""
     opened, rule = [], ""
-    profile = sealed.probe.profile
+    profile = sealed.norm.profile
     usable = usable_slots(profile.degree, padded_dimension(request.pin.model_dimension))
     deviation = hypot(terms.noise_std, SCORE_DEVIATION[profile.name])
     for number, ciphertext in sealed.results.items():
@@ -108,7 +108,7 @@ def _open_results(
         rule = rule or check_canaries(coefficients[usable:], deviation) or ""
         live: Real = coefficients[block.slots]  # a copy: dead and empty slots go no further
         coefficients.fill(0.0)
-        opened.append(OpenedBlock(block, live, block.compared(request.targets)))
+        opened.append(OpenedBlock(block, live, block.compared(request)))
     return opened, rule
 
 

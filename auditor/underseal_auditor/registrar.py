@@ -334,7 +334,10 @@ class Registrar:
         overdue = office.mirror.overdue(result.server, request.gallery, horizon)
         if overdue:
             _log.warning("templates are past their time", gallery=request.gallery, n=len(overdue))
-        return view.without(overdue)
+        view = view.without(overdue)
+        if request.probe_template:
+            view.current(request.own_template)
+        return view
 
     @contextmanager
     def _alarmed(self, chain: Chain) -> Iterator[None]:

@@ -24,6 +24,7 @@ from underseal_auditor.mirror import Mirror
 from underseal_auditor.verify.catalogue import View
 from underseal_auditor.verify.fault import Rule, ServerFault
 from underseal_auditor.verify.provenance import Enrollers
+from underseal_core.bundle import PublicBundle
 from underseal_core.errors import Busy, Damaged, NotFound, PermissionRefused
 from underseal_core.gallery.unit import Unit
 from underseal_core.scheme.ciphertext import Ciphertext
@@ -72,6 +73,11 @@ class Replica:
         self._lock = threading.Lock()
         self.mirror = mirror
         self.sources = sources
+
+    @property
+    def bundle(self) -> PublicBundle:
+        """The key epoch's."""
+        return self._earlier.bundle
 
     def follow(self, server: str, gallery: str, pin: Pin, enrollers: Enrollers) -> History:
         """Bring one gallery up to date.

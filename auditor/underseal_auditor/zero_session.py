@@ -10,9 +10,10 @@ from underseal_auditor.keys.decryption import Opener
 from underseal_auditor.keys.joint_opening import SALT_BYTES, OpeningOutOfTurn
 from underseal_auditor.keys.share import Share
 from underseal_auditor.keys.zero_opening import Conditions, MemberZeroTests, fresh_occasion
-from underseal_auditor.verify.chain import Chain, Sealed
+from underseal_auditor.verify.chain import Chain
 from underseal_auditor.zero_tests import ZeroTester
 from underseal_core.errors import Busy, InvalidInput
+from underseal_core.scheme.ciphertext import Ciphertext
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,13 @@ class ZeroSession:
     """
 
     def __init__(
-        self, tester: ZeroTester, share: Share, circle: Circle, chain: Chain, sealed: Sealed
+        self, tester: ZeroTester, share: Share, circle: Circle, chain: Chain, probe: Ciphertext
     ) -> None:
         self._tester = tester
         self._share = share
         self._circle = circle
         self._chain = chain
-        self._sealed = sealed
+        self._probe = probe
         self.untested = tester.untested(chain)
         self._chosen = self.untested
         self._tests: MemberZeroTests | None = None
@@ -73,7 +74,7 @@ class ZeroSession:
         if not self.untested <= untested:
             raise InvalidInput("a unit that this auditor has not found sound is left out")
         circle, fresh = self._circle, fresh_occasion(self._circle.occasion, salts)
-        tests = self._tester.tests(self._chain, self._sealed, untested, fresh)
+        tests = self._tester.tests(self._chain, self._probe, untested, fresh)
         conditions = Conditions(fresh, circle.active, circle.makers, tests)
         self._tests, self._chosen = MemberZeroTests(self._share, conditions), untested
         return self._tests.commitment
@@ -127,7 +128,7 @@ class ZeroSession:
         return self._tests
 
 
-def prove_here(tester: ZeroTester, opener: Opener, chain: Chain, sealed: Sealed) -> None:
+def prove_here(tester: ZeroTester, opener: Opener, chain: Chain, probe: Ciphertext) -> None:
     """Run the tests with shares of one process.
 
     Raises
@@ -139,7 +140,7 @@ def prove_here(tester: ZeroTester, opener: Opener, chain: Chain, sealed: Sealed)
     request = bytes.fromhex(chain.request_sha256)
     circle = Circle(request, active, len(opener.bundle.members))
     sessions = {
-        share.point: ZeroSession(tester, share, circle, chain, sealed) for share in opener.shares
+        share.point: ZeroSession(tester, share, circle, chain, probe) for share in opener.shares
     }
     salts = {point: secrets.token_bytes(SALT_BYTES) for point in active}
     wanted = sessions[active[0]].untested

@@ -19,7 +19,7 @@ import structlog
 from underseal_auditor.keys.zero_opening import seed_of
 from underseal_auditor.replica import Replica
 from underseal_auditor.store.tested import SoundUnits, Suspect
-from underseal_auditor.verify.chain import Chain, Sealed
+from underseal_auditor.verify.chain import Chain
 from underseal_core.errors import InvalidInput, PermissionRefused
 from underseal_core.gallery.unit import Placement, Shape, Unit, coefficients
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
@@ -67,7 +67,7 @@ class ZeroTester:
     def tests(
         self,
         chain: Chain,
-        sealed: Sealed,
+        probe: Ciphertext,
         untested: frozenset[bytes],
         occasion: bytes,
     ) -> tuple[ZeroTest, ...]:
@@ -89,8 +89,10 @@ class ZeroTester:
         if not untested <= units.keys():
             raise InvalidInput("a unit to be tested is not in the blocks of the result")
         empty = beyond(self.evaluator.profile, self.evaluator.dimension)
-        probe = Claim(Kind.PROBE_ROW, empty, [sealed.probe])
-        plans: list[tuple[str, Iterable[Claim]]] = [("probe", [probe])]
+        # An enrolled one has its row's error, and a little more.
+        encryptions = 2 if chain.request.probe_template else 1
+        claim = Claim(Kind.PROBE_ROW, empty, [probe], encryptions)
+        plans: list[tuple[str, Iterable[Claim]]] = [("probe", [claim])]
         if untested:
             chosen = [units[token] for token in sorted(untested)]
             plans.append(("units", self._claims(chain, chosen)))

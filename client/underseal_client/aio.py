@@ -162,6 +162,7 @@ class AsyncClient:
         case: str = "",
         keep_until: datetime | None = None,
         again: bool = False,
+        single: bool = False,
         wait: bool = True,
         listener: EnrolListener | None = None,
     ) -> EnrolReport:
@@ -174,6 +175,7 @@ class AsyncClient:
             case=case,
             keep_until=keep_until,
             again=again,
+            single=single,
             wait=wait,
             listener=listener,
         )
@@ -184,6 +186,7 @@ class AsyncClient:
         records: Sequence[TemplateRecord],
         *,
         keep_until: datetime | None = None,
+        single: bool = False,
         wait: bool = True,
         listener: EnrolListener | None = None,
     ) -> EnrolReport:
@@ -193,6 +196,7 @@ class AsyncClient:
             gallery,
             records,
             keep_until=keep_until,
+            single=single,
             wait=wait,
             listener=listener,
         )
@@ -241,6 +245,33 @@ class AsyncClient:
         return await asyncio.to_thread(
             self._client.search_template,
             vector,
+            gallery=gallery,
+            purpose=purpose,
+            case=case,
+            warrant=warrant,
+            subjects=subjects,
+            top_k=top_k,
+            threshold=threshold,
+            listener=listener,
+        )
+
+    async def search_enrolled(
+        self,
+        template_id: bytes,
+        *,
+        gallery: str,
+        purpose: str,
+        case: str,
+        warrant: str = "",
+        subjects: Sequence[str] | None = None,
+        top_k: int = 10,
+        threshold: float | None = None,
+        listener: SearchListener | None = None,
+    ) -> Findings:
+        """See ``Client.search_enrolled``."""
+        return await asyncio.to_thread(
+            self._client.search_enrolled,
+            template_id,
             gallery=gallery,
             purpose=purpose,
             case=case,

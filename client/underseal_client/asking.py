@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from underseal_client import gallery as galleries
 from underseal_client.logged import check_logged
@@ -157,11 +157,36 @@ def search_vector(
     """
     check_vector(vector, gallery.pin.model_dimension)
     context.check_keys(gallery)
-    _ = context.log_key  # without it no release could be believed: find out now
     listener.stage("encrypt")
     begun = time.monotonic()
     probe = context.encryptor.encrypt_probe(vector).to_bytes()
-    encrypted = time.monotonic()
+    spent = Preparation(embed_seconds, time.monotonic() - begun)
+    return search_probe(context, probe, gallery, question, listener, spent)
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Seconds that went into a probe: none for one that is enrolled."""
+
+    embed: float = 0.0
+    encrypt: float = 0.0
+
+
+_NO_PREPARATION: Final = Preparation()
+
+
+def search_probe(
+    context: ClientContext,
+    probe: bytes,
+    gallery: Gallery,
+    question: Question,
+    listener: SearchListener,
+    spent: Preparation = _NO_PREPARATION,
+) -> Findings:
+    """Search with an encrypted probe; with none if the question names an enrolled template."""
+    context.check_keys(gallery)
+    _ = context.log_key  # without it no release could be believed: find out now
+    begun = time.monotonic()
     listener.stage("compare")
     answer = _compare(context, gallery, probe, question, listener)
     compared = time.monotonic()
@@ -177,7 +202,7 @@ def search_vector(
         gallery_version=answer.result.snapshot.version,
         model_id=gallery.pin.model_id,
         profile=gallery.pin.profile,
-        timings=Timings(embed_seconds, encrypted - begun, compared - encrypted, opened - compared),
+        timings=Timings(spent.embed, spent.encrypt, compared - begun, opened - compared),
         logged=logged,
         probe=probe,
         bytes_received=answer.bytes_received,

@@ -137,6 +137,7 @@ class Client(Curation):
         case: str = "",
         keep_until: datetime | None = None,
         again: bool = False,
+        single: bool = False,
         wait: bool = True,
         listener: EnrolListener | None = None,
     ) -> EnrolReport:
@@ -158,6 +159,9 @@ class Client(Curation):
             Aware. When the templates are removed by themselves, and released no more; signed.
         again
             Enrol also photos that were enrolled before.
+        single
+            A row for each template, which can then be searched with (:meth:`search_enrolled`); it
+            costs the server one expansion and one stored row for each.
         wait
             Return once every later search compares with them. Otherwise once they are durable:
             the server shows them to searches soon.
@@ -170,6 +174,7 @@ class Client(Curation):
             case=case,
             keep_until=keep_until,
             again=again,
+            single=single,
             wait=wait,
             listener=listener or Unheard(),
         )
@@ -180,18 +185,20 @@ class Client(Curation):
         records: Sequence[TemplateRecord],
         *,
         keep_until: datetime | None = None,
+        single: bool = False,
         wait: bool = True,
         listener: EnrolListener | None = None,
     ) -> EnrolReport:
         """Enrol embeddings that were made elsewhere, with the gallery's model.
 
-        ``wait`` as in :meth:`enroll`.
+        ``single`` and ``wait`` as in :meth:`enroll`.
         """
         return enrolling.enroll_records(
             self._context,
             gallery,
             records,
             keep_until=keep_until,
+            single=single,
             wait=wait,
             listener=listener or Unheard(),
         )
@@ -256,6 +263,44 @@ class Client(Curation):
             described = self.gallery(gallery)
             return asking.search_vector(
                 self._context, vector, described, question, listener or _Silent()
+            )
+
+    def search_enrolled(
+        self,
+        template_id: bytes,
+        *,
+        gallery: str,
+        purpose: str,
+        case: str,
+        warrant: str = "",
+        subjects: Sequence[str] | None = None,
+        top_k: int = 10,
+        threshold: float | None = None,
+        listener: SearchListener | None = None,
+    ) -> Findings:
+        """Ask who in a gallery resembles an enrolled template; see `search`.
+
+        Nothing is uploaded: server and auditors take the template from their own copies. It is not
+        compared with itself.
+
+        Parameters
+        ----------
+        template_id
+            16 bytes, of a template that was enrolled on its own (``enroll(..., single=True)``).
+
+        Raises
+        ------
+        NotFound
+            It is not enrolled.
+        InvalidInput, Mismatch
+            It was enrolled together with others, or under the keys of before.
+        """
+        with self._compared_with(gallery, subjects) as targets:
+            asked = wanted(top_k, threshold)
+            question = Question(purpose, case, asked, targets, warrant, template_id.hex())
+            described = self.gallery(gallery)
+            return asking.search_probe(
+                self._context, b"", described, question, listener or _Silent()
             )
 
     @contextmanager

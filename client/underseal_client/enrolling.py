@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, Final, Protocol
 
 from underseal_client import gallery as galleries
@@ -17,6 +17,7 @@ from underseal_client.resume import gallery_key
 from underseal_client.subjects import checked_name
 from underseal_client.units import Signer, TemplateRecord, UnitMaker, check_vector, chunks, label
 from underseal_core.errors import InvalidInput, UndersealError
+from underseal_core.gallery.unit import Shape
 from underseal_core.statements import utc_text
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def enroll_photos(
     case: str = "",
     keep_until: datetime | None = None,
     again: bool = False,
+    single: bool = False,
     wait: bool = True,
     listener: EnrolListener,
 ) -> EnrolReport:
@@ -117,7 +119,7 @@ def enroll_photos(
         listener.started(len(sources))
         # in rows: embedding takes far longer than expanding them, and an interruption loses little
         records = _records(context, sources, case, run.report, listener)
-        run.send(records, len(sources), columns_from=None)
+        run.send(records, len(sources), columns_from=None, single=single)
     return run.report
 
 
@@ -127,6 +129,7 @@ def enroll_records(
     records: Sequence[TemplateRecord],
     *,
     keep_until: datetime | None = None,
+    single: bool = False,
     wait: bool = True,
     listener: EnrolListener,
 ) -> EnrolReport:
@@ -139,7 +142,8 @@ def enroll_records(
         fresh = [record for record in records if not record.source or record.source not in known]
         run.report.skipped = len(records) - len(fresh)
         listener.started(len(fresh))
-        run.send(iter(fresh), len(fresh), columns_from=context.settings.columns_from)
+        columns_from = context.settings.columns_from
+        run.send(iter(fresh), len(fresh), columns_from=columns_from, single=single)
     return run.report
 
 
@@ -262,11 +266,16 @@ class _EnrolRun:
         return fresh
 
     def send(
-        self, records: Iterator[TemplateRecord], total: int, *, columns_from: int | None
+        self,
+        records: Iterator[TemplateRecord],
+        total: int,
+        *,
+        columns_from: int | None,
+        single: bool,
     ) -> None:
         """Group ``records``, at most ``total`` of them, into units and send these.
 
-        ``columns_from`` None means rows only.
+        ``columns_from`` None means rows only; ``single`` a row for each.
         """
         room = _Room(self._context, self._gallery, total)
         key = self._context.subject_key
@@ -275,7 +284,8 @@ class _EnrolRun:
         )
         bundle = self._context.bundle
         smallest = total + 1 if columns_from is None else columns_from
-        for shape, size in chunks(total, bundle.profile.degree, bundle.dimension, smallest):
+        planned = chunks(total, bundle.profile.degree, bundle.dimension, smallest)
+        for shape, size in repeat((Shape.ROW, 1), total) if single else planned:
             if unit := list(islice(allowed, size)):
                 self.enrolment.add(shape, unit)
 

@@ -39,13 +39,17 @@ _EVERYTHING: Final = Targets()
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of a gallery, and why."""
+    """What is asked of a gallery, and why.
+
+    ``probe_template``: id, in hex, of the enrolled template to search with, if it is one.
+    """
 
     purpose: str
     case_reference: str
     wanted: Wanted
     targets: Targets = _EVERYTHING
     warrant: str = ""
+    probe_template: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,8 @@ def sign_request(
             client=client,
             gallery=gallery.name,
             pin=gallery.pin,
-            probe_sha256=hashlib.sha256(probe).hexdigest(),
+            probe_sha256="" if question.probe_template else hashlib.sha256(probe).hexdigest(),
+            probe_template=question.probe_template,
             purpose=question.purpose,
             case_reference=question.case_reference,
             warrant=question.warrant,
@@ -168,8 +173,8 @@ def ask_server(
             sealed, result_envelope = _collect(parts, on_progress)
         result = _open_result(result_envelope, server_key)
         _check_result(request, result, sealed)
-        own = Sealed(SealedKind.PROBE, 0, probe)
-        return SealedAnswer(request, envelope, result, result_envelope, (own, *sealed))
+        own = () if question.probe_template else (Sealed(SealedKind.PROBE, 0, probe),)
+        return SealedAnswer(request, envelope, result, result_envelope, (*own, *sealed))
 
     return retrying(call)
 

@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from underseal_core.errors import Damaged, InvalidInput, PermissionRefused
+from underseal_core.errors import Damaged, InvalidInput, Mismatch, PermissionRefused
 from underseal_core.gallery.unit import Shape
 from underseal_core.signing import Envelope
 from underseal_core.statements import (
@@ -88,6 +88,23 @@ class EnrolReceipt(Statement):
         for name in EnrolReceipt.model_fields.keys() - _OF_LABELS:
             if getattr(self, name) != getattr(earlier, name):
                 raise Damaged(f"a later receipt changes more than labels: {name} differs")
+
+    def check_probe(self, key_epoch: str) -> None:
+        """Check that the unit's row can be searched with, in a key epoch.
+
+        Raises
+        ------
+        InvalidInput
+            It holds several templates, or is of columns: others' coefficients would mix in.
+        Mismatch
+            It is of keys of before. A row that was re-encrypted has several hundred times the
+            error, and the budget for the checks of probes does not allow for that.
+        """
+        again = "enrol the photo again on its own: underseal enroll --single --again"
+        if self.shape is not Shape.ROW or self.templates != 1:
+            raise InvalidInput("the template was enrolled together with others", hint=again)
+        if self.pin.key_epoch != key_epoch:
+            raise Mismatch("the template was enrolled under the keys of before", hint=again)
 
     def over(self, moment: str) -> bool:
         """Tell whether the templates' time is over at ``moment``, a time as statements write it."""

@@ -199,6 +199,7 @@ class Targets(Part):
 class SearchRequest(Statement):
     """Signed by the client. ``request_id`` is random and is the nonce.
 
+    The probe is the ciphertext with this hash, or made of the enrolled template with this id.
     ``warrant``: reference of an authorisation, for purposes that ask for one.
     """
 
@@ -210,7 +211,8 @@ class SearchRequest(Statement):
     client: Name
     gallery: Name
     pin: Pin
-    probe_sha256: Sha256
+    probe_sha256: Sha256 | Literal[""] = ""
+    probe_template: Id | Literal[""] = ""
     purpose: Name
     case_reference: Text
     warrant: Text | Literal[""] = ""
@@ -218,6 +220,23 @@ class SearchRequest(Statement):
     targets: Targets = Targets()
     issued_at: Time
     expires_at: Time
+
+    @model_validator(mode="after")
+    def _one_probe(self) -> Self:
+        if bool(self.probe_sha256) == bool(self.probe_template):
+            raise ValueError("a request names either a probe's hash or an enrolled template")
+        if self.probe_template in self.targets.template_ids:
+            raise ValueError("a template is not compared with itself")
+        return self
+
+    @property
+    def own_template(self) -> bytes:
+        """The template that is the probe, and not compared with itself; none if it is uploaded."""
+        return bytes.fromhex(self.probe_template)
+
+    def probe_seed(self) -> bytes:
+        """Return what the randomness of an enrolled probe follows from: this request."""
+        return bytes.fromhex(self.sha256())
 
 
 class BlockTiles(Part):

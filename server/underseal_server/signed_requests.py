@@ -44,7 +44,9 @@ def open_request(envelope: Envelope, peer: Peer, probe: bytes, now: datetime) ->
         ) from error
     if request.client != peer.name:
         raise PermissionRefused("the request is in another client's name")
-    if hashlib.sha256(probe).hexdigest() != request.probe_sha256:
+    if request.probe_template and probe:
+        raise InvalidInput("a request that names an enrolled template comes without a probe")
+    if not request.probe_template and hashlib.sha256(probe).hexdigest() != request.probe_sha256:
         raise InvalidInput("the signed request is for another probe")
     _check_times(request, now)
     return request

@@ -41,6 +41,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         galleries=GALLERIES,
         purpose="tests",
         clients=("agency", "bureau"),
+        enrolled_probes=True,
     )
     with Deployment(tmp_path_factory.mktemp("deployment"), plan) as running:
         running.make_keys()

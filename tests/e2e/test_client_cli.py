@@ -93,7 +93,7 @@ def test_installed_command_keeps_results_and_progress_apart(
         )
         assert done.returncode == code
         if code == 0:
-            assert json.loads(done.stdout)["matches"][0]["label"]["name"] == "person_b"
+            assert json.loads(done.stdout)["matches"][0]["name"] == "person_b"
             assert done.stderr == ""
         else:
             assert done.stdout == ""
@@ -161,6 +161,26 @@ def test_person_is_found_and_the_release_can_be_shown(underseal: Run, name: str)
     nobody = underseal("search", FACES / "impostor_2.jpg", *ask)
     assert nobody.code == 0
     assert nobody.out.startswith("no match\n")
+
+
+def test_enrolled_photo_is_searched_with(underseal: Run, names: Iterator[str]) -> None:
+    gallery = next(names)
+    underseal("gallery", "create", gallery)
+    one, other = FACES / "person_a_1.jpg", FACES / "person_a_2.jpg"
+    assert underseal("enroll", one, "-g", gallery, "--subject", "Ann", "--single").code == 0
+    assert underseal("enroll", other, "-g", gallery, "--subject", "Bea").code == 0
+    (listed,) = underseal("template", "list", "-g", gallery, "--subject", "Ann", "--json").json
+    ask = ("-g", gallery, "--purpose", "tests", "--case", "T-1", "--json")
+    found = underseal("search", "--template", listed["template_id"], *ask).json
+    assert [match["name"] for match in found["matches"]] == ["Bea"]
+    assert (found["compared"], found["bytes_sent"]) == (1, 0)
+    neither = underseal("search", *ask)
+    assert (neither.code, neither.err.splitlines()[0]) == (
+        3,
+        "error: search with a photo, or with --template ID",
+    )
+    named = underseal("search", other, "--subject", "Ann", "--subject", "Nobody", *ask)
+    assert (named.code, "Nobody" in named.err) == (4, True)
 
 
 def test_person_is_verified(underseal: Run, name: str) -> None:

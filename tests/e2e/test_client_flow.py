@@ -151,6 +151,34 @@ def test_some_subjects_are_searched(client: Client, gallery: Gallery) -> None:
         search(*(f"person {number}" for number in range(1001)))
 
 
+def test_an_enrolled_template_is_searched_with(client: Client, gallery: Gallery) -> None:
+    alone, others = TemplateRecord("alone", people(1, seed=50)[0].vector), people(70, seed=51)
+    alike = TemplateRecord("alike", resembling(alone.vector, 0.8, seed=52))
+    second = TemplateRecord(alone.subject, resembling(alone.vector, 0.9, seed=53))
+    client.enroll_templates(gallery.name, [*others, alike])
+    assert client.enroll_templates(gallery.name, [alone, second], single=True).enrolled == 2
+    stored = list(client.templates(gallery.name, subject=alone.subject))
+    assert len({entry.template_id for entry in stored}) == 2
+
+    def search(template_id: bytes, **options: Any) -> tuple[list[tuple[str, str]], int]:
+        findings = client.search_enrolled(template_id, gallery=gallery.name, **ASK, **options)
+        found = [(entry.label.name, entry.match.score) for entry in findings.found]
+        return found, findings.release.compared
+
+    first = min(stored, key=lambda entry: entry.slot).template_id
+    assert search(first) == ([(alone.subject, "0.90"), ("alike", "0.80")], 72)
+    assert search(first, subjects=["alike", others[3].subject]) == ([("alike", "0.80")], 2)
+    (grouped,) = client.templates(gallery.name, subject="alike")
+    with pytest.raises(InvalidInput, match="enrolled together with others") as refusal:
+        search(grouped.template_id)
+    assert "underseal enroll --single" in refusal.value.hint
+    with pytest.raises(NotFound, match="to search with is not enrolled"):
+        search(bytes(16))
+    client.remove_templates(gallery.name, [first])
+    with pytest.raises(NotFound, match="to search with is not enrolled"):
+        search(first)
+
+
 def test_subject_ids_are_opaque_and_shared_by_a_subjects_templates(
     client: Client, gallery: Gallery
 ) -> None:

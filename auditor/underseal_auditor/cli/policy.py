@@ -158,6 +158,9 @@ def new(
     model: Annotated[list[str], typer.Option(help="MODEL=THRESHOLD, repeatable.")],
     name: Annotated[str, typer.Option(help="Of the policy.")] = "first policy",
     decimals: Annotated[int | None, typer.Option(help="0 releases yes or no.")] = None,
+    enrolled_probes: Annotated[
+        bool, typer.Option("--enrolled-probes", help="Let searches name an enrolled template.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="File to write; stdout if left out.")] = None,
 ) -> None:
     """Write a policy file to start from."""
@@ -167,7 +170,9 @@ def new(
     participants = [peer_of_certificate(_read(path)) for path in certificate]
     models = dict(_threshold(text) for text in model)
     purposes = dict(_purpose(text) for text in purpose)
-    starter = Starter(name, profile, members, chosen, purposes, gallery, models, participants)
+    starter = Starter(
+        name, profile, members, chosen, purposes, gallery, models, participants, enrolled_probes
+    )
     text = starter_policy(starter)
     parse_policy(text.encode())
     if out is None:

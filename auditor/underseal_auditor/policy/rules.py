@@ -9,6 +9,7 @@ The rules, in the order in which they are asked; the first that refuses decides:
     purpose-of-client    the client may state it
     gallery-of-purpose   the purpose may search this gallery
     scope                it may compare with everybody there, or with whom the request names
+    enrolled-probe       it may search with an enrolled template, if the request does
     key-epoch            the request is for the keys that this auditor holds
     profile              and for their profile
     dimension            and for their dimension
@@ -237,6 +238,16 @@ def _scope(policy: Policy, case: Case) -> UndersealError | None:
     )
 
 
+def _enrolled_probe(policy: Policy, case: Case) -> UndersealError | None:
+    purpose = case.request.purpose
+    if not case.request.probe_template or policy.document.purposes[purpose].enrolled_probes:
+        return None
+    return PermissionRefused(
+        f"purpose {purpose!r} does not search with enrolled templates",
+        hint="search with a photo, or ask the auditors",
+    )
+
+
 def _key_epoch(policy: Policy, case: Case) -> UndersealError | None:
     if case.request.pin.key_epoch == case.keys.epoch:
         return None
@@ -366,6 +377,7 @@ RULES: Final[tuple[tuple[str, Check], ...]] = (
     ("purpose-of-client", _purpose_of_client),
     ("gallery-of-purpose", _gallery_of_purpose),
     ("scope", _scope),
+    ("enrolled-probe", _enrolled_probe),
     ("key-epoch", _key_epoch),
     ("profile", _profile),
     ("dimension", _dimension),

@@ -48,7 +48,8 @@ class ApproverSection(Section):
 class PurposeSection(Section):
     """One purpose: the galleries it may search, and how many persons must approve each request.
 
-    ``scope``: whether a request must name whom it compares with, or must not.
+    ``scope``: whether a request must name whom it compares with, or must not. ``enrolled_probes``:
+    whether it may search with an enrolled template.
 
     A request that needs approval may wait for ``approval_hours`` from when it was signed. Where a
     ``warrant`` is asked for ``within`` some hours, a release without one is provisional.
@@ -57,6 +58,7 @@ class PurposeSection(Section):
     galleries: Names
     approvals: Literal["none", "one", "two"]
     scope: Literal["any", "named", "everybody"] = "any"
+    enrolled_probes: bool = False
     approval_hours: Annotated[int, Field(ge=1, le=168)] = 24
     warrant: Literal["none", "before", "within"] = "none"
     warrant_hours: Annotated[int, Field(ge=1, le=720)] = 48

@@ -23,7 +23,8 @@ class Starter:
     """What a first policy says.
 
     ``purposes``: "none", "one" or "two" persons who must approve, by name. ``models``: thresholds,
-    by id. ``members``: how many took part in the ceremony.
+    by id. ``members``: how many took part in the ceremony. ``enrolled_probes``: every purpose may
+    search with enrolled templates.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Starter:
     galleries: Sequence[str]
     models: dict[str, Decimal]
     participants: Sequence[Peer]
+    enrolled_probes: bool = False
 
 
 def starter_policy(starter: Starter) -> str:
@@ -65,6 +67,7 @@ def starter_policy(starter: Starter) -> str:
     for purpose, approvals in starter.purposes.items():
         lines += ["", f"[purposes.{_text(purpose)}]"]
         lines += [f"galleries = [{_list(starter.galleries)}]", f"approvals = {_text(approvals)}"]
+        lines += ["enrolled_probes = true"] if starter.enrolled_probes else []
     clients = [peer.name for peer in starter.participants if peer.role is Role.CLIENT]
     for gallery in starter.galleries:
         lines += ["", f"[galleries.{_text(gallery)}]", f"enrollers = [{_list(clients)}]"]

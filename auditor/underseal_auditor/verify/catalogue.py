@@ -15,11 +15,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from underseal_core.errors import Damaged
+from underseal_core.errors import Damaged, NotFound
 from underseal_core.gallery.unit import Unit
 from underseal_core.signing import Envelope
 from underseal_core.snapshot import LiveEntry, snapshot_root
-from underseal_core.statements import Targets
+from underseal_core.statements import SearchRequest, Targets
 
 MAX_BLOCK: Final = 1 << 20
 MAX_SEALED_LABEL: Final = 8192
@@ -101,9 +101,13 @@ class Block:
         wanted = targets.wanted()
         return np.array([_name(entry, targets) in wanted for entry in self.entries], np.bool_)
 
-    def compared(self, targets: Targets) -> npt.NDArray[np.bool_]:
-        """Return which slots the answer may speak of."""
-        return self.chosen(targets) & self.current
+    def compared(self, request: SearchRequest) -> npt.NDArray[np.bool_]:
+        """Return which slots the answer may speak of; a probe is not compared with itself."""
+        allowed = self.chosen(request.targets) & self.current
+        if request.probe_template:
+            own = request.own_template
+            allowed &= np.array([e.template_id != own for e in self.entries], np.bool_)
+        return allowed
 
     def without(self, overdue: frozenset[bytes]) -> Block:
         """Return the block with the templates of these ids no longer current."""
@@ -136,13 +140,27 @@ class View:
         targets.check_found(found)
         return tuple(number for number, count in counts.items() if count), sum(counts.values())
 
-    def compared(self, targets: Targets) -> dict[bytes, LiveEntry]:
+    def compared(self, request: SearchRequest) -> dict[bytes, LiveEntry]:
         """Return the templates that the answer may speak of, by their ids."""
         return {
             block.entries[place].template_id: block.entries[place]
             for block in self.blocks.values()
-            for place in np.flatnonzero(block.compared(targets))
+            for place in np.flatnonzero(block.compared(request))
         }
+
+    def current(self, template_id: bytes) -> LiveEntry:
+        """Return a live template about which something may be said.
+
+        Raises
+        ------
+        NotFound
+            It is not enrolled, or not any more.
+        """
+        for block in self.blocks.values():
+            for entry, current in zip(block.entries, block.current, strict=True):
+                if current and entry.template_id == template_id:
+                    return entry
+        raise NotFound("the template to search with is not enrolled in this gallery")
 
     def without(self, overdue: frozenset[bytes]) -> View:
         """Return the same version, of which nothing about these templates may be released."""

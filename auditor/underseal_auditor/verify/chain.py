@@ -61,6 +61,9 @@ class Place:
     block: int
 
 
+PROBE_PLACE: Final = Place(Kind.PROBE_ROW, PROBE_BLOCK)
+
+
 @dataclass(slots=True)
 class Intake:
     """Ciphertexts of one submission, checked one by one as they arrive.
@@ -78,7 +81,8 @@ class Intake:
         self._wanted = {Place(Kind.RESULT, b.block): b.sha256 for b in result.blocks}
         self._wanted[Place(Kind.NORM, 0)] = result.norm_sha256
         self._wanted[Place(Kind.PROJECTION, 0)] = result.projection_sha256
-        self._wanted[Place(Kind.PROBE_ROW, PROBE_BLOCK)] = self.chain.request.probe_sha256
+        if self.chain.request.probe_sha256:
+            self._wanted[PROBE_PLACE] = self.chain.request.probe_sha256
 
     def take(self, kind: Kind, block: int, data: bytes) -> None:
         """Accept one ciphertext.
@@ -120,7 +124,7 @@ class Intake:
             )
         blocks = {p.block: c for p, c in self._taken.items() if p.kind is Kind.RESULT}
         return Sealed(
-            probe=self._taken[Place(Kind.PROBE_ROW, PROBE_BLOCK)],
+            probe=self._taken.get(PROBE_PLACE),
             norm=self._taken[Place(Kind.NORM, 0)],
             projection=self._taken[Place(Kind.PROJECTION, 0)],
             results=dict(sorted(blocks.items())),
@@ -129,9 +133,12 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What a submission asks to open; ``results`` by block, ascending. The probe stays sealed."""
+    """What a submission asks to open; ``results`` by block, ascending. The probe stays sealed.
 
-    probe: Ciphertext
+    ``probe``: None if the request names an enrolled template: auditors have that themselves.
+    """
+
+    probe: Ciphertext | None
     norm: Ciphertext
     projection: Ciphertext
     results: Mapping[int, Ciphertext]
@@ -139,8 +146,9 @@ class Sealed:
     def everything(self) -> dict[Place, Ciphertext]:
         """Return all ciphertexts by their places, the probe first."""
         results = {Place(Kind.RESULT, block): c for block, c in self.results.items()}
+        uploaded = {} if self.probe is None else {PROBE_PLACE: self.probe}
         return {
-            Place(Kind.PROBE_ROW, PROBE_BLOCK): self.probe,
+            **uploaded,
             Place(Kind.NORM, 0): self.norm,
             Place(Kind.PROJECTION, 0): self.projection,
             **results,

@@ -21,13 +21,17 @@ BLOCKS_PER_CALL: Final = 4
 """Blocks scored together: the probe stays in cache."""
 
 
-def check_reexecuted(evaluator: Evaluator, sealed: Sealed, tiles: Mapping[int, Residues]) -> None:
+def check_reexecuted(
+    evaluator: Evaluator, probe: Ciphertext, sealed: Sealed, tiles: Mapping[int, Residues]
+) -> None:
     """Compare NORM, PROJECTION and every RESULT with what the signed probe gives.
 
     Parameters
     ----------
     evaluator
         Of the bundle in force. Nothing is opened, and nothing secret is needed.
+    probe
+        As the client signed for it, or made of an enrolled template.
     tiles
         The auditor's own blocks, those of the results and no others.
 
@@ -36,15 +40,15 @@ def check_reexecuted(evaluator: Evaluator, sealed: Sealed, tiles: Mapping[int, R
     ServerFault
         One of them is of something else.
     """
-    columns = evaluator.expand(sealed.probe)
-    norm, projection = evaluator.checks(sealed.probe, columns)
+    columns = evaluator.expand(probe)
+    norm, projection = evaluator.checks(probe, columns)
     if not (_same(norm, sealed.norm) and _same(projection, sealed.projection)):
         raise ServerFault(Rule.CHECKS)
     if set(tiles) != set(sealed.results):
         raise ServerFault(Rule.BLOCKS)
-    probe = evaluator.prepare(columns)
+    prepared = evaluator.prepare(columns)
     for some in _groups(sorted(tiles)):
-        (scored,) = evaluator.score_many([probe], [tiles[number] for number in some])
+        (scored,) = evaluator.score_many([prepared], [tiles[number] for number in some])
         for number, own in zip(some, scored, strict=True):
             if not _same(own, sealed.results[number]):
                 raise ServerFault(Rule.RESULT)

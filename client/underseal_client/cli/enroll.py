@@ -92,6 +92,9 @@ def enroll(
     again: Annotated[
         bool, typer.Option("--again", help="Also photos that were enrolled before.")
     ] = False,
+    single: Annotated[
+        bool, typer.Option("--single", help="A row for each photo, to be searched with later.")
+    ] = False,
     wait: Annotated[
         bool, typer.Option(help="Wait until searches compare with them; else until they are safe.")
     ] = True,
@@ -117,6 +120,7 @@ def enroll(
                 case=case,
                 keep_until=until,
                 again=again,
+                single=single,
                 wait=wait,
                 listener=shown,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,7 @@ from underseal_client.cli.output import (
 from underseal_client.cli.quality import LargestFace, MinFacePixels, bars
 from underseal_client.cli.session import client_of, template_ids
 from underseal_client.subset import names_in
+from underseal_core.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,10 +70,13 @@ class SearchStatus:
 
 def search(
     context: typer.Context,
-    photo: Photo,
     gallery: InGallery,
     purpose: Purpose,
     case: Case,
+    photo: Annotated[Path | None, typer.Argument(help="A photo that shows one face.")] = None,
+    template: Annotated[
+        str, typer.Option(help="Instead of a photo: an enrolled template's id.")
+    ] = "",
     warrant: Warrant = "",
     subject: Annotated[
         list[str] | None, typer.Option(help="Compare with this subject only; repeat.")
@@ -87,11 +92,13 @@ def search(
 ) -> None:
     """Ask who in a gallery is on a photo. "No match" is an answer, with exit code 0."""
     quality = bars(min_face_pixels, largest_face)
-    if not photo.is_file():
+    if (photo is None) != bool(template):
+        raise InvalidInput("search with a photo, or with --template ID")
+    if photo is not None and not photo.is_file():
         raise NoSuchPhoto(photo)
     with client_of(context, quality) as client, Status("connecting", console=err) as status:
-        findings = client.search(
-            photo,
+        asked = partial(
+            client.search_enrolled if photo is None else client.search,
             gallery=gallery,
             purpose=purpose,
             case=case,
@@ -101,6 +108,7 @@ def search(
             threshold=threshold,
             listener=SearchStatus(status),
         )
+        findings = asked(template_ids([template])[0] if photo is None else photo)
     _print(findings, as_json)
 
 

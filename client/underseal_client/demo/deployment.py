@@ -51,6 +51,8 @@ class Plan:
         One that needs nobody's approval, and one that needs an approver's; "": there is none.
     decimals
         Of released scores; None takes what suits the profile.
+    enrolled_probes
+        Every purpose may search with enrolled templates.
     guardians, threshold
         How many hold a share of the key, and how many of them open a score. A single one is part
         of the registrar's process.
@@ -64,6 +66,7 @@ class Plan:
     approved_purpose: str = ""
     clients: tuple[str, ...] = ("agency",)
     decimals: int | None = None
+    enrolled_probes: bool = False
     guardians: int = 1
     threshold: int = 1
 
@@ -193,6 +196,8 @@ class Deployment:
             arguments += ["--model", f"{model}={threshold}"]
         if plan.decimals is not None:
             arguments += ["--decimals", plan.decimals]
+        if plan.enrolled_probes:
+            arguments += ["--enrolled-probes"]
         run_program(AUDITOR_PROGRAM, "policy", "new", *arguments)
 
     def sign_policy(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from underseal_core.statements import (
 )
 from underseal_proto.v1 import search_pb2, search_pb2_grpc
 from underseal_server import wire
+from underseal_server.engine.enrolled import EnrolledProbes
 from underseal_server.engine.hosting import Hosted, Hosting
 from underseal_server.engine.search import Outcome, Progress, SealedBlock, SearchEngine
 from underseal_server.engine.threads import Threads, finish
@@ -37,7 +38,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
 
     Parameters
     ----------
-    hosting, engine, requests, threads
+    hosting, engine, enrolled, requests, threads
         What a search needs.
     name, identity
         Of this server: it signs the results.
@@ -49,6 +50,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self,
         hosting: Hosting,
         engine: SearchEngine,
+        enrolled: EnrolledProbes,
         requests: Requests,
         threads: Threads,
         name: str,
@@ -57,6 +59,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     ) -> None:
         self._hosting = hosting
         self._engine = engine
+        self._enrolled = enrolled
         self._requests = requests
         self._threads = threads
         self._name = name
@@ -97,6 +100,8 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     async def _checked(self, request: SearchRequest, probe: bytes) -> tuple[Hosted, Ciphertext]:
         hosted = await self._hosting.open(request.gallery)
         check_pin(request.pin, hosted.gallery.spec.pin)
+        if request.probe_template:
+            return hosted, await self._enrolled.probe(hosted, request)
         return hosted, parse_ciphertext(probe, hosted.gallery.profile, Kind.PROBE_ROW)
 
     def _closing(self, request: SearchRequest, outcome: Outcome) -> list[search_pb2.SearchPart]:

@@ -23,6 +23,7 @@ from underseal_server.api.gallery import GalleryServicer
 from underseal_server.api.search import SearchServicer
 from underseal_server.api.successions import Successions
 from underseal_server.engine.admission import Admission, PerClient
+from underseal_server.engine.enrolled import EnrolledProbes
 from underseal_server.engine.executor import ThreadExecutor
 from underseal_server.engine.hosting import Hosting
 from underseal_server.engine.keys import KeyEpochs, SwitchingKeys
@@ -107,7 +108,14 @@ async def running(
             amending=Amending(hosting, keys, switching, threads),
         )
         searches = SearchServicer(
-            hosting, engine, store.requests, threads, name, credentials.identity, now
+            hosting,
+            engine,
+            EnrolledProbes(store, keys, threads),
+            store.requests,
+            threads,
+            name,
+            credentials.identity,
+            now,
         )
         listener = _listener(settings, credentials, galleries, searches, metrics)
         if settings.metrics_listen:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from underseal_core.errors import NotFound
 from underseal_core.gallery.unit import Placement, Shape
 from underseal_core.log_entries import decode_entry
+from underseal_core.provenance import EnrolReceipt
 from underseal_core.statements import Targets
 from underseal_server.store.database import Database
 from underseal_server.store.digests import version_of
@@ -142,6 +143,22 @@ class Templates:
         query = _joined(templates.c.unit_id, templates.c.template_id).where(_live(gallery), *late)
         with self._database.reading() as connection:
             return _by_first([(row.unit_id, row.template_id) for row in connection.execute(query)])
+
+    def enrolment(self, gallery: Gallery, template_id: bytes) -> tuple[int, EnrolReceipt]:
+        """Return the number of a template's unit, and the receipt of whoever enrolled it.
+
+        Raises
+        ------
+        NotFound
+            It is not enrolled, or no search sees it.
+        """
+        query = _joined(units.c.id, units.c.receipt)
+        where = (_active(gallery), templates.c.template_id == template_id)
+        with self._database.reading() as connection:
+            row = connection.execute(query.where(*where)).first()
+        if row is None:
+            raise NotFound("the template to search with is not enrolled in this gallery")
+        return row.id, EnrolReceipt.parse(row.receipt)
 
     def blocks_of(self, gallery: Gallery, targets: Targets) -> tuple[tuple[int, ...], int]:
         """Return the blocks that hold a search's targets, and how many templates they are.

@@ -27,8 +27,10 @@ from underseal_core.statements import (
     MatchedTemplate,
     Pin,
     Release,
+    SearchRequest,
     Snapshot,
     Targets,
+    Wanted,
 )
 
 SERVER = "server"
@@ -371,11 +373,27 @@ def release_of(*matches: Match) -> Release:
     )
 
 
+def asking(*template_ids: bytes) -> SearchRequest:
+    return SearchRequest(
+        request_id="1" * 32,
+        client="agency",
+        gallery=GALLERY,
+        pin=PIN,
+        probe_sha256="2" * 64,
+        purpose="missing-person",
+        case_reference="case 7",
+        wanted=Wanted(top_k=5),
+        targets=Targets(template_ids=tuple(one.hex() for one in template_ids)),
+        issued_at="2026-05-01T12:00:00Z",
+        expires_at="2026-05-01T12:10:00Z",
+    )
+
+
 def test_released_matches_are_live_and_enrolled_by_someone_of_the_policy(mirror: Mirror) -> None:
     a, b = one(0), one(1)
     update(mirror, told(a, b, version=1))
     view = mirror.view(SERVER, snapshot(1, a, b))
-    compared = view.compared(Targets())
+    compared = view.compared(asking())
     unit, entry = a
     match = Match(
         subject_id=entry.subject_id.hex(),
@@ -404,7 +422,7 @@ def test_released_matches_are_live_and_enrolled_by_someone_of_the_policy(mirror:
             check_matches(release, GALLERY, compared, origins, ENROLLERS)
     with pytest.raises(Damaged, match="was not to be compared with"):
         check_matches(release_of(match), "wanted", compared, [origin], ENROLLERS)
-    others = view.compared(Targets(template_ids=(b[1].template_id.hex(),)))
+    others = view.compared(asking(b[1].template_id))
     with pytest.raises(Damaged, match="was not to be compared with"):
         check_matches(release_of(match), GALLERY, others, [origin], ENROLLERS)
     with pytest.raises(PermissionRefused, match="no enroller of the policy"):
@@ -412,4 +430,4 @@ def test_released_matches_are_live_and_enrolled_by_someone_of_the_policy(mirror:
     update(mirror, told(gone(a, 2), version=2))
     later = mirror.view(SERVER, snapshot(1, a, b))
     with pytest.raises(Damaged, match="was not to be compared with"):
-        check_matches(release_of(match), GALLERY, later.compared(Targets()), [origin], ENROLLERS)
+        check_matches(release_of(match), GALLERY, later.compared(asking()), [origin], ENROLLERS)

@@ -358,6 +358,7 @@ def test_starter_policy_is_sound(profile: str) -> None:
                 Peer(Role.SERVER, "server", SERVER.public_key),
                 *(Peer(Role.APPROVER, name, key) for name, key in approvers.items()),
             ],
+            enrolled_probes=profile == "guarded",
         )
     )
     parse_policy(text.encode()).check_members(3)
