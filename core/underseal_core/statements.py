@@ -192,7 +192,7 @@ class Targets(Part):
             some = f"the {what} is" if number == 1 else f"{missing} of the {number} {what}s are"
             raise NotFound(
                 f"{some} not enrolled in this gallery",
-                hint="compare only with whom it holds: see `underseal template list`",
+                hint="compare only with whom it holds: see `underseal gallery templates`",
             )
 
 

@@ -169,7 +169,9 @@ def test_enrolled_photo_is_searched_with(underseal: Run, names: Iterator[str]) -
     one, other = FACES / "person_a_1.jpg", FACES / "person_a_2.jpg"
     assert underseal("enroll", one, "-g", gallery, "--subject", "Ann", "--single").code == 0
     assert underseal("enroll", other, "-g", gallery, "--subject", "Bea").code == 0
-    (listed,) = underseal("template", "list", "-g", gallery, "--subject", "Ann", "--json").json
+    (listed,) = underseal("gallery", "templates", gallery, "--subject", "Ann", "--json").json[
+        "templates"
+    ]
     ask = ("-g", gallery, "--purpose", "tests", "--case", "T-1", "--json")
     found = underseal("search", "--template", listed["template_id"], *ask).json
     assert [match["name"] for match in found["matches"]] == ["Bea"]
