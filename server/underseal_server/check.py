@@ -1,42 +1,29 @@
 """An independent look at a data folder: everything in it must fit together.
 
-Repairs nothing, and needs the server stopped. What is checked: the database itself, that no two
-units share a slot, that every template is where its unit is, every unit's file against its hash,
-every checkpoint against its own hash and, with ``deep``, against its units added up anew.
+Needs the server stopped. What is looked at: the database itself, every unit's file against its
+hash, every template against its enroller's receipt, every checkpoint against its own hash, its
+units and, with ``deep``, their sum added up anew, the snapshot root against what was named of this
+version, every bundle and switching key, and whether any file is there that nothing accounts for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from underseal_core.errors import Damaged, InvalidInput, UndersealError
-from underseal_core.gallery.block import Block
-from underseal_core.gallery.block_file import BlockHeader, read_header, read_tiles
-from underseal_core.gallery.blocks import SUFFIX
-from underseal_core.gallery.files import StoredFile
-from underseal_core.gallery.slots import SlotMap
-from underseal_core.gallery.unit import usable_slots
-from underseal_core.gallery.unit_files import UnitFiles
-from underseal_core.scheme.evaluation import tiles_shape
-from underseal_server.engine.keys import KeyEpochs
+from underseal_core.errors import InvalidInput, UndersealError
+from underseal_server.checking.copies import Copies
+from underseal_server.checking.files import FilesCheck
+from underseal_server.checking.findings import Report
+from underseal_server.checking.gallery import GalleryCheck
+from underseal_server.checking.pages import free_pages_in_use, rewrite, truncate_log
+from underseal_server.checking.provenance import Provenance
+from underseal_server.checking.run import Options, Run
+from underseal_server.engine.keys import KeyEpochs, SwitchingKeys
 from underseal_server.store.places import IDENTITY, ObjectStorage
-from underseal_server.store.records import Gallery, StoredUnit
-from underseal_server.store.store import BUNDLES, Store
-
-
-@dataclass(slots=True)
-class Report:
-    """What was looked at and what is wrong. Problems name galleries, blocks and units."""
-
-    galleries: int = 0
-    units: int = 0
-    templates: int = 0
-    blocks: int = 0
-    problems: list[str] = field(default_factory=list)
+from underseal_server.store.store import BUNDLES, CATALOGUE, SWITCHING_KEYS, Store
 
 
 class Checker:
@@ -46,12 +33,18 @@ class Checker:
     ----------
     folder
         The data folder; it must exist.
+    looked
+        Called after every unit and block, for progress.
     deep
         Add up every block anew: needs the bundles and takes an expansion per row.
     threads
-        For that.
-    looked
-        Called after every unit and block, for progress.
+        For adding up.
+    repair
+        Repair what can be.
+    keep
+        How long units of key epochs that a gallery has left are kept.
+    copies
+        Folders with intact copies of units, for repairs.
     catalogue, objects
         As :class:`Store` takes them.
 
@@ -70,103 +63,54 @@ class Checker:
         *,
         deep: bool,
         threads: int,
+        repair: bool = False,
+        keep: timedelta = timedelta(days=1),
+        copies: Sequence[Path] = (),
         catalogue: str = "",
         objects: ObjectStorage | None = None,
     ) -> None:
         if not (folder / IDENTITY).is_file():
             raise InvalidInput(f"{folder} is not a server's data folder")
-        self._store = Store(folder, catalogue=catalogue, objects=objects)
-        self._keys = KeyEpochs(folder / BUNDLES, threads)
-        self._deep = deep
-        self._looked = looked
-        self.report = Report()
+        elsewhere = Copies(copies)
+        store = Store(folder, catalogue=catalogue, objects=objects, tidy=False)
+        keys = KeyEpochs(folder / BUNDLES, threads)
+        switching = SwitchingKeys(folder / SWITCHING_KEYS, keys)
+        options = Options(deep=deep, repair=repair, keep=keep)
+        self._run = Run(store, keys, switching, elsewhere, options, looked)
 
     def run(self) -> Report:
         """Look at everything and close the folder."""
+        run = self._run
         try:
-            self.report.problems += self._store.database_problems()
+            for text in run.store.database_problems():
+                run.damage("catalogue", text, "restore it from a backup, or import archives")
+            provenance = Provenance(run.store.database)
+            files = FilesCheck(run, provenance)
             after = ""
-            while page := self._store.galleries.page(after, 100):
+            while page := run.store.galleries.page(after, 100):
                 for gallery in page:
-                    self._check_gallery(gallery)
+                    GalleryCheck(run, provenance, gallery).look()
+                    files.look_at(gallery)
                 after = page[-1].name
+            files.look()
+            self._check_pages()
         finally:
-            self._keys.close()
-            self._store.close()
-        return self.report
+            run.keys.close()
+            run.store.close()
+        return run.report
 
-    def _check_gallery(self, gallery: Gallery) -> None:
-        self.report.galleries += 1
-        live = self._store.units.live(gallery)
-        stored = (*live, *self._store.units.pending(gallery))
-        folders = self._store.folders(gallery)
-        files = UnitFiles(folders.units, gallery.profile, gallery.dimension)
-        self.report.problems += _slot_problems(gallery, stored)
-        known = self._store.digests.read(gallery).live()
-        self.report.templates += sum(entries.templates for entries in known.values())
-        for number in self._store.digests.wrong(gallery):
-            self._problem(gallery, f"the digest of block {number} is not that of its templates")
-        for number in self._store.templates.misplaced(gallery):
-            self._problem(gallery, f"unit {number} has templates outside its slots")
-        for unit in stored:
-            self._check_unit(gallery, unit, files)
-        for name in sorted(folders.blocks.sizes()):
-            if name.endswith(SUFFIX):
-                self._check_block(gallery, StoredFile(folders.blocks, name), files)
-
-    def _check_unit(self, gallery: Gallery, unit: StoredUnit, files: UnitFiles) -> None:
-        self.report.units += 1
-        self._looked()
+    def _check_pages(self) -> None:
+        path = self._run.store.folder / CATALOGUE
+        if not path.is_file():
+            return  # in PostgreSQL: see docs/howto/storage.md
         try:
-            digest = files.sha256(unit.name)
-        except Damaged:
-            self._problem(gallery, f"the file of unit {unit.id} is missing")
-            return
-        if digest != unit.sha256:
-            self._problem(gallery, f"the file of unit {unit.id} was changed")
-
-    def _check_block(self, gallery: Gallery, file: StoredFile, files: UnitFiles) -> None:
-        self.report.blocks += 1
-        self._looked()
-        try:
-            header, offset = read_header(file)
-            shape = tiles_shape(gallery.profile, gallery.dimension)
-            tiles = read_tiles(file, header, offset, shape)
-            if f"{header.block}{SUFFIX}" != file.name:
-                raise Damaged("it is of another block")
-            names = [bytes.fromhex(name) for name in header.units]
-            units = self._store.units.by_names(gallery, names)
-            if len(units) != len(header.units):
-                raise Damaged("it names unknown units")
-            if self._deep:
-                self._check_sum(gallery, header, units, files, tiles)
+            if truncate_log(path):
+                text = "its log of changes is in use, and may hold what was removed"
+                self._run.leftover(CATALOGUE, text, None, "close whatever reads it")
+            used = free_pages_in_use(path)
         except UndersealError as error:
-            self._problem(gallery, f"block file {file.name}: {error.public}")
-
-    def _check_sum(
-        self,
-        gallery: Gallery,
-        header: BlockHeader,
-        units: Sequence[StoredUnit],
-        files: UnitFiles,
-        tiles: object,
-    ) -> None:
-        evaluator = self._keys.evaluator(gallery.spec.pin)
-        block = Block(None, header.block, evaluator, files)
-        for unit in units:
-            block.fold_in(unit)
-        if not np.array_equal(block.tiles, np.asarray(tiles)):
-            raise Damaged("it is not the sum of its units")
-
-    def _problem(self, gallery: Gallery, text: str) -> None:
-        self.report.problems.append(f"gallery {gallery.name}: {text}")
-
-
-def _slot_problems(gallery: Gallery, stored: Sequence[StoredUnit]) -> Iterator[str]:
-    degree = gallery.profile.degree
-    slots = SlotMap(degree, usable_slots(degree, gallery.dimension))
-    for unit in stored:
-        try:
-            slots.take(unit.placement, unit.erased)
-        except Damaged:
-            yield f"gallery {gallery.name}: unit {unit.id} overlaps another one or its block"
+            self._run.damage(CATALOGUE, error.public, "restore it from a backup")
+            return
+        if used:
+            text = f"{used} of its free pages hold what was removed"
+            self._run.leftover(CATALOGUE, text, partial(rewrite, path))

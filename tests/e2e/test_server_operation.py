@@ -258,7 +258,9 @@ def test_a_killed_server_comes_back_with_everything_it_answered(root: Path) -> N
         scores = agency.scores(agency.search(vectors[3]))[0]
         assert np.abs(scores[slots] - vectors @ vectors[3]).max() < 2**-8
     report = json.loads(command("check", "--data", root / "data", "--deep", "--json"))
-    assert report == {"galleries": 1, "units": 6, "templates": 30, "blocks": 1, "problems": []}
+    assert (report["units"], report["templates"], report["blocks"]) == (6, 30, 1)
+    assert report["accounted"] and report["problems"] == report["leftovers"] == []
+    assert [one["root"] for one in report["galleries"]] == [before.snapshot_root]
 
 
 def test_check_finds_what_was_changed(root: Path) -> None:
@@ -266,7 +268,9 @@ def test_check_finds_what_was_changed(root: Path) -> None:
         agency.create()
         agency.enrol(unit_vectors(3))
         assert "used by another server" in command("check", "--data", root / "data", code=3)
-    for path in (next((root / "data").rglob("*.unit")), next((root / "data").rglob("*.tiles"))):
+    unit = next((root / "data").rglob("*.unit"))
+    (root / "data" / "kept").write_bytes(unit.read_bytes())
+    for path in (unit, next((root / "data").rglob("*.tiles"))):
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
         path.write_bytes(data)
@@ -274,6 +278,10 @@ def test_check_finds_what_was_changed(root: Path) -> None:
         command("check", "--data", root / "data", "--json", code=7).partition("\n")[0]
     )
     assert len(report["problems"]) == 2
+    (root / "data" / "notes").write_text("mine")
+    unit.write_bytes((root / "data" / "kept").read_bytes())
+    said = command("check", "--data", root / "data", "--repair", code=8)
+    assert "0 problems, 2 leftovers" in said and "0.tiles: " in said and "[repaired]" in said
     assert "not a server's data folder" in command("check", "--data", root / "no", code=3)
 
 

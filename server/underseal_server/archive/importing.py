@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from pydantic import ValidationError
-
 from underseal_core.errors import Damaged, InvalidInput, NotFound
 from underseal_core.gallery.block import Block
 from underseal_core.gallery.blocks import checkpoint
@@ -22,6 +20,7 @@ from underseal_server.archive.container import ArchiveReader, Record
 from underseal_server.archive.exporting import archive_of
 from underseal_server.archive.rows import KINDS, RowKind, check_version, unpack_rows
 from underseal_server.archive.seal import ArchiveSeal, open_seal
+from underseal_server.checking.provenance import Provenance
 from underseal_server.engine.keys import SUFFIX, KeyEpochs
 from underseal_server.store.records import Gallery
 from underseal_server.store.store import BUNDLES, Store
@@ -183,11 +182,7 @@ class _Arrival:
         (row, *others) = unpack_rows(KINDS["gallery"], record.head, record.body())
         if others:
             raise Damaged("the archive holds more than one gallery")
-        hidden = self._transfer.begin(row)
-        try:
-            found = self._store.galleries.get(hidden)
-        except ValidationError as error:
-            raise Damaged("the archive's gallery is unreadable") from error
+        found = self._store.galleries.get(self._transfer.begin(row))
         self._gallery = replace(found, spec=replace(found.spec, name=row["name"]))
 
     def _add_bundle(self, record: Record) -> None:
@@ -254,7 +249,10 @@ class _Arrival:
         files = UnitFiles(folders.units, gallery.profile, gallery.dimension)
         numbers = self._store.units.blocks(gallery)
         self._transfer.note_blocks(gallery, numbers)
+        provenance = Provenance(self._store.database)
         for number in numbers:
+            for text in provenance.problems(gallery, number):
+                raise Damaged(f"the gallery in the archive is damaged: {text}")
             block = Block(checkpoint(folders.blocks, number), number, evaluator, files)
             block.reconcile(self._store.units.live(gallery, number), ())
             block.checkpoint()

@@ -116,6 +116,13 @@ class Digests:
                     wrong.append(int(row.block))
         return sorted([*wrong, *held])
 
+    def reset(self, gallery: Gallery, number: int) -> None:
+        """Let a block's digest be computed again when it is needed."""
+        with self._database.writing() as connection:
+            note_changes(connection, gallery, [number], version_of(connection, gallery))
+            anew = blocks.update().where(_block(gallery, number))
+            connection.execute(anew.values(digested_version=0))
+
 
 def note_changes(
     connection: sa.Connection, gallery: Gallery, numbers: Iterable[int] | None, version: int

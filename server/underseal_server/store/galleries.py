@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 
-from underseal_core.errors import Conflict, NotFound
+from underseal_core.errors import Conflict, Damaged, NotFound
 from underseal_core.statements import Pin
 from underseal_server.store.database import Database
 from underseal_server.store.records import Gallery, GallerySpec
@@ -100,12 +101,15 @@ def _select(connection: sa.Connection, where: sa.ColumnElement[bool], limit: int
 
 
 def _gallery(row: sa.Row[tuple[object, ...]], allowed: frozenset[str]) -> Gallery:
-    pin = Pin(
-        model_id=row.model_id,
-        model_dimension=row.model_dimension,
-        profile=row.profile,
-        key_epoch=row.key_epoch,
-    )
+    try:
+        pin = Pin(
+            model_id=row.model_id,
+            model_dimension=row.model_dimension,
+            profile=row.profile,
+            key_epoch=row.key_epoch,
+        )
+    except ValidationError as error:
+        raise Damaged("the catalogue is damaged: a gallery is pinned to nothing real") from error
     limits = row.max_per_subject, row.max_keep_days
     spec = GallerySpec(row.name, pin, row.owner, allowed, *limits)
     return Gallery(row.id, spec, row.version, row.created_at)

@@ -94,6 +94,11 @@ class StoredUnit(Unit):
     former: Unit | None = None
 
     @property
+    def is_now(self) -> bool:
+        """Whether this is the unit as it is, not as it was before its last redaction."""
+        return self.former is None or self.redaction != self.former.redaction
+
+    @property
     def state(self) -> State:
         """Whether searches see it."""
         if self.removed_version:

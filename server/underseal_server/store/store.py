@@ -61,6 +61,8 @@ class Store:
         Where the files of units and blocks are; ``None``: in the folder.
     memory_limit
         Bytes of blocks that may be in memory; ``None``: all.
+    tidy
+        Delete what belongs to no gallery.
 
     Raises
     ------
@@ -81,6 +83,7 @@ class Store:
         catalogue: str = "",
         objects: ObjectStorage | None = None,
         memory_limit: int | None = None,
+        tidy: bool = True,
     ) -> None:
         self.folder = folder
         self.memory = BlockMemory(memory_limit)
@@ -108,7 +111,8 @@ class Store:
             self.snapshots = Snapshots(self._database)
             self.archives = Archives(self._database)
             self.transfer = Transfer(self._database)
-            self.sweep()
+            if tidy:
+                self.sweep()
         except BaseException:
             self._ending.close()
             raise
@@ -116,6 +120,11 @@ class Store:
     def close(self) -> None:
         """Close the catalogue and let other servers have the folder."""
         self._ending.close()
+
+    @property
+    def database(self) -> Database:
+        """The catalogue's database, for who looks at all of it."""
+        return self._database
 
     def database_problems(self) -> list[str]:
         """Return what the catalogue's database finds wrong with itself."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from underseal_core.amendment import Amendment
-from underseal_core.errors import Conflict
+from underseal_core.errors import Conflict, Damaged
 from underseal_core.gallery.unit import Placement, Shape, Unit, before
 from underseal_core.log_entries import decode_entry
 from underseal_server.store.database import Database
@@ -129,7 +129,11 @@ class Units:
         with self._database.reading() as connection:
             joined = units.outerjoin(amendments, amendments.c.unit_id == units.c.id)
             query = sa.select(units, amendments.c.entry).select_from(joined).where(*where)
-            return [_unit(row) for row in connection.execute(query.order_by(units.c.id))]
+            rows = connection.execute(query.order_by(units.c.id)).all()
+        try:
+            return [_unit(row) for row in rows]
+        except ValueError as error:
+            raise Damaged("the catalogue is damaged: a unit's row means nothing") from error
 
 
 def raise_version(
@@ -156,6 +160,8 @@ def _in_gallery(gallery: Gallery) -> tuple[sa.ColumnElement[bool], ...]:
 
 def _unit(row: sa.Row[tuple[object, ...]]) -> StoredUnit:
     placement = Placement(row.block, row.first_slot, row.step, row.templates)
+    if row.step < 1 or row.templates < 1:
+        raise ValueError("no such placement")
     plain = Unit(token=row.token, shape=Shape(row.shape), placement=placement, sha256=row.sha256)
     redaction, former = None, None
     if row.entry is not None:

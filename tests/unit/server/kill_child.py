@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ import structlog
 
 from underseal_core.bundle import load_bundle
 from underseal_core.gallery.unit import Shape
+from underseal_core.provenance import Enrolled
 from underseal_core.scheme.ciphertext import Kind, wire_size
 from underseal_core.scheme.evaluation import Evaluator
-from underseal_core.signing import Envelope, Signature
+from underseal_core.signing import Envelope, Identity
 from underseal_core.statements import Pin
 from underseal_server.store.bucket import Bucket, Location
 from underseal_server.store.gallery_store import GalleryStore
@@ -31,8 +32,8 @@ from underseal_server.store.places import ObjectStorage
 from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit, Receipt
 from underseal_server.store.store import Store
 
-RECEIPT = Envelope("receipt", b"of the unit", (Signature(bytes(32), bytes(64)),))
-"""The store keeps receipts; whoever enrols checks them before."""
+ENROLLER = Identity.generate()
+NOBODY = Envelope("", b"", ())
 
 
 class Countdown:
@@ -75,7 +76,11 @@ def enrol(gallery: GalleryStore, path: Path, evaluator: Evaluator) -> None:
         for start in range(0, len(data), size):
             staged.write(data[start : start + size])
         staged.sync()
-        unit = NewUnit(token, shape, templates, "agency", staged.sha256, staged.size, RECEIPT)
+        draft = NewUnit(token, shape, templates, "agency", staged.sha256, staged.size, NOBODY)
+        pin, leaves = gallery.gallery.spec.pin, draft.leaves()
+        enrolled = Enrolled("missing", pin, token, shape, leaves, staged.sha256)
+        signed = enrolled.receipt("agency", "2026-01-01T00:00:00Z").sign(ENROLLER)
+        unit = replace(draft, receipt=signed)
         (receipt,) = gallery.admit([(unit, staged)])
     assert isinstance(receipt, Receipt)
     tell("enrolled", token)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.archive_fixtures import opened_folder
+from underseal_server.check import Checker
 
 SAMPLES = Path(__file__).resolve().parents[2] / "assets" / "archives"
 
@@ -37,3 +38,4 @@ def test_a_stored_archive_gives_the_gallery_that_it_was_made_of(
         (archive,) = folder.store.archives.all("sample")
         assert archive.sha256 == known["archive_sha256"]
         assert folder.store.rotations.left(row) == {"ab" * 32: "2026-11-22T05:00:01Z"}
+    assert Checker(tmp_path / "data", lambda: None, deep=True, threads=1).run().accounted

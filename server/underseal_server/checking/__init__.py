@@ -1,0 +1,1 @@
+"""``underseal-server check``: whether everything in a data folder fits together, and repairs."""
