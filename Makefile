@@ -6,7 +6,7 @@
 #   make crash     kill servers 200 times and fail every call of their disks; UNDERSEAL_SEED repeats a run
 #   make check     formatting, types, borders between packages, generated code, pins, deployment files
 #   make defences  take out each defence in turn and show that the tests of its attack then fail
-#   make bench     benchmarks of engine, service and log; one of them, or BENCH=oversight: BENCH=engine ARGS="--dim 128 --json"
+#   make bench     benchmarks of engine, service and log; one of them, or BENCH=oversight, BENCH=enrolment: BENCH=engine ARGS="--dim 128 --json"
 #   make proto     regenerate the Python code of proto/
 #   make sanitize  native tests under ASan and UBSan
 #   make format    apply the formatters and the safe fixes of the linter

@@ -15,7 +15,15 @@ from underseal_client.enrolment import Enrolment
 from underseal_client.faces import EmbeddedPhoto, PhotoProblem, embed_all, scan
 from underseal_client.resume import gallery_key
 from underseal_client.subjects import checked_name
-from underseal_client.units import Signer, TemplateRecord, UnitMaker, check_vector, chunks, label
+from underseal_client.units import (
+    Signer,
+    TemplateRecord,
+    UnitMaker,
+    check_vector,
+    chunks,
+    columns_from,
+    label,
+)
 from underseal_core.errors import InvalidInput, UndersealError
 from underseal_core.gallery.unit import Shape
 from underseal_core.statements import utc_text
@@ -142,8 +150,9 @@ def enroll_records(
         fresh = [record for record in records if not record.source or record.source not in known]
         run.report.skipped = len(records) - len(fresh)
         listener.started(len(fresh))
-        columns_from = context.settings.columns_from
-        run.send(iter(fresh), len(fresh), columns_from=columns_from, single=single)
+        bundle = context.bundle
+        smallest = context.settings.columns_from or columns_from(bundle.profile, bundle.dimension)
+        run.send(iter(fresh), len(fresh), columns_from=smallest, single=single)
     return run.report
 
 

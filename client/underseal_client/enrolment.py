@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from underseal_client.units import Labelled, UnitMaker
     from underseal_core.gallery.unit import Shape
 
-IN_FLIGHT: Final = 2
-"""Units on their way at once: the next one is encrypted while the server expands the last."""
+IN_FLIGHT: Final = 4
+"""Units on their way at once, as many as a server lets one client send: it expands two rows side
+by side, and units that come together share a sync and a version."""
 
 _NEVER: Final = (InvalidInput, NotFound, Mismatch, Conflict)
 """The server will not take this unit, ever. After other errors it stays staged for the next run:

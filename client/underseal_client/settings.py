@@ -89,7 +89,8 @@ class ClientSettings(BaseSettings):
     threads
         Threads of the face models; 0 means one for each core.
     columns_from
-        From this many templates on, ready-made ones are sent as columns instead of rows.
+        From this many templates on, ready-made ones are sent as columns instead of rows; None:
+        from where on that costs less, see :func:`underseal_client.units.columns_from`.
     validity_minutes
         How long a signed request can be answered, at most 60.
     """
@@ -110,7 +111,7 @@ class ClientSettings(BaseSettings):
     accept_noncommercial: bool = False
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     quality: QualitySettings = QualitySettings()
-    columns_from: Annotated[int, Field(ge=1)] = 1024
+    columns_from: Annotated[int, Field(ge=1)] | None = None
     validity_minutes: Annotated[int, Field(ge=1, le=60)] = 15
     call_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     stream_timeout_s: Annotated[float, Field(gt=0)] = 600.0

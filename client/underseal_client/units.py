@@ -3,7 +3,7 @@
 A row carries up to N/d - 1 templates in one ciphertext, which the server has to expand; columns
 carry a whole block in d ciphertexts, which it only has to add. Both ways a full block costs d
 ciphertexts, so columns pay off as soon as their fixed d ciphertexts cost less than expanding the
-rows would: ``columns_from`` templates.
+rows would: :func:`columns_from` templates.
 """
 
 from __future__ import annotations
@@ -36,11 +36,15 @@ if TYPE_CHECKING:
     from underseal_core.bundle import PublicBundle
     from underseal_core.labels import SealingKey
     from underseal_core.scheme.encryption import Encryptor
+    from underseal_core.scheme.profiles import Profile
     from underseal_core.signing import Envelope, Identity
 
 TOKEN_BYTES: Final = 16
 MAX_TEXT_BYTES: Final = 256
 NORM_TOLERANCE: Final = 1e-3
+CROSSING_ROWS: Final = 15
+"""Full rows that cost as much as a unit of columns: 10 to 23 were measured, 13 to 17 in the default
+profile (docs/howto/enrol.md). Near the crossing both ways cost much the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,6 +140,15 @@ def label(record: TemplateRecord, gallery: str, key: SubjectKey) -> Labelled:
     """Give a record its random template id and its subject id."""
     template_id = secrets.token_bytes(wire.ID_BYTES)
     return Labelled(record, template_id, key.subject_id(gallery, record.subject))
+
+
+def columns_from(profile: Profile, dimension: int) -> int:
+    """Return the number of templates from which on columns cost less than rows.
+
+    Measured in processor time of client and server together (``benchmarks/enrolment.py``): the
+    server alone would take columns from 2 or 3 rows on, the client pays for their encryption.
+    """
+    return CROSSING_ROWS * Shape.ROW.capacity(profile, dimension)
 
 
 def chunks(

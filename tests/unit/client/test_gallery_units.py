@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from underseal_client.records import NewTemplate
-from underseal_client.units import LabelText, TemplateRecord, chunks
+from underseal_client.units import LabelText, TemplateRecord, chunks, columns_from
 from underseal_client.wire import LABELS_PER_MESSAGE, enrol_part, unit_to_wire
 from underseal_core.errors import InvalidInput
 from underseal_core.gallery.unit import Shape
 from underseal_core.labels import MAX_LABEL_BYTES
 from underseal_core.rpc.tls import MESSAGE_LIMIT
+from underseal_core.scheme.profiles import profile_named
 from underseal_core.signing import Envelope
 from underseal_core.statements import Pin
 
@@ -50,6 +51,23 @@ def test_few_go_in_rows_and_many_in_columns() -> None:
         (Shape.COLUMNS, 8064),
         (Shape.COLUMNS, 3872),
     ]
+
+
+@pytest.mark.parametrize(
+    ("profile", "dimension", "crossing"),
+    [("guarded", 128, 945), ("guarded", 512, 225), ("compact", 128, 945), ("swift", 128, 465)],
+)
+def test_columns_begin_where_they_cost_less(profile: str, dimension: int, crossing: int) -> None:
+    """Between the crossing points that benchmarks/enrolment.py finds."""
+    parameters = profile_named(profile)
+    smallest = columns_from(parameters, dimension)
+    assert smallest == crossing
+
+    def shapes(total: int) -> set[Shape]:
+        return {shape for shape, _ in chunks(total, parameters.degree, dimension, smallest)}
+
+    assert shapes(1) == shapes(16) == shapes(crossing - 1) == {Shape.ROW}
+    assert shapes(1_000) == shapes(crossing) == {Shape.COLUMNS}
 
 
 def test_label_is_canonical_and_names_its_template() -> None:
