@@ -24,6 +24,8 @@ from underseal_core.rpc import logging
 from underseal_server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
+PAUSE = 0.05
+"""Seconds after which the servers try again what failed."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,11 @@ class ServerProcesses:
             os.kill(self._running.process, number)
         return self.ended()
 
+    @property
+    def runs(self) -> bool:
+        """Whether a server was started whose end nobody has waited for."""
+        return self._running is not None
+
     def ended(self) -> int:
         """Wait for the server's end: its exit status, or the signal's number negated."""
         told = self._next()
@@ -119,7 +126,9 @@ class ServerProcesses:
 
 def _serve(settings: Settings) -> None:
     from underseal_server.api.serving import serve
+    from underseal_server.engine import intake
 
+    intake.RETRY_SECONDS = PAUSE  # type: ignore[misc]  # Final: five seconds, for people
     logging.configure(settings.log_level)
 
     def started(port: int) -> None:

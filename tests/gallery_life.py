@@ -6,7 +6,9 @@ is looked up: templates by the list, scores by searches that are opened with the
 
 from __future__ import annotations
 
+import copy
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +36,7 @@ T = TypeVar("T")
 
 CLOSE = 2.0**-8
 NAME = "missing"
+DEADLINE = 60.0
 LARGEST = 12
 """Templates of a unit."""
 
@@ -98,6 +101,13 @@ class GalleryLife:
         self.done: list[str] = []
         """What was done so far, for messages."""
 
+    def copy(self) -> GalleryLife:
+        """Return the same life as it is now, for another copy of the gallery."""
+        other = copy.copy(self)
+        other.units = {token: copy.deepcopy(unit) for token, unit in self.units.items()}
+        other.gone = list(self.gone)
+        return other
+
     @contextmanager
     def connected(self, port: int) -> Iterator[None]:
         """Call the server at ``port`` inside the context."""
@@ -135,10 +145,8 @@ class GalleryLife:
         weights = [3.0] * 3 + [2.0 if live > 30 else 0.7] * 3 + [0.5] * 2
         (action,) = self._random.choices([*enrolling, *removing, *others], weights)
         self.done.append(action.__name__)
-        try:
+        with answered():
             action()
-        except (StorageFull, Busy, Damaged) as error:
-            raise Unanswered(error) from error
 
     def new_unit(self, shape: Shape | None = None) -> ModelUnit:
         """Draw a unit."""
@@ -252,7 +260,8 @@ class GalleryLife:
 
     def look_for_epoch(self) -> None:
         """Take the key epoch that the gallery is of."""
-        epoch = self.caller.state(NAME).pin.key_epoch
+        with answered():
+            epoch = self.caller.state(NAME).pin.key_epoch
         (self.lab,) = [lab for lab in self._labs if lab.bundle.epoch == epoch]
 
     # --- what must be there -------------------------------------------------------------------
@@ -264,7 +273,16 @@ class GalleryLife:
             self._settle(self.refused, may_be_done=False)
         if self.open is not None:
             self._settle(self.open, may_be_done=True)
+        self._wait_for_pending()
         self.check()
+
+    def _wait_for_pending(self) -> None:
+        """Wait until every unit that is stored is in searches as well."""
+        deadline = time.monotonic() + DEADLINE
+        while self.caller.state(NAME).pending_templates:
+            if time.monotonic() > deadline:
+                raise Wrong("units stay pending")
+            time.sleep(0.02)
 
     def _settle(self, change: Open, *, may_be_done: bool) -> None:
         self.open = self.refused = None
@@ -368,8 +386,9 @@ class GalleryLife:
 
     def check(self) -> None:
         """Compare everything."""
-        self.check_list()
-        self.search()
+        with answered():
+            self.check_list()
+            self.search()
 
 
 class Unanswered(Exception):
@@ -378,3 +397,20 @@ class Unanswered(Exception):
     def __init__(self, error: UndersealError) -> None:
         super().__init__(error.public)
         self.error = error
+        if "internal error" in error.public:
+            raise Wrong("the server does not say what happened")
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Say of a call that it was not answered.
+
+    Raises
+    ------
+    Unanswered
+        In place of what the storage or the connection raises.
+    """
+    try:
+        yield
+    except (StorageFull, Busy, Damaged) as error:
+        raise Unanswered(error) from error

@@ -10,7 +10,7 @@ from typing import Final
 
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.durable import replace_file
-from underseal_core.errors import Conflict, Mismatch, NotFound
+from underseal_core.errors import Conflict, Damaged, InvalidInput, Mismatch, NotFound
 from underseal_core.gallery.disk import disk_errors
 from underseal_core.roster import follow, read_successions
 from underseal_core.scheme.evaluation import Evaluator
@@ -88,8 +88,8 @@ class KeyEpochs:
         ------
         Mismatch
             There is no bundle of its key epoch, or profile or dimension differ from the bundle's.
-        InvalidInput, Damaged
-            The stored bundle is unusable.
+        Damaged
+            The stored bundle is.
         """
         with self._lock:
             evaluator = self._evaluators.get(pin.key_epoch)
@@ -109,8 +109,8 @@ class KeyEpochs:
         ------
         Mismatch
             There is none of this epoch.
-        InvalidInput, Damaged
-            It is unusable.
+        Damaged
+            It is not what was added.
         """
         try:
             return load_bundle(self._folder / (epoch + SUFFIX), epoch)
@@ -118,6 +118,11 @@ class KeyEpochs:
             raise Mismatch(
                 "this server has no bundle of the key epoch",
                 hint="the operator adds it with: underseal-server bundle add FILE",
+            ) from error
+        except (InvalidInput, Damaged, Mismatch) as error:  # nobody's mistake who asks
+            raise Damaged(
+                f"the server's bundle of the key epoch is damaged: {error.public}",
+                hint="the operator deletes it and adds it again",
             ) from error
 
     def _load(self, epoch: str) -> Evaluator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from underseal_core.errors import Damaged, StorageFull, UndersealError
-from underseal_core.gallery.disk import FULL_TEXT
+from underseal_core.errors import Busy, Damaged, StorageFull, UndersealError
+from underseal_core.gallery.disk import FULL_TEXT, disk_errors
 from underseal_server.store.database import Database, Unsettled
+from underseal_server.store.sqlite_log import Log
 
 _FULL: Final = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
@@ -57,12 +59,33 @@ class SqliteDatabase(Database):
 
     def __init__(self, path: Path) -> None:
         path.touch(mode=0o600)
+        self._log = path.with_name(path.name + "-wal")
+        log = Log(path, self._log)
         super().__init__(sa.create_engine(f"sqlite:///{path}", hide_parameters=True))
         self._in_doubt = False
         self._settling = threading.Lock()
         sa.event.listen(self._engine, "connect", _on_connect)
         sa.event.listen(self._engine, "begin", _on_begin)
-        self.open()
+        try:
+            self._check(log)
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self, log: Log) -> None:
+        """See that opening the file lost nothing of its log.
+
+        Raises
+        ------
+        Damaged
+            The log was changed.
+        """
+        if log.lost(self._checkpoint("PASSIVE")):
+            raise Damaged(
+                "the log of the server's catalogue is damaged: changes that were answered are lost",
+                hint="restore catalogue.sqlite and catalogue.sqlite-wal together from a backup",
+            )
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
@@ -86,30 +109,31 @@ class SqliteDatabase(Database):
         """See to it that a commit that failed is not found complete by a later start.
 
         When the sync of the log fails, the change is undone here, but all of it may be in the log:
-        only another commit, which takes its place there, undoes it for good.
+        only without that it is undone for good.
 
         Raises
         ------
         Unsettled
-            No other commit succeeds either.
+            The log cannot be emptied either.
         """
         if getattr(error.orig, "sqlite_errorcode", None) in _NOT_WRITTEN:
             return
         self._in_doubt = True
         try:
             self._settle()
-        except sa.exc.DBAPIError:
+        except UndersealError:
             raise Unsettled(
                 "the catalogue failed while it saved the change: it may be made or not",
                 hint="call the operator; the same request again is not done twice",
             ) from None
 
     def _settle(self) -> None:
-        """Commit something, if the commit before failed: nobody reads or writes in between."""
+        """Empty the log, if the commit before failed: nobody reads or writes in between."""
         with self._settling:
             if self._in_doubt:
-                with self._engine.begin() as connection:
-                    connection.exec_driver_sql("PRAGMA user_version = 0")  # writes the first page
+                self._checkpoint("TRUNCATE")
+                with disk_errors(), self._log.open("rb") as log:
+                    os.fsync(log.fileno())
                 self._in_doubt = False
 
     @contextmanager
@@ -119,14 +143,28 @@ class SqliteDatabase(Database):
             yield connection
 
     def _translated(self, error: sa.exc.DBAPIError) -> UndersealError:
-        if getattr(error.orig, "sqlite_errorcode", None) in _FULL:
+        return self._named(error.orig)
+
+    def _named(self, error: BaseException | None) -> UndersealError:
+        if getattr(error, "sqlite_errorcode", None) in _FULL:
             return StorageFull(FULL_TEXT)
         return Damaged("the server's catalogue failed; nothing was changed")
 
     def _purge(self) -> None:
         # The log holds pages as they were: empty it. Deleted content is overwritten in the file.
-        with closing(self._engine.raw_connection()) as connection:
-            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._checkpoint("TRUNCATE")
+
+    def _checkpoint(self, kind: str) -> int:
+        """Bring the log into the database's file; return how many pages the log had."""
+        try:
+            with closing(self._engine.raw_connection()) as connection:
+                found = connection.cursor().execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
+        except sqlite3.Error as error:
+            raise self._named(error) from None
+        busy, pages, _ = found
+        if busy:
+            raise Busy("the catalogue is being read")
+        return max(0, int(pages))
 
     def _own_problems(self, connection: sa.Connection) -> Iterator[str]:
         found = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
