@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Final
@@ -129,6 +129,26 @@ class ServerCatalogue:
             raise from_rpc_error(error, peer="server") from error
         finally:
             call.cancel()
+
+    def amend(
+        self,
+        gallery: str,
+        amendment: Envelope,
+        successions: Sequence[bytes],
+        ciphertexts: Sequence[bytes],
+    ) -> None:
+        """See :class:`underseal_auditor.erasing.AmendableServer`."""
+
+        def parts() -> Iterator[gallery_pb2.AmendUnitRequest]:
+            header = gallery_pb2.AmendUnitHeader(
+                gallery=gallery, amendment=envelope_to_wire(amendment), successions=successions
+            )
+            yield gallery_pb2.AmendUnitRequest(header=header)
+            for data in ciphertexts:
+                yield gallery_pb2.AmendUnitRequest(ciphertext=data)
+
+        with _translated("server"):
+            self._stub.AmendUnit(parts(), timeout=FEED_SECONDS)
 
 
 class MemberConnection:

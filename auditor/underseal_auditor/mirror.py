@@ -21,13 +21,14 @@ from underseal_auditor.feed import (
 from underseal_auditor.history import History
 from underseal_auditor.recent import Recent
 from underseal_auditor.store import catalogue
+from underseal_auditor.store.catalogue import HalfRemoved
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.relabelling import relabel
 from underseal_auditor.verify.amendments import Amenders
 from underseal_auditor.verify.catalogue import Attested, View, view_of
 from underseal_auditor.verify.provenance import Enrollers, check_unit
 from underseal_core.errors import Damaged, Mismatch, NotFound
-from underseal_core.provenance import Origin, UnitTree
+from underseal_core.provenance import EnrolReceipt, Origin, UnitTree
 from underseal_core.roster import Roster
 from underseal_core.signing import Envelope
 from underseal_core.statements import Pin, Snapshot
@@ -178,6 +179,28 @@ class Mirror:
         """
         with self._database.transaction() as connection:
             return catalogue.attested(connection, (server, gallery), token)
+
+    def enrolled_sha256(self, server: str, gallery: str, token: bytes) -> str:
+        """Return the hash of a unit that its enroller signed for, in hexadecimal digits.
+
+        Raises
+        ------
+        NotFound
+            It was never mirrored.
+        """
+        with self._database.transaction() as connection:
+            known = catalogue.unit(connection, (server, gallery), token)
+        return EnrolReceipt.parse(known.receipt.payload).unit_sha256
+
+    def removed_places(self, server: str, gallery: str, token: bytes) -> frozenset[int]:
+        """Return the places in a unit of the templates that were removed."""
+        with self._database.transaction() as connection:
+            return catalogue.removed_places(connection, (server, gallery), token)
+
+    def half_removed(self, server: str, gallery: str) -> list[HalfRemoved]:
+        """Return the units that hold templates which are removed, while others of them live."""
+        with self._database.transaction() as connection:
+            return list(catalogue.half_removed(connection, (server, gallery)))
 
     def origin(self, server: str, gallery: str, template_id: bytes) -> Origin:
         """Return who enrolled a template, with the proof; also once it was removed.

@@ -78,6 +78,7 @@ class RegistrarSettings(BaseModel):
     servers: Annotated[dict[Name, Address], BeforeValidator(parse_servers), Field(min_length=1)]
     guardians: Annotated[dict[Point, Address], BeforeValidator(parse_servers)] = {}
     max_submissions: Annotated[int, Field(ge=1, le=64)] = 4
+    erase_seconds: Annotated[float, Field(ge=0, le=604800)] = 3600.0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 

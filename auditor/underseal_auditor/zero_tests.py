@@ -34,7 +34,7 @@ MAX_UNTESTED: Final = 100_000
 PROBE_TEXT: Final = "the probe holds something where it must be empty"
 GALLERY_TEXT: Final = "the gallery holds a template that is malformed"
 
-_KINDS: Final = {Shape.ROW: Kind.TEMPLATE_ROW, Shape.COLUMNS: Kind.COLUMN}
+KINDS: Final = {Shape.ROW: Kind.TEMPLATE_ROW, Shape.COLUMNS: Kind.COLUMN}
 
 
 class Malformed(PermissionRefused):
@@ -143,7 +143,7 @@ class ZeroTester:
             held = coefficients(
                 Placement(0, 0, alike.step, alike.templates), alike.erased, self._degree
             )
-            yield Claim(_KINDS[alike.shape], ~held, ciphertexts, alike.encryptions)
+            yield Claim(KINDS[alike.shape], ~held, ciphertexts, alike.encryptions)
 
     @property
     def _degree(self) -> int:

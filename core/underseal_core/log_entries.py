@@ -12,6 +12,7 @@ hash keep anyone from guessing it.
     Alarm           when a server was caught lying: nothing of its result was opened
     PolicyInForce   when the registrar starts with another policy or other keys than before
     Succession      when the key's shares were dealt anew, to the same members or to others
+    Amendment       when k auditors erased templates from a unit (see ``amendment.py``)
 
 An entry is the signed statement as canonical JSON (RFC 8785)::
 
@@ -30,6 +31,7 @@ from typing import Annotated, ClassVar, Final, Literal, TypeVar
 import rfc8785
 from pydantic import Field
 
+from underseal_core.amendment import Amendment
 from underseal_core.errors import Damaged
 from underseal_core.oversight import PolicyApproval, Serial
 from underseal_core.signing import (
@@ -234,12 +236,25 @@ class Alarm(Statement):
     at: Time
 
 
-LogStatement = Alarm | Intent | Outcome | PolicyInForce | Succession | WarrantFiled | Revocation
-S = TypeVar("S", Alarm, Intent, Outcome, PolicyInForce, Succession, WarrantFiled, Revocation)
+LogStatement = (
+    Alarm | Amendment | Intent | Outcome | PolicyInForce | Succession | WarrantFiled | Revocation
+)
+S = TypeVar(
+    "S", Alarm, Amendment, Intent, Outcome, PolicyInForce, Succession, WarrantFiled, Revocation
+)
 
 _KINDS: Final[dict[str, type[LogStatement]]] = {
     kind.payload_type: kind
-    for kind in (Alarm, Intent, Outcome, PolicyInForce, Succession, WarrantFiled, Revocation)
+    for kind in (
+        Alarm,
+        Amendment,
+        Intent,
+        Outcome,
+        PolicyInForce,
+        Succession,
+        WarrantFiled,
+        Revocation,
+    )
 }
 
 

@@ -8,13 +8,23 @@ from functools import partial
 from typing import Final
 
 from underseal_auditor.api.guardian_servicer import ACCESS, SERVICE, GuardianServicer
-from underseal_auditor.api.replicating import check_servers, connect, examiner_of, replicate
+from underseal_auditor.api.redaction_servicer import ACCESS as REDACTION_ACCESS
+from underseal_auditor.api.redaction_servicer import SERVICE as REDACTION_SERVICE
+from underseal_auditor.api.redaction_servicer import RedactionServicer
+from underseal_auditor.api.replicating import (
+    bench_of,
+    check_servers,
+    connect,
+    examiner_of,
+    replicate,
+)
 from underseal_auditor.guardianship import GuardianDesk, Watch
 from underseal_auditor.keys import share_file
 from underseal_auditor.log_memory import LogMemory
 from underseal_auditor.logbook import load_vkey
 from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.signed import SignedPolicy, load_signed
+from underseal_auditor.redacting import RedactionDesk
 from underseal_auditor.settings import GuardianSettings
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.docket import Docket
@@ -29,7 +39,7 @@ from underseal_core.roster import load_rosters
 from underseal_core.rpc.guard import Guard
 from underseal_core.rpc.listener import Listener
 from underseal_core.rpc.tls import own_peer
-from underseal_proto.v1 import guardian_pb2_grpc
+from underseal_proto.v1 import guardian_pb2_grpc, redaction_pb2_grpc
 
 DATABASE_NAME: Final = "guardian.sqlite"
 
@@ -111,6 +121,9 @@ class GuardianProcess:
         self.key_epoch = bundle.epoch
         self._servicer = GuardianServicer(GuardianDesk(watch))
         self._stack.callback(self._servicer.close)
+        bench = bench_of(share, roster, credentials.identity, examiner, self._rulebook, kept)
+        self._redactions = RedactionServicer(RedactionDesk(bench))
+        self._stack.callback(self._redactions.close)
         self._credentials = credentials
         self._address = settings.listen
 
@@ -144,10 +157,13 @@ class GuardianProcess:
         InvalidInput
             The address cannot be listened on.
         """
-        register = partial(guardian_pb2_grpc.add_GuardianServiceServicer_to_server, self._servicer)
-        self._listener = Listener(
-            self._address, self._credentials, Guard(ACCESS), [SERVICE], [register]
-        )
+        register = [
+            partial(guardian_pb2_grpc.add_GuardianServiceServicer_to_server, self._servicer),
+            partial(redaction_pb2_grpc.add_RedactionServiceServicer_to_server, self._redactions),
+        ]
+        guard = Guard({**ACCESS, **REDACTION_ACCESS})
+        services = [SERVICE, REDACTION_SERVICE]
+        self._listener = Listener(self._address, self._credentials, guard, services, register)
         port = await self._listener.start()
         self._follower.start()
         return f"{self._address.rpartition(':')[0]}:{port}"

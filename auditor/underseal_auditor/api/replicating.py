@@ -13,9 +13,11 @@ from underseal_auditor.connection import ServerCatalogue
 from underseal_auditor.converted import REPLICA_NAME, EarlierUnits, earlier_units
 from underseal_auditor.examination import Examiner
 from underseal_auditor.following import Follower
+from underseal_auditor.keys.share import Share
 from underseal_auditor.mirror import Mirror
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.rulebook import Rulebook
+from underseal_auditor.redacting import Bench
 from underseal_auditor.replica import Replica
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.frozen import FrozenServers
@@ -26,6 +28,7 @@ from underseal_core.epochs import load_earlier
 from underseal_core.errors import InvalidInput
 from underseal_core.roster import Roster
 from underseal_core.scheme.evaluation import Evaluator
+from underseal_core.signing import Identity
 
 
 def connect(
@@ -69,6 +72,28 @@ def replicate(
     epochs = load_earlier(earlier, bundle)
     mirror = Mirror(database, epochs.ids, (*epochs.rosters, *rosters))
     return mirror, earlier_units(bundle, epochs, earlier)
+
+
+def bench_of(
+    share: Share,
+    roster: Roster,
+    identity: Identity,
+    examiner: Examiner,
+    rulebook: Rulebook,
+    kept: EarlierUnits,
+) -> Bench:
+    """Return what a holder of a share redacts with."""
+    return Bench(
+        bundle=kept.bundle,
+        roster=roster,
+        share=share,
+        identity=identity,
+        replica=examiner.replica,
+        evaluator=examiner.evaluator,
+        record=examiner.tested,
+        rulebook=rulebook,
+        clock=examiner.clock,
+    )
 
 
 def examiner_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -13,9 +14,17 @@ import structlog
 from underseal_auditor.api.access import ACCESS, APPROVAL_SERVICE, LOG_SERVICE, SERVICE
 from underseal_auditor.api.approval_servicer import ApprovalServicer
 from underseal_auditor.api.log_servicer import LogServicer
+from underseal_auditor.api.redaction_connection import RedactionConnection
 from underseal_auditor.api.registrar_servicer import RegistrarServicer
-from underseal_auditor.api.replicating import check_servers, connect, examiner_of, replicate
+from underseal_auditor.api.replicating import (
+    bench_of,
+    check_servers,
+    connect,
+    examiner_of,
+    replicate,
+)
 from underseal_auditor.connection import GuardianConnection
+from underseal_auditor.erasing import Eraser, ErasingOffice, RedactionLink
 from underseal_auditor.following import Follower
 from underseal_auditor.guardian import Guardian, LocalGuardian
 from underseal_auditor.keys import share_file
@@ -26,6 +35,7 @@ from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.policy.rules import key_facts
 from underseal_auditor.policy.signed import load_signed
+from underseal_auditor.redacting import RedactionDesk
 from underseal_auditor.registrar import Office, Registrar
 from underseal_auditor.settings import RegistrarSettings
 from underseal_auditor.store.database import Database
@@ -39,10 +49,12 @@ from underseal_auditor.verify.sketch import Sketcher
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.credentials import Credentials, Role
 from underseal_core.errors import InvalidInput, Mismatch, UndersealError
+from underseal_core.log_entries import encode_entry
 from underseal_core.roster import Roster, find_successions, follow
 from underseal_core.rpc.guard import Guard
 from underseal_core.rpc.listener import Listener
 from underseal_core.rpc.tls import own_peer
+from underseal_core.signing import Envelope
 from underseal_proto.v1 import approval_pb2_grpc, log_pb2_grpc, registrar_pb2_grpc
 
 _log: Final = structlog.get_logger("underseal.registrar")
@@ -91,8 +103,11 @@ class RegistrarProcess:
         sources = connect(settings.servers, credentials, self._stack)
         mirror, kept = replicate(settings.earlier, bundle, rosters, database)
         self._follower: Follower | None = None
+        links: dict[int, RedactionLink] = {}
+        catch_up: Callable[[str, str], None] | None = None
         if settings.share is None:
             guardian: Guardian = self._panel(settings, bundle, credentials, logbook)
+            links |= self._redactors(settings, credentials)
         else:
             share = share_file.load(settings.share, passphrase, bundle.epoch)
             self._stack.enter_context(share)
@@ -100,6 +115,11 @@ class RegistrarProcess:
                 kept, self._rulebook, settings.data, database, mirror, sources, self._stack
             )
             opener = Opener([share], bundle)
+            bench = bench_of(
+                share, self._roster, credentials.identity, examiner, self._rulebook, kept
+            )
+            desk = RedactionDesk(bench)
+            links[share.point], catch_up = desk, desk.follow
             guardian = LocalGuardian(opener, key_facts(bundle), self._rulebook, examiner)
         label_key = share_file.load_label_key(settings.label_key, passphrase, bundle.epoch)
         office = Office(
@@ -118,6 +138,19 @@ class RegistrarProcess:
             frozen=FrozenServers(database),
             clock=partial(datetime.now, UTC),
         )
+        erasing = ErasingOffice(
+            bundle=bundle,
+            roster=self._roster,
+            successions=successions,
+            rulebook=self._rulebook,
+            mirror=mirror,
+            servers=sources,
+            links=links,
+            record=lambda amendment: _log_amendment(logbook, amendment),
+            clock=partial(datetime.now, UTC),
+            follow=catch_up,
+        )
+        self.eraser = Eraser(erasing)
         self._registrar = Registrar(office)
         self._registrar.resume()
         logbook.put_successions(successions)
@@ -162,6 +195,16 @@ class RegistrarProcess:
         self._stack.callback(panel.close)
         return panel
 
+    def _redactors(
+        self, settings: RegistrarSettings, credentials: Credentials
+    ) -> dict[int, RedactionLink]:
+        links: dict[int, RedactionLink] = {}
+        for point, address in settings.guardians.items():
+            connection = RedactionConnection(address, credentials, point)
+            self._stack.callback(connection.close)
+            links[point] = connection
+        return links
+
     async def start(self) -> str:
         """Start listening and return the address.
 
@@ -187,14 +230,16 @@ class RegistrarProcess:
             register,
         )
         port = await self._listener.start()
-        self._sweeping = asyncio.create_task(self._sweep())
+        self._sweeping = [asyncio.create_task(self._sweep())]
+        if self._settings.erase_seconds:
+            self._sweeping.append(asyncio.create_task(self._erase(self._settings.erase_seconds)))
         if self._follower is not None:
             self._follower.start()
         return f"{self._address.rpartition(':')[0]}:{port}"
 
     async def stop(self) -> None:
         """Stop listening; calls that run have a few seconds."""
-        self._sweeping.cancel()
+        self._end_tasks()
         await self._listener.stop()
 
     async def _sweep(self) -> None:
@@ -206,14 +251,31 @@ class RegistrarProcess:
             except UndersealError as error:
                 _log.error("cannot revoke", reason=error.public)
 
+    async def _erase(self, seconds: float) -> None:
+        """Have removed templates erased, also while nobody asks."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await asyncio.to_thread(self.eraser.run)
+            except UndersealError as error:
+                _log.error("cannot erase", reason=error.public)
+
     async def serve_until_signal(self) -> None:
         """Return after SIGINT or SIGTERM."""
         await self._listener.serve_until_signal()
-        self._sweeping.cancel()
+        self._end_tasks()
+
+    def _end_tasks(self) -> None:
+        for task in self._sweeping:
+            task.cancel()
 
     def close(self) -> None:
         """Close files and connections, and overwrite the share."""
         self._stack.close()
+
+
+def _log_amendment(logbook: Logbook, amendment: Envelope) -> None:
+    logbook.append(encode_entry(amendment))
 
 
 def check_parts(

@@ -7,6 +7,7 @@ import typer
 from underseal_auditor.cli.approvals import app as approvals_app
 from underseal_auditor.cli.ceremony import app as ceremony_app
 from underseal_auditor.cli.epoch import app as epoch_app
+from underseal_auditor.cli.erasures import app as erasures_app
 from underseal_auditor.cli.guardian import app as guardian_app
 from underseal_auditor.cli.log import app as log_app
 from underseal_auditor.cli.mirror import app as mirror_app
@@ -31,5 +32,6 @@ app.add_typer(registrar_app, name="registrar")
 app.add_typer(policy_app, name="policy")
 app.add_typer(approvals_app, name="approvals")
 app.add_typer(mirror_app, name="mirror")
+app.add_typer(erasures_app, name="erasures")
 app.add_typer(log_app, name="log")
 app.add_typer(witness_app, name="witness")

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from underseal_auditor.policy.signed import approving
+from underseal_core.amendment import Amendment
 from underseal_core.errors import Damaged
 from underseal_core.log_entries import (
     RELEASED,
@@ -172,6 +173,8 @@ class EntryAudit:
                 yield from self._revoked(statement)
             case Succession():
                 yield from self._succession(statement, signers)
+            case Amendment():
+                yield from self._amended(statement, signers)
 
     def _approved(self, policy: PolicyInForce) -> Iterator[tuple[str, str]]:
         before = self._policy
@@ -253,6 +256,18 @@ class EntryAudit:
             yield "succession", "a succession that does not follow the last one"
         if not {bytes.fromhex(key) for key in new.members} <= signers:
             yield "succession", "a succession that one of its members did not sign"
+
+    def _amended(self, amendment: Amendment, signers: set[bytes]) -> Iterator[tuple[str, str]]:
+        if self.rosters is None:
+            return
+        named = (amendment.pin.key_epoch, amendment.generation)
+        enough = (
+            len(signers & set(roster.members)) >= roster.threshold
+            for roster in self.rosters
+            if (roster.epoch, roster.generation.sha256) == named
+        )
+        if not any(enough):
+            yield "amended", "an amendment that is not signed by k auditors of its key epoch"
 
     @staticmethod
     def _count(row: Row, outcome: Outcome) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from underseal_auditor.feed import (
@@ -151,6 +151,38 @@ def amend(
         " WHERE server = ? AND gallery = ? AND token = ?",
         (amended.sha256, encode_entry(amended.amendment), amended.version, *place, amended.token),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class HalfRemoved:
+    """A live unit, and all places in it of templates that were removed: more than are erased."""
+
+    unit: Unit
+    removed: tuple[int, ...]
+
+
+def removed_places(connection: sqlite3.Connection, place: Place, token: bytes) -> frozenset[int]:
+    """Return the places in a unit of templates that were removed."""
+    rows = connection.execute(
+        "SELECT place FROM templates WHERE server = ? AND gallery = ? AND token = ?"
+        " AND removed_version > 0",
+        (*place, token),
+    )
+    return frozenset(row[0] for row in rows)
+
+
+def half_removed(connection: sqlite3.Connection, place: Place) -> Iterator[HalfRemoved]:
+    """Yield the live units that hold more removed templates than are erased, oldest first."""
+    rows = connection.execute(
+        "SELECT token FROM units WHERE server = ? AND gallery = ? AND removed_version = 0"
+        " AND token IN (SELECT token FROM templates WHERE server = ? AND gallery = ?"
+        " AND removed_version > 0) ORDER BY added_version, token",
+        (*place, *place),
+    ).fetchall()
+    for (token,) in rows:
+        found, removed = unit(connection, place, token), removed_places(connection, place, token)
+        if removed > set(found.erased):
+            yield HalfRemoved(found, tuple(sorted(removed)))
 
 
 def amended_version(connection: sqlite3.Connection, place: Place) -> int:
