@@ -216,8 +216,15 @@ def test_units_of_the_old_epoch_stay_for_auditors_for_a_while(
     ):
         agency.create()
         _, stored = agency.enrol(vectors)
+        removed, _ = agency.enrol(vectors)
         add_key(settings, tmp_path)
         moved(auditor)
+        old = settings.data / "units" / "1" / OLD.bundle.epoch[:16]
+        assert len(list(old.iterdir())) == 2
+        ids = [template.template_id for template in removed]
+        request = gallery_pb2.RemoveTemplatesRequest(gallery="missing", template_ids=ids)
+        agency.galleries.RemoveTemplates(request)
+        assert [path.stem for path in old.iterdir()] == [stored.token.hex()]
 
         def unit(epoch: str) -> list[bytes]:
             request = gallery_pb2.FetchUnitRequest(

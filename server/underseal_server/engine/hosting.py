@@ -414,6 +414,9 @@ class Hosting:
                 columns = await self._leaving(hosted, unit, chosen)
                 async with hosted.writing() as opened:
                     removed += await finish(self._pool, opened.remove, unit, chosen, columns)
+                (now,) = await finish(self._pool, self._store.units.by_ids, [unit.id])
+                if now.removed_version:
+                    await finish(self._pool, self._store.forget_former, hosted.gallery, now)
         return removed
 
     async def _shown_units(self, hosted: Hosted, numbers: Sequence[int]) -> Sequence[StoredUnit]:

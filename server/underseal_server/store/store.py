@@ -195,7 +195,8 @@ class Store:
     def forget_former(self, gallery: Gallery, unit: StoredUnit) -> None:
         """Delete what is kept of a unit as it was under key epochs that the gallery has left.
 
-        An amendment stands for all that was signed before, so no auditor needs it any more.
+        An amendment stands for all that was signed before, and a removed unit is fetched no more,
+        so no auditor needs it.
         """
         names = {unit.name, *([] if unit.former is None else [unit.former.name])}
         for epoch in self.rotations.left(gallery):
