@@ -1,0 +1,455 @@
+"""A gallery of a million templates on disk: start, memory, search and removal of a real server.
+
+    python benchmarks/scale.py [--templates 1000000] [--dim 128] [--profile compact]
+                               [--memory-mib 512] [--searches 3] [--folder DIR] [--json]
+
+Makes the gallery with the server's own store: bulk units of synthetic residues, and a few of real
+encryptions (the first, the last and one in the middle), and two rows. Takes 5 GB for a million
+templates of ``compact`` at d = 128, and some minutes. Then it starts ``underseal-server serve`` on
+it, first with ``--memory-mib``, then with room for everything, and measures. Exit code 1 when a
+score of the real encryptions is off by more than the profile's bound, when the two servers'
+results, or those that the benchmark computes itself, differ in a bit, or when a removed template
+is still counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from underseal_auditor.keys.ceremony import SoleCeremony, run_sole
+from underseal_client import gallery as galleries
+from underseal_client.connection import Connection
+from underseal_client.demo.process import find_program, run_program
+from underseal_client.records import SealedKind
+from underseal_client.search import Question, SealedAnswer, ask_server, wanted
+from underseal_client.settings import ClientSettings
+from underseal_core.errors import UndersealError
+from underseal_core.gallery.block import Block
+from underseal_core.gallery.unit import Shape, usable_slots
+from underseal_core.provenance import Enrolled
+from underseal_core.ring import kernel
+from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
+from underseal_core.scheme.encoding import decode_coefficients
+from underseal_core.scheme.encryption import Encryptor
+from underseal_core.scheme.evaluation import Evaluator
+from underseal_core.scheme.profiles import PROFILES, Profile, padded_dimension
+from underseal_core.signing import Envelope, Identity
+from underseal_core.statements import Pin
+from underseal_server.store.gallery_store import GalleryStore
+from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit
+from underseal_server.store.store import BUNDLES, Store
+
+Real = npt.NDArray[np.float64]
+
+SEED: Final = 20180726
+GALLERY: Final = "million"
+CLIENT: Final = "agency"
+LABEL_BYTES: Final = 160
+SAMPLED: Final = 3
+"""Synthetic blocks whose results are computed again from their units."""
+BOUND: Final = {"guarded": 2.0**-41, "compact": 2.0**-13, "swift": 2.0**-12}
+"""About 8 standard deviations of a bulk-enrolled block's score error, by profile."""
+MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What one server did. Times in seconds, memory in MiB."""
+
+    memory_mib: int
+    seconds_to_listen: float
+    seconds_to_describe: float
+    rss_after_start: int
+    rss_peak: int
+    first_search: float
+    later_searches: float
+    remove_one_of_many: float
+    search_after_it: float
+    remove_a_row: float
+    search_after_that: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run measured."""
+
+    profile: str
+    dimension: int
+    templates: int
+    blocks: int
+    blocks_mib: int
+    catalogue_mib: int
+    seconds_to_make: float
+    bounded: Serving
+    unbounded: Serving
+    max_error: float
+    error_bound: float
+    problems: tuple[str, ...]
+    machine: str
+    cores: int
+
+
+def main() -> int:
+    """Run the benchmark; return the exit code."""
+    options = _options()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        report = measure(Path(folder), options)
+    if options.json:
+        print(json.dumps(asdict(report), indent=2))
+    else:
+        _print_table(report)
+    for problem in report.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if report.problems else 0
+
+
+class Sample:
+    """Keys, the real part of the gallery, and what a search in it must give."""
+
+    def __init__(self, profile: Profile, dimension: int) -> None:
+        self.profile, self.dimension = profile, dimension
+        self.ceremony: SoleCeremony = run_sole(profile, dimension, Identity.generate())
+        self.encryptor = Encryptor(profile, dimension, self.ceremony.bundle.public_key)
+        self.rng = np.random.default_rng(SEED)
+        self.real: dict[int, Real] = {}
+        """Templates by number of their unit, which is that of its block."""
+        self.of_many: list[bytes] = []
+        self.of_rows: list[bytes] = []
+        """Template ids that may be removed."""
+
+    @property
+    def pin(self) -> Pin:
+        """What the gallery is pinned to."""
+        epoch = self.ceremony.bundle.epoch
+        return Pin(
+            model_id="synthetic",
+            model_dimension=self.dimension,
+            profile=self.profile.name,
+            key_epoch=epoch,
+        )
+
+    def vectors(self, count: int) -> Real:
+        """Return random unit vectors, ``(count, dimension)``."""
+        values = self.rng.normal(size=(count, self.dimension))
+        unit: Real = values / np.linalg.norm(values, axis=1, keepdims=True)
+        return unit
+
+    def columns(self, number: int, count: int, *, real: bool) -> Iterator[Ciphertext]:
+        """Yield the columns of a bulk unit: encrypted, or any residues below the primes."""
+        if real:
+            self.real[number] = self.vectors(count)
+            yield from self.encryptor.encrypt_columns(self.real[number])
+            return
+        primes = self.profile.data_primes[: self.profile.gallery_level]
+        shape = (2, len(primes), self.profile.degree)
+        high = np.array(primes, dtype=np.uint32)[None, :, None]
+        for _ in range(self.dimension):
+            values = self.rng.integers(0, high, shape, dtype=np.uint32)
+            yield Ciphertext(self.profile, Kind.COLUMN, values)
+
+    def score_error(self, answer: SealedAnswer, probe: Real) -> float:
+        """Open the real units' blocks; return how far the worst score is off."""
+        level, scale = self.profile.result_level, self.profile.result_scale
+        primes = self.profile.data_primes[:level]
+        secret = np.ascontiguousarray(self.ceremony.share.secret[:level])
+        worst, results = 0.0, results_of(answer)
+        for number, templates in self.real.items():
+            result = parse_ciphertext(results[number], self.profile, Kind.RESULT)
+            c0, c1 = (np.ascontiguousarray(part) for part in result.residues)
+            message = kernel.add(c0, kernel.multiply(c1, secret, primes), primes)
+            got = decode_coefficients(message, self.profile, level, scale)[: len(templates)]
+            worst = max(worst, float(np.abs(got - templates @ probe).max()))
+        return worst
+
+
+def results_of(answer: SealedAnswer) -> dict[int, bytes]:
+    """Return an answer's results by block."""
+    return {s.block: s.ciphertext for s in answer.sealed if s.kind is SealedKind.RESULT}
+
+
+class Maker:
+    """Fills a data folder as a server would."""
+
+    def __init__(self, folder: Path, sample: Sample, identity: Identity) -> None:
+        self._store = Store(folder)
+        self._sample = sample
+        self._identity = identity
+        bundle = sample.ceremony.bundle
+        bundle.save(folder / BUNDLES / f"{bundle.epoch}.usb")
+        self._evaluator = Evaluator(sample.profile, sample.dimension, bundle.keys, _cores())
+        spec = GallerySpec(GALLERY, sample.pin, CLIENT, frozenset({CLIENT}), 8)
+        row = self._store.galleries.create(spec, self._store.clock())
+        self._gallery: GalleryStore = self._store.open_gallery(row, self._evaluator)
+
+    def fill(self, templates: int) -> int:
+        """Enrol bulk units and two rows; return how many blocks."""
+        full = usable_slots(self._sample.profile.degree, self._sample.dimension)
+        blocks = -(-templates // full)
+        for number in range(blocks):
+            _say(f"block {number + 1} of {blocks}")
+            count = min(full, templates - number * full)
+            real = number in {0, blocks // 2, blocks - 1}
+            columns = self._sample.columns(number, count, real=real)
+            self._sample.of_many = self._enrol(Shape.COLUMNS, columns, count)
+        for _ in range(2):
+            row = self._sample.encryptor.encrypt_row(self._sample.vectors(1))
+            self._sample.of_rows += self._enrol(Shape.ROW, iter([row]), 1)
+        self._gallery.checkpoint()
+        return blocks
+
+    def close(self) -> None:
+        """Let the server have the folder."""
+        self._gallery.close()
+        self._evaluator.close()
+        self._store.close()
+
+    def _enrol(self, shape: Shape, ciphertexts: Iterator[Ciphertext], count: int) -> list[bytes]:
+        """Store a unit and show it; return its template ids."""
+        with self._gallery.files.stage(shape) as staged:
+            for ciphertext in ciphertexts:
+                staged.write(ciphertext.to_bytes())
+            staged.sync()
+            templates = tuple(
+                NewTemplate(*map(secrets.token_bytes, (16, 16, LABEL_BYTES))) for _ in range(count)
+            )
+            unit = NewUnit(
+                secrets.token_bytes(16),
+                shape,
+                templates,
+                CLIENT,
+                staged.sha256,
+                staged.size,
+                Envelope("", b"", ()),
+            )
+            content = Enrolled(
+                GALLERY, self._sample.pin, unit.token, shape, unit.leaves(), unit.sha256
+            )
+            receipt = content.receipt(CLIENT, self._store.clock()).sign(self._identity)
+            (outcome,) = self._gallery.admit([(replace(unit, receipt=receipt), staged)])
+        if isinstance(outcome, UndersealError):
+            raise outcome
+        folding = self._gallery.folding()
+        for pending in self._gallery.pending():
+            folding.add(pending, None)
+        self._gallery.prepare(folding.sums)
+        self._gallery.activate(folding)
+        return [template.template_id for template in templates]
+
+
+def measure(folder: Path, options: argparse.Namespace) -> Report:
+    """Make the gallery below ``folder`` and run two servers on it."""
+    profile, dimension = PROFILES[options.profile], padded_dimension(options.dim)
+    credentials = folder / "credentials"
+    run_program("underseal-server", "init", credentials, "--client", CLIENT)
+    settings = ClientSettings(credentials=credentials / "clients" / CLIENT)
+    sample, data = Sample(profile, dimension), folder / "data"
+    start = time.monotonic()
+    maker = Maker(data, sample, Connection(settings).credentials.identity)
+    blocks = maker.fill(options.templates)
+    maker.close()
+    made = time.monotonic() - start
+    bench = Bench(folder, settings, sample, options.searches)
+    bounded, few = bench.run(options.memory_mib)
+    unbounded, whole = bench.run(1 << 20)
+    bench.compare(few, whole)
+    return Report(
+        profile=profile.name,
+        dimension=dimension,
+        templates=options.templates,
+        blocks=blocks,
+        blocks_mib=_size(data / "blocks"),
+        catalogue_mib=_size(data) - _size(data / "blocks") - _size(data / "units"),
+        seconds_to_make=made,
+        bounded=bounded,
+        unbounded=unbounded,
+        max_error=bench.max_error,
+        error_bound=BOUND[profile.name],
+        problems=tuple(bench.problems),
+        machine=platform.machine(),
+        cores=_cores(),
+    )
+
+
+class Bench:
+    """Runs servers on one data folder, one after the other, and asks them."""
+
+    def __init__(
+        self, folder: Path, settings: ClientSettings, sample: Sample, searches: int
+    ) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._sample = sample
+        self._searches = searches
+        self._vector = sample.real[0][5]
+        self._probe = sample.encryptor.encrypt_probe(self._vector)
+        self.max_error = 0.0
+        self.problems: list[str] = []
+
+    def run(self, memory_mib: int) -> tuple[Serving, SealedAnswer]:
+        """Measure one server; return its figures and its first answer."""
+        _say(f"server with {memory_mib} MiB for blocks")
+        begun = time.monotonic()
+        with (
+            serving(self._folder, memory_mib) as (address, process),
+            Connection(self._settings.model_copy(update={"server": address})) as connection,
+        ):
+            listening = time.monotonic() - begun
+            state = galleries.describe(connection, GALLERY)
+            described = time.monotonic() - begun
+            after_start = _memory(process, "VmRSS")
+            found = [self._search(connection) for _ in range(self._searches)]
+            many = self._remove(connection, self._sample.of_many.pop())
+            seconds, after = self._search(connection)
+            counted = after.result.snapshot.templates
+            self._check(counted == state.templates - 1, "a removed template is still counted")
+            row = self._remove(connection, self._sample.of_rows.pop())
+            last_seconds, last = self._search(connection)
+            self._check(results_of(last) != results_of(after), "a removed row is still there")
+            peak = _memory(process, "VmHWM")
+        answers = [answer for _, answer in found]
+        self._judge(answers)
+        later = [took for took, _ in found][1:] or [found[0][0]]
+        return Serving(
+            memory_mib=memory_mib,
+            seconds_to_listen=listening,
+            seconds_to_describe=described,
+            rss_after_start=after_start,
+            rss_peak=peak,
+            first_search=found[0][0],
+            later_searches=statistics.median(later),
+            remove_one_of_many=many,
+            search_after_it=seconds,
+            remove_a_row=row,
+            search_after_that=last_seconds,
+        ), answers[0]
+
+    def compare(self, one: SealedAnswer, other: SealedAnswer) -> None:
+        """Check that both servers, and this process, find the same for blocks that stayed."""
+        left, right = results_of(one), results_of(other)
+        last = max(left)  # the rows were in there
+        same = all(left[number] == right[number] for number in left if number != last)
+        self._check(same and len(left) == len(right), "the two servers' results differ")
+        store = Store(self._folder / "data")
+        keys = self._sample.ceremony.bundle.keys
+        evaluator = Evaluator(self._sample.profile, self._sample.dimension, keys, _cores())
+        with evaluator:
+            opened = store.open_gallery(store.galleries.get(GALLERY), evaluator)
+            probe = evaluator.prepare(evaluator.expand(self._probe))
+            synthetic = sorted(set(left) - set(self._sample.real))
+            for number in synthetic[:: max(1, len(synthetic) // SAMPLED)]:
+                (unit,) = store.units.live(opened.gallery, number)
+                block = Block(None, number, evaluator, opened.files)
+                block.fold_in(unit)
+                own = evaluator.score(probe, block.tiles).to_bytes()
+                self._check(own == left[number], f"the result of block {number} is not exact")
+        store.close()
+
+    def _judge(self, answers: list[SealedAnswer]) -> None:
+        for answer in answers:
+            error = self._sample.score_error(answer, self._vector)
+            self.max_error = max(self.max_error, error)
+            self._check(results_of(answer) == results_of(answers[0]), "two searches differ")
+        bound = BOUND[self._sample.profile.name]
+        self._check(self.max_error <= bound, f"a score is off by {self.max_error:.3g}")
+
+    def _search(self, connection: Connection) -> tuple[float, SealedAnswer]:
+        gallery = galleries.describe(connection, GALLERY)
+        question = Question("benchmark", "BENCH-1", wanted(1, None))
+        start = time.monotonic()
+        answer = ask_server(
+            connection, gallery, self._probe.to_bytes(), question, timedelta(minutes=10)
+        )
+        return time.monotonic() - start, answer
+
+    def _remove(self, connection: Connection, template_id: bytes) -> float:
+        start = time.monotonic()
+        galleries.remove(connection, GALLERY, [template_id])
+        return time.monotonic() - start
+
+    def _check(self, holds: bool, problem: str) -> None:  # noqa: FBT001  # as assert has it
+        if not holds:
+            self.problems.append(problem)
+
+
+@contextmanager
+def serving(folder: Path, memory_mib: int) -> Iterator[tuple[str, int]]:
+    """Run ``underseal-server serve``; yield its address and process id once it listens."""
+    config = folder / "server.toml"
+    paths = {"data": folder / "data", "credentials": folder / "credentials" / "server"}
+    lines = [f'{name} = "{path}"' for name, path in paths.items()]
+    lines += ['listen = "127.0.0.1:0"', f"memory_mib = {memory_mib}"]
+    config.write_text("\n".join(lines))
+    command = [find_program("underseal-server"), "serve", "--config", str(config), "--json"]
+    with (folder / "server.log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    try:
+        assert process.stdout is not None  # noqa: S101  # it was asked for
+        yield json.loads(process.stdout.readline())["listening"], process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _memory(process: int, field: str) -> int:
+    """Return a figure of a process in MiB: ``VmRSS`` is what it has, ``VmHWM`` the most."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    (line,) = [line for line in status.splitlines() if line.startswith(field)]
+    return int(line.split()[1]) >> 10
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) // MIB
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+def _print_table(report: Report) -> None:
+    for name, value in asdict(report).items():
+        if name not in {"bounded", "unbounded", "problems"}:
+            print(
+                f"{name:>24}  {value:.4g}" if isinstance(value, float) else f"{name:>24}  {value}"
+            )
+    print()
+    for name, value in asdict(report.bounded).items():
+        other = getattr(report.unbounded, name)
+        print(f"{name:>24}  {value:>10.4g}  {other:>10.4g}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="compact")
+    parser.add_argument("--dim", type=int, default=128, help="dimension of the templates")
+    parser.add_argument("--templates", type=int, default=1_000_000)
+    parser.add_argument("--memory-mib", type=int, default=512, help="bound of the first server")
+    parser.add_argument("--searches", type=int, default=3, help="searches per server")
+    parser.add_argument("--folder", type=Path, help="on a disk with room; default: temporary")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
