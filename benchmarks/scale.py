@@ -77,10 +77,12 @@ class Serving:
     memory_mib: int
     seconds_to_listen: float
     seconds_to_describe: float
+    cpu_to_describe: float
     rss_after_start: int
     rss_peak: int
     first_search: float
     later_searches: float
+    cpu_per_search: float
     remove_one_of_many: float
     search_after_it: float
     remove_a_row: float
@@ -138,13 +140,8 @@ class Sample:
     @property
     def pin(self) -> Pin:
         """What the gallery is pinned to."""
-        epoch = self.ceremony.bundle.epoch
-        return Pin(
-            model_id="synthetic",
-            model_dimension=self.dimension,
-            profile=self.profile.name,
-            key_epoch=epoch,
-        )
+        scheme = {"profile": self.profile.name, "key_epoch": self.ceremony.bundle.epoch}
+        return Pin(model_id="synthetic", model_dimension=self.dimension, **scheme)
 
     def vectors(self, count: int) -> Real:
         """Return random unit vectors, ``(count, dimension)``."""
@@ -204,7 +201,7 @@ class Maker:
         full = usable_slots(self._sample.profile.degree, self._sample.dimension)
         blocks = -(-templates // full)
         for number in range(blocks):
-            _say(f"block {number + 1} of {blocks}")
+            print(f"block {number + 1} of {blocks}", file=sys.stderr)
             count = min(full, templates - number * full)
             real = number in {0, blocks // 2, blocks - 1}
             columns = self._sample.columns(number, count, real=real)
@@ -230,18 +227,10 @@ class Maker:
             templates = tuple(
                 NewTemplate(*map(secrets.token_bytes, (16, 16, LABEL_BYTES))) for _ in range(count)
             )
-            unit = NewUnit(
-                secrets.token_bytes(16),
-                shape,
-                templates,
-                CLIENT,
-                staged.sha256,
-                staged.size,
-                Envelope("", b"", ()),
-            )
-            content = Enrolled(
-                GALLERY, self._sample.pin, unit.token, shape, unit.leaves(), unit.sha256
-            )
+            token, pin = secrets.token_bytes(16), self._sample.pin
+            hashed = staged.sha256, staged.size
+            unit = NewUnit(token, shape, templates, CLIENT, *hashed, Envelope("", b"", ()))
+            content = Enrolled(GALLERY, pin, token, shape, unit.leaves(), unit.sha256)
             receipt = content.receipt(CLIENT, self._store.clock()).sign(self._identity)
             (outcome,) = self._gallery.admit([(replace(unit, receipt=receipt), staged)])
         if isinstance(outcome, UndersealError):
@@ -305,7 +294,7 @@ class Bench:
 
     def run(self, memory_mib: int) -> tuple[Serving, SealedAnswer]:
         """Measure one server; return its figures and its first answer."""
-        _say(f"server with {memory_mib} MiB for blocks")
+        print(f"server with {memory_mib} MiB for blocks", file=sys.stderr)
         begun = time.monotonic()
         with (
             serving(self._folder, memory_mib) as (address, process),
@@ -314,8 +303,10 @@ class Bench:
             listening = time.monotonic() - begun
             state = galleries.describe(connection, GALLERY)
             described = time.monotonic() - begun
+            cpu = _cpu_seconds(process)
             after_start = _memory(process, "VmRSS")
             found = [self._search(connection) for _ in range(self._searches)]
+            searching = (_cpu_seconds(process) - cpu) / self._searches
             many = self._remove(connection, self._sample.of_many.pop())
             seconds, after = self._search(connection)
             counted = after.result.snapshot.templates
@@ -331,10 +322,12 @@ class Bench:
             memory_mib=memory_mib,
             seconds_to_listen=listening,
             seconds_to_describe=described,
+            cpu_to_describe=cpu,
             rss_after_start=after_start,
             rss_peak=peak,
             first_search=found[0][0],
             later_searches=statistics.median(later),
+            cpu_per_search=searching,
             remove_one_of_many=many,
             search_after_it=seconds,
             remove_a_row=row,
@@ -367,16 +360,15 @@ class Bench:
             error = self._sample.score_error(answer, self._vector)
             self.max_error = max(self.max_error, error)
             self._check(results_of(answer) == results_of(answers[0]), "two searches differ")
-        bound = BOUND[self._sample.profile.name]
-        self._check(self.max_error <= bound, f"a score is off by {self.max_error:.3g}")
+        sound = self.max_error <= BOUND[self._sample.profile.name]
+        self._check(sound, f"a score is off by {self.max_error:.3g}")
 
     def _search(self, connection: Connection) -> tuple[float, SealedAnswer]:
         gallery = galleries.describe(connection, GALLERY)
         question = Question("benchmark", "BENCH-1", wanted(1, None))
         start = time.monotonic()
-        answer = ask_server(
-            connection, gallery, self._probe.to_bytes(), question, timedelta(minutes=10)
-        )
+        probe, validity = self._probe.to_bytes(), timedelta(minutes=10)
+        answer = ask_server(connection, gallery, probe, question, validity)
         return time.monotonic() - start, answer
 
     def _remove(self, connection: Connection, template_id: bytes) -> float:
@@ -415,6 +407,12 @@ def _memory(process: int, field: str) -> int:
     return int(line.split()[1]) >> 10
 
 
+def _cpu_seconds(process: int) -> float:
+    """Return the processor time that a process has used: the machine may be busy."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) // MIB
 
@@ -433,10 +431,6 @@ def _print_table(report: Report) -> None:
     for name, value in asdict(report.bounded).items():
         other = getattr(report.unbounded, name)
         print(f"{name:>24}  {value:>10.4g}  {other:>10.4g}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 def _options() -> argparse.Namespace:

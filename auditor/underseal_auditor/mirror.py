@@ -25,7 +25,7 @@ from underseal_auditor.store.catalogue import HalfRemoved
 from underseal_auditor.store.database import Database
 from underseal_auditor.store.relabelling import relabel
 from underseal_auditor.verify.amendments import Amenders
-from underseal_auditor.verify.catalogue import Attested, View, view_of
+from underseal_auditor.verify.catalogue import Attested, Block, View, block_of, view_of
 from underseal_auditor.verify.provenance import Enrollers, check_unit
 from underseal_core.errors import Damaged, Mismatch, NotFound
 from underseal_core.provenance import EnrolReceipt, Origin, UnitTree
@@ -54,6 +54,14 @@ class _Enrolment:
     tree: UnitTree
 
 
+@dataclass(frozen=True, slots=True)
+class _Present:
+    """The blocks with a live template at one version."""
+
+    version: int
+    blocks: dict[int, Block]
+
+
 class Mirror:
     """Catalogues in an auditor's database.
 
@@ -77,6 +85,8 @@ class Mirror:
         self._views: Recent[tuple[object, ...], View] = Recent(_VIEWS_KEPT)
         self._enrolments: Recent[tuple[str, str, bytes], _Enrolment] = Recent(_ENROLMENTS_KEPT)
         self._histories: dict[tuple[str, str], History] = {}
+        self._present: dict[tuple[str, str], _Present] = {}
+        """Blocks as they were read last; looked at by whoever makes a view, one at a time."""
         self._updating = threading.Lock()
 
     def update(
@@ -144,8 +154,8 @@ class Mirror:
 
         def read() -> View:
             with self._database.transaction() as connection:
-                rows = list(catalogue.live(connection, place, snapshot.version))
-            return view_of(snapshot.gallery, snapshot.version, rows, snapshot.tiles_roots())
+                blocks = self._blocks_at(connection, place, snapshot.version, known)
+            return view_of(snapshot.gallery, snapshot.version, blocks, snapshot.tiles_roots())
 
         view = self._views.get(key, read)
         if snapshot.version > known or (view.root, view.templates) != (
@@ -157,6 +167,21 @@ class Mirror:
                 hint="search again; if it happens again, tell the auditors",
             )
         return view
+
+    def _blocks_at(
+        self, connection: sqlite3.Connection, place: catalogue.Place, version: int, known: int
+    ) -> dict[int, Block]:
+        """Return the blocks of a version; reads those that changed since they were read last."""
+        kept = self._present.get(place, _Present(0, {}))
+        news = catalogue.changed_blocks(connection, place, kept.version)
+        blocks = {n: block for n, block in kept.blocks.items() if n not in news}
+        blocks |= _blocks(connection, place, news, known)
+        self._present[place] = _Present(known, blocks)
+        if version >= known:
+            return blocks
+        later = catalogue.changed_blocks(connection, place, version)
+        past = {n: block for n, block in blocks.items() if n not in later}
+        return past | _blocks(connection, place, later, version)
 
     def history(self, server: str, gallery: str) -> History:
         """Return which units the blocks held at every version so far."""
@@ -288,8 +313,17 @@ class Mirror:
             if not found.rowcount:
                 raise NotFound(f"gallery {gallery!r} of server {server!r} is not mirrored")
             self._histories.pop((server, gallery), None)
+            self._present.pop((server, gallery), None)
         self._views.clear()
         self._enrolments.clear()
+
+
+def _blocks(
+    connection: sqlite3.Connection, place: catalogue.Place, numbers: set[int], version: int
+) -> dict[int, Block]:
+    """Read blocks as of a version; those that held nothing are left out."""
+    found = {n: block_of(catalogue.live(connection, place, n, version)) for n in numbers}
+    return {number: block for number, block in found.items() if block.entries}
 
 
 def _enrolment(connection: sqlite3.Connection, place: catalogue.Place, token: bytes) -> _Enrolment:

@@ -33,7 +33,7 @@ from underseal_auditor.policy.document import Policy, parse_policy
 from underseal_auditor.policy.rules import Terms
 from underseal_auditor.policy.sections import QuotaSection
 from underseal_auditor.release import OpenedBlock
-from underseal_auditor.verify.catalogue import Block
+from underseal_auditor.verify.catalogue import block_of
 from underseal_core.errors import PermissionRefused
 from underseal_core.signing import Envelope
 from underseal_core.snapshot import LiveEntry
@@ -93,7 +93,7 @@ def opened(subjects: int, templates: int, score: float, seed: int) -> OpenedBloc
         for slot in range(len(noise))
     )
     all_of_them = np.ones(len(noise), np.bool_)
-    block = Block(entries, np.arange(len(noise), dtype=np.int64), all_of_them)
+    block = block_of((entry, True) for entry in entries)
     return OpenedBlock(block, score + noise, all_of_them)
 
 

@@ -345,17 +345,29 @@ def overdue(connection: sqlite3.Connection, place: Place, moment: str) -> frozen
     return frozenset(bytes(template_id) for (template_id,) in rows)
 
 
+def changed_blocks(connection: sqlite3.Connection, place: Place, after: int) -> set[int]:
+    """Return the blocks in which something came, changed or went after a version."""
+    rows = connection.execute(
+        "SELECT block FROM units WHERE server = ? AND gallery = ?"
+        " AND (added_version > ? OR amended_version > ?)"
+        " UNION SELECT block FROM templates t JOIN units u USING (server, gallery, token)"
+        " WHERE t.server = ? AND t.gallery = ? AND t.removed_version > 0 AND t.removed_version > ?",
+        (*place, after, after, *place, after),
+    )
+    return {block for (block,) in rows}
+
+
 def live(
-    connection: sqlite3.Connection, place: Place, version: int
+    connection: sqlite3.Connection, place: Place, block: int, version: int
 ) -> Iterator[tuple[LiveEntry, bool]]:
-    """Yield what was live at a version, in order of block and slot, and whether it still is."""
+    """Yield what was live in a block at a version, in slot order, and whether it still is."""
     rows = connection.execute(
         "SELECT block, first_slot + place * step AS slot, template_id, subject_id, sha256,"
         " t.removed_version"
-        " FROM templates t JOIN units USING (server, gallery, token)"
-        " WHERE server = ? AND gallery = ? AND added_version <= ?"
-        " AND (t.removed_version = 0 OR t.removed_version > ?) ORDER BY block, slot",
-        (*place, version, version),
+        " FROM units CROSS JOIN templates t USING (server, gallery, token)"
+        " WHERE server = ? AND gallery = ? AND block = ? AND added_version <= ?"
+        " AND (t.removed_version = 0 OR t.removed_version > ?) ORDER BY slot",
+        (*place, block, version, version),
     )
     for *fields, removed in rows:
         yield LiveEntry(*fields), removed == 0

@@ -232,6 +232,10 @@ STEPS: Final = (
     """
     ALTER TABLE units DROP COLUMN receipt_sha256;
     """,
+    """
+    CREATE INDEX templates_by_removal ON templates (server, gallery, removed_version)
+        WHERE removed_version > 0;
+    """,
 )
 """Step ``i`` takes the schema from version ``i`` to ``i + 1``; never edit one that was shipped."""
 

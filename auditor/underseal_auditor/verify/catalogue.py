@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from underseal_core.errors import Damaged, NotFound
+from underseal_core.errors import NotFound
 from underseal_core.gallery.unit import Unit
 from underseal_core.signing import Envelope
-from underseal_core.snapshot import LiveEntry, snapshot_root
+from underseal_core.snapshot import LiveEntry, block_entries, root_of_blocks
 from underseal_core.statements import SearchRequest, Targets
 
 MAX_BLOCK: Final = 1 << 20
@@ -87,12 +86,14 @@ class Block:
     """The live slots of one block: ``slots[i]`` holds ``entries[i]``, ascending.
 
     ``current[i]`` is False for a template that was removed after this version, or whose time is
-    over: its score is there, but nothing about it is released any more.
+    over: its score is there, but nothing about it is released any more. ``sha256``: the entries
+    digest of the block (``underseal_core.snapshot``).
     """
 
     entries: tuple[LiveEntry, ...]
     slots: npt.NDArray[np.int64]
     current: npt.NDArray[np.bool_]
+    sha256: bytes
 
     def chosen(self, targets: Targets) -> npt.NDArray[np.bool_]:
         """Return which slots the request asks about: all of them if it names nobody."""
@@ -174,34 +175,44 @@ def _name(entry: LiveEntry, targets: Targets) -> bytes:
     return entry.subject_id if targets.subject_ids else entry.template_id
 
 
+def block_of(rows: Iterable[tuple[LiveEntry, bool]]) -> Block:
+    """Build the view of one block.
+
+    Parameters
+    ----------
+    rows
+        Live templates in slot order, each with whether it is still live now.
+
+    Raises
+    ------
+    Damaged
+        Two templates in one slot.
+    """
+    pairs = list(rows)
+    entries = tuple(entry for entry, _ in pairs)
+    slots = np.array([entry.slot for entry in entries], dtype=np.int64)
+    current = np.array([alive for _, alive in pairs], dtype=np.bool_)
+    return Block(entries, slots, current, block_entries(e.row() for e in entries).sha256)
+
+
 def view_of(
-    gallery: str,
-    version: int,
-    rows: Iterable[tuple[LiveEntry, bool]],
-    tiles_roots: Mapping[int, str],
+    gallery: str, version: int, blocks: Mapping[int, Block], tiles_roots: Mapping[int, str]
 ) -> View:
     """Build the view of one version.
 
     Parameters
     ----------
-    rows
-        Live templates in order of block and slot, each with whether it is still live now.
+    blocks
+        Those that hold a live template.
     tiles_roots
-        Hex root over the tiles of each block: an auditor's own, or what the server stated.
+        Hex root over the tiles of each of them: an auditor's own, or what the server stated.
 
     Raises
     ------
     Damaged
-        Two templates in one slot, or roots of other blocks.
+        Roots of other blocks.
     """
-    pairs = list(rows)
-    blocks: dict[int, Block] = {}
-    for number, group in groupby(pairs, key=lambda pair: pair[0].block):
-        members = list(group)
-        slots = np.array([entry.slot for entry, _ in members], dtype=np.int64)
-        if bool((np.diff(slots) <= 0).any()):
-            raise Damaged("the server's catalogue has two templates in one slot")
-        current = np.array([alive for _, alive in members], dtype=np.bool_)
-        blocks[number] = Block(tuple(entry for entry, _ in members), slots, current)
-    root = snapshot_root(gallery, version, (entry for entry, _ in pairs), tiles_roots)
-    return View(root, blocks, len(pairs))
+    digests = {number: block.sha256 for number, block in blocks.items()}
+    root = root_of_blocks(gallery, version, digests, tiles_roots)
+    ordered = {number: blocks[number] for number in sorted(blocks)}
+    return View(root, ordered, sum(len(block.entries) for block in blocks.values()))

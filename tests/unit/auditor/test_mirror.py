@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.catalogue_fixtures import live_entry, signed_unit, templates
@@ -118,6 +120,39 @@ def test_views_of_old_and_new_versions(mirror: Mirror) -> None:
     assert list(both.blocks[0].slots) == [0, 1]
     assert list(both.blocks[0].current) == [False, True]
     assert mirror.view(SERVER, snapshot(3, b)).expected(Targets()) == ((0,), 1)
+
+
+def test_a_view_reads_the_blocks_that_changed_and_is_that_of_a_fresh_start(
+    mirror: Mirror, database: Database
+) -> None:
+    """Whatever came and went, at the newest version and at any one before."""
+    chance = random.Random(20261122)
+    there: list[One] = []
+    at: dict[int, list[One]] = {}
+    for version in range(1, 31):
+        if there and chance.random() < 0.4:
+            leaving = there.pop(chance.randrange(len(there)))
+            update(mirror, told(gone(leaving, version), version=version))
+        else:
+            taken = {(unit.placement.block, unit.placement.first_slot) for unit, _ in there}
+            free = [(b, s) for b in range(4) for s in range(8) if (b, s) not in taken]
+            block, slot = chance.choice(free)
+            there.append(one(slot, added=version, block=block))
+            update(mirror, told(there[-1], version=version))
+        at[version] = list(there)
+        for seen in {version, chance.randint(1, version)}:
+            named = snapshot(seen, *at[seen])
+            view, fresh = mirror.view(SERVER, named), Mirror(database).view(SERVER, named)
+            assert view.root == fresh.root == named.root
+            for place, held in fresh.blocks.items():
+                assert view.blocks[place].entries == held.entries
+                assert np.array_equal(view.blocks[place].current, held.current)
+    a = one(7, added=31, block=2)
+    before = mirror.view(SERVER, snapshot(30, *there))
+    update(mirror, told(a, version=31))
+    after = mirror.view(SERVER, snapshot(31, *there, a))
+    same = [n for n, block in after.blocks.items() if block is before.blocks.get(n)]
+    assert same == sorted(set(after.blocks) - {2})
 
 
 def test_label_of_a_removed_template_is_dropped(mirror: Mirror, database: Database) -> None:
