@@ -85,7 +85,7 @@ class Examiner:
             blocks = tuple(block.block for block in result.blocks)
             if (blocks, result.compared) != view.expected(request.targets):
                 raise ServerFault(Rule.BLOCKS)
-            tiles = {number: folded.tiles[number] for number in blocks}
+            tiles = folded.tiles.only(blocks)
             probe = sealed.probe or enrolled_probe(self.replica, chain, view, self.clock())
             check_reexecuted(self.evaluator, probe, sealed, tiles)
         return probe

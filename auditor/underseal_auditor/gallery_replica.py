@@ -7,31 +7,57 @@ blocks/<n>.tiles     checkpoints of the sums
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from underseal_auditor.history import History
 from underseal_core.errors import Busy, Damaged, Mismatch
 from underseal_core.gallery.block import Block
-from underseal_core.gallery.blocks import SUFFIX, checkpoint
+from underseal_core.gallery.blocks import MAX_UNSAVED_BLOCKS, SUFFIX, checkpoint
 from underseal_core.gallery.files import LocalFiles
+from underseal_core.gallery.memory import BlockMemory
 from underseal_core.gallery.unit import Unit
 from underseal_core.gallery.unit_files import UnitFiles
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
 
+_log: Final = structlog.get_logger("underseal.replica")
+
 PATIENCE_SECONDS: Final = 60.0
 """Longest wait for blocks that are being folded."""
+
+
+class Tiles(Mapping[int, Residues]):
+    """The tiles of blocks, which come into memory when they are asked for."""
+
+    def __init__(self, blocks: Mapping[int, Block], read: Callable[[Block], Residues]) -> None:
+        self._blocks = blocks
+        self._read = read
+
+    def __getitem__(self, number: int) -> Residues:
+        return self._read(self._blocks[number])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._blocks)
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def only(self, numbers: Iterable[int]) -> Tiles:
+        """Return those of some blocks."""
+        return Tiles({number: self._blocks[number] for number in numbers}, self._read)
 
 
 @dataclass(frozen=True, slots=True)
 class Folded:
     """What the blocks hold at one version, by number. The tiles must not be changed."""
 
-    tiles: Mapping[int, Residues]
+    tiles: Tiles
     roots: Mapping[int, str]
 
 
@@ -44,10 +70,13 @@ class GalleryReplica:
         Of its own; need not exist.
     evaluator
         Of the gallery's key epoch.
+    memory
+        Bounds the blocks in memory.
     """
 
-    def __init__(self, folder: Path, evaluator: Evaluator) -> None:
+    def __init__(self, folder: Path, evaluator: Evaluator, memory: BlockMemory) -> None:
         self._evaluator = evaluator
+        self._memory = memory
         self._checkpoints = LocalFiles(folder / "blocks")
         units = LocalFiles(folder / "units")
         self._files = UnitFiles(units, evaluator.profile, evaluator.dimension)
@@ -79,8 +108,7 @@ class GalleryReplica:
                     continue
                 number = int(name.removesuffix(SUFFIX))
                 if not self._block(number).folded <= history.units.keys():
-                    del self._blocks[number]
-                    self._checkpoints.delete([name])
+                    self._forget(number)
             needed = [block.folded for block in self._blocks.values()]
             self._files.sweep(frozenset().union(*wanted.values(), *needed))
 
@@ -110,9 +138,13 @@ class GalleryReplica:
             for number in sorted({*wanted, *self._blocks}):
                 block, names = self._block(number), wanted.get(number, frozenset())
                 if block.folded != names:
+                    block = self._sound(number)
                     self._reconcile(block, names)
                 if not history.former.isdisjoint(block.retired):
                     block.checkpoint()  # deletes what was erased
+                unsaved = [one for one in self._blocks.values() if one.unsaved]
+                if len(unsaved) > MAX_UNSAVED_BLOCKS:
+                    unsaved[0].checkpoint()
 
     @contextmanager
     def at(self, history: History, version: int) -> Iterator[Folded]:
@@ -128,10 +160,8 @@ class GalleryReplica:
         with self._folding():
             self._units.update(history.units)
             blocks = {n: self._as_of(n, names) for n, names in history.at(version).items()}
-            yield Folded(
-                {number: block.tiles for number, block in blocks.items()},
-                {number: block.tiles_root() for number, block in blocks.items()},
-            )
+            roots = {number: block.tiles_root() for number, block in blocks.items()}
+            yield Folded(Tiles(blocks, self._read), roots)
 
     def ciphertexts(self, unit: Unit) -> Iterator[Ciphertext]:
         """Yield a live unit's ciphertexts; see :meth:`UnitFiles.ciphertexts`.
@@ -158,7 +188,7 @@ class GalleryReplica:
             return block
         if not all(self._there(name) for name in names - block.folded):
             raise Mismatch("the gallery has changed since this search", hint="search again")
-        copy = block.copy()
+        copy = self._sound(number).copy()
         self._reconcile(copy, names)
         return copy
 
@@ -168,9 +198,37 @@ class GalleryReplica:
 
     def _block(self, number: int) -> Block:
         if number not in self._blocks:
+            parts = (number, self._evaluator, self._files, self._memory)
             file = checkpoint(self._checkpoints, number)
-            self._blocks[number] = Block(file, number, self._evaluator, self._files)
+            try:
+                self._blocks[number] = Block(file, *parts)
+            except Damaged:
+                self._forget(number)  # its units are folded anew
+                self._blocks[number] = Block(file, *parts)
         return self._blocks[number]
+
+    def _read(self, block: Block) -> Residues:
+        """Return a block's tiles; from its units, if its checkpoint is damaged."""
+        try:
+            return block.tiles
+        except Damaged as error:
+            _log.warning("rebuilding", block=block.number, reason=error.public)
+            names = frozenset(block.folded)
+            self._forget(block.number)
+            again = self._block(block.number)
+            self._reconcile(again, names)
+            return again.tiles
+
+    def _sound(self, number: int) -> Block:
+        """Return a block whose tiles are in memory, checked."""
+        self._read(self._block(number))
+        return self._block(number)
+
+    def _forget(self, number: int) -> None:
+        block = self._blocks.pop(number, None)
+        if block is not None:
+            block.close()
+        self._checkpoints.delete([f"{number}{SUFFIX}"])
 
     def _there(self, name: bytes) -> bool:
         return self._files.exists(name)

@@ -26,6 +26,7 @@ from underseal_auditor.verify.fault import Rule, ServerFault
 from underseal_auditor.verify.provenance import Enrollers
 from underseal_core.bundle import PublicBundle
 from underseal_core.errors import Busy, Damaged, NotFound, PermissionRefused
+from underseal_core.gallery.memory import BlockMemory
 from underseal_core.gallery.unit import Unit
 from underseal_core.scheme.ciphertext import Ciphertext
 from underseal_core.scheme.evaluation import Evaluator
@@ -56,6 +57,8 @@ class Replica:
         The servers by name.
     earlier
         Units of earlier key epochs, and the key epoch itself.
+    memory
+        Bounds the blocks in memory; without it there is no bound.
     """
 
     def __init__(
@@ -65,10 +68,12 @@ class Replica:
         evaluator: Evaluator,
         sources: Mapping[str, GallerySource],
         earlier: EarlierUnits,
+        memory: BlockMemory | None = None,
     ) -> None:
         self._folder = folder
         self._evaluator = evaluator
         self._earlier = earlier
+        self._memory = memory or BlockMemory(None)
         self._galleries: dict[tuple[str, str], GalleryReplica] = {}
         self._lock = threading.Lock()
         self.mirror = mirror
@@ -199,7 +204,7 @@ class Replica:
     def _gallery(self, server: str, gallery: str) -> GalleryReplica:
         with self._lock:
             if (server, gallery) not in self._galleries:
-                one = GalleryReplica(self._folder / server / gallery, self._evaluator)
+                one = GalleryReplica(self._folder / server / gallery, self._evaluator, self._memory)
                 one.sweep(self.mirror.history(server, gallery))
                 self._galleries[server, gallery] = one
             return self._galleries[server, gallery]

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from underseal_core.errors import InvalidInput
+from underseal_core.gallery.memory import half_of_memory
 from underseal_core.statements import Name
 
 ENVIRONMENT_PREFIX: Final = "UNDERSEAL_AUDITOR_"
@@ -79,6 +80,7 @@ class RegistrarSettings(BaseModel):
     guardians: Annotated[dict[Point, Address], BeforeValidator(parse_servers)] = {}
     max_submissions: Annotated[int, Field(ge=1, le=64)] = 4
     erase_seconds: Annotated[float, Field(ge=0, le=604800)] = 3600.0
+    memory_mib: Annotated[int, Field(ge=1, default_factory=half_of_memory)]
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
@@ -101,6 +103,7 @@ class GuardianSettings(BaseModel):
     log_key: Path
     data: Path
     servers: Annotated[dict[Name, Address], BeforeValidator(parse_servers), Field(min_length=1)]
+    memory_mib: Annotated[int, Field(ge=1, default_factory=half_of_memory)]
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 

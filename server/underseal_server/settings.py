@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from underseal_core.errors import InvalidInput
+from underseal_core.gallery.memory import half_of_memory
 from underseal_server.store.bucket import Location
 from underseal_server.store.places import ObjectStorage
 
@@ -43,7 +44,7 @@ class Settings(BaseSettings):
     credentials: Path = Path("credentials/server")
     bundles: tuple[Path, ...] = ()
     threads: Positive = Field(default_factory=lambda: os.cpu_count() or 1)
-    memory_mib: Positive = Field(default_factory=lambda: _physical_mib() // 2)
+    memory_mib: Positive = Field(default_factory=half_of_memory)
     running_searches: Positive = 1
     queue_length: Annotated[int, Field(ge=0)] = 16
     searches_per_client: Positive = 4
@@ -94,10 +95,6 @@ class Settings(BaseSettings):
         """Command line, environment, then the file that :func:`load_settings` names."""
         file = TomlConfigSettingsSource(settings_cls)
         return init_settings, env_settings, file
-
-
-def _physical_mib() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
 
 
 def load_settings(file: Path | None, **given: Any) -> Settings:

@@ -102,7 +102,14 @@ class GuardianProcess:
         check_servers(signed.policy, self._servers)
         mirror, kept = replicate(settings.earlier, bundle, rosters, database)
         examiner, self._follower = examiner_of(
-            kept, self._rulebook, settings.data, database, mirror, sources, self._stack
+            kept,
+            self._rulebook,
+            settings.data,
+            database,
+            mirror,
+            sources,
+            settings.memory_mib,
+            self._stack,
         )
         watch = Watch(
             rulebook=self._rulebook,

@@ -26,6 +26,7 @@ from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Credentials
 from underseal_core.epochs import load_earlier
 from underseal_core.errors import InvalidInput
+from underseal_core.gallery.memory import BlockMemory
 from underseal_core.roster import Roster
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.signing import Identity
@@ -103,13 +104,21 @@ def examiner_of(
     database: Database,
     mirror: Mirror,
     sources: Mapping[str, ServerCatalogue],
+    memory_mib: int,
     stack: ExitStack,
 ) -> tuple[Examiner, Follower]:
-    """Make a replica below ``folder``, and what keeps it up to date; ``stack`` closes all."""
+    """Make a replica below ``folder``, and what keeps it up to date; ``stack`` closes all.
+
+    Parameters
+    ----------
+    memory_mib
+        How much memory the replica's blocks may take.
+    """
     bundle = kept.bundle
     evaluator = Evaluator(bundle.profile, bundle.dimension, bundle.keys, os.cpu_count() or 1)
     stack.callback(evaluator.close)
-    replica = Replica(folder / REPLICA_NAME, mirror, evaluator, sources, kept)
+    memory = BlockMemory(memory_mib << 20)
+    replica = Replica(folder / REPLICA_NAME, mirror, evaluator, sources, kept, memory)
     follower = Follower(replica, rulebook, bundle.epoch)
     stack.callback(follower.close)
     clock = partial(datetime.now, UTC)

@@ -112,7 +112,14 @@ class RegistrarProcess:
             share = share_file.load(settings.share, passphrase, bundle.epoch)
             self._stack.enter_context(share)
             examiner, self._follower = examiner_of(
-                kept, self._rulebook, settings.data, database, mirror, sources, self._stack
+                kept,
+                self._rulebook,
+                settings.data,
+                database,
+                mirror,
+                sources,
+                settings.memory_mib,
+                self._stack,
             )
             opener = Opener([share], bundle)
             bench = bench_of(

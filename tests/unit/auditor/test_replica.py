@@ -65,6 +65,26 @@ def test_blocks_are_those_of_the_snapshot_also_when_the_gallery_went_on(
         pass
 
 
+@pytest.mark.parametrize("where", ["header", "tiles"])
+def test_damaged_checkpoint_is_made_again_from_its_units(
+    of: World, replica: Replica, operator: Operator, tmp_path: Path, where: str
+) -> None:
+    follow(replica, operator)
+    replica.checkpoint()
+    operator.sent = {}  # a server that has nothing more to send
+    paths = sorted(tmp_path.rglob("*.tiles"))
+    assert len(paths) == len(operator.tiles)
+    for path in paths:
+        data = bytearray(path.read_bytes())
+        data[60 if where == "header" else -9] ^= 4
+        path.write_bytes(data)
+    again = of.replica(tmp_path, replica.mirror, operator)
+    follow(again, operator)
+    with again.at("server", operator.snapshot(), operator.pin_, ENROLLERS) as (_, folded):
+        for block, tiles in operator.tiles.items():
+            assert np.array_equal(folded.tiles[block], tiles)
+
+
 @pytest.mark.parametrize("written", [True, False], ids=["checkpoint", "killed before it"])
 def test_restarted_replica_fetches_nothing_again(
     of: World, replica: Replica, operator: Operator, tmp_path: Path, written: bool

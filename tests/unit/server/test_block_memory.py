@@ -22,7 +22,7 @@ from underseal_core.scheme.evaluation import Evaluator, tiles_shape
 from underseal_core.snapshot import LiveEntry, snapshot_root
 from underseal_server.check import Checker
 from underseal_server.store.gallery_store import GalleryStore
-from underseal_server.store.records import GallerySpec, StoredUnit
+from underseal_server.store.records import GallerySpec, StoredUnit, TemplateFilter
 from underseal_server.store.store import Store
 
 LAB = Lab(dimension=2)
@@ -83,7 +83,7 @@ class Place:
 
     def templates(self, unit: StoredUnit) -> list[bytes]:
         """The unit's live templates."""
-        page = self.store.templates.page(self.gallery.gallery, None, (-1, -1), 10**6)
+        page = self.store.templates.page(self.gallery.gallery, TemplateFilter(), (-1, -1), 10**6)
         slots = set(unit.slots())
         return [
             t.template_id
@@ -118,7 +118,7 @@ class Place:
         by_slot = {
             (unit.placement.block, slot): unit for unit in units.values() for slot in unit.slots()
         }
-        page = self.store.templates.page(row, None, (-1, -1), 10**6)
+        page = self.store.templates.page(row, TemplateFilter(), (-1, -1), 10**6)
         entries = [
             LiveEntry(t.block, t.slot, t.template_id, t.subject_id, by_slot[t.block, t.slot].sha256)
             for t in page
@@ -305,6 +305,7 @@ def test_check_finds_a_digest_that_is_not_that_of_the_templates(place: Place) ->
     with store._database.writing() as connection:
         connection.exec_driver_sql("UPDATE blocks SET templates = templates + 1 WHERE block = 5")
     store.close()
-    problems = Checker(place.folder, lambda: None, deep=False, threads=1).run().problems
-    assert problems == ["gallery missing: the digest of block 5 is not that of its templates"]
+    found = Checker(place.folder, lambda: None, deep=False, threads=1).run().problems
+    texts = [problem.text for problem in found]
+    assert texts == ["the digest of block 5 is not that of its templates"]
     place.open()
