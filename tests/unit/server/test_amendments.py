@@ -16,9 +16,10 @@ from underseal_core.errors import Conflict
 from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.snapshot import LiveEntry, snapshot_root
+from underseal_server.check import Checker
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import NewUnit, Receipt, StoredUnit
-from underseal_server.store.store import Store
+from underseal_server.store.store import BUNDLES, Store
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +184,21 @@ def test_the_feed_shows_amendments(store: Store, evaluator: Evaluator) -> None:
     ]
     view = gallery.view()
     assert view.root == snapshot_root("missing", view.version, live, view.blocks)
+
+
+def test_a_data_folder_with_amended_units_is_accounted_for(
+    tmp_path: Path, evaluator: Evaluator
+) -> None:
+    """The check finds the new file by its name, the block as its sum, and nothing left over."""
+    store = Store(tmp_path)
+    LAB.bundle.save(tmp_path / BUNDLES / f"{LAB.bundle.epoch}.usb")
+    gallery, vectors = opened(store, evaluator), unit_vectors(3)
+    receipt, made = enrol(gallery, Shape.ROW, vectors)
+    unit = stored(store, gallery, receipt)
+    remove(gallery, unit, made, 0)
+    amended(gallery, unit, (0,))
+    gallery.checkpoint()
+    store.close()
+    report = Checker(tmp_path, lambda: None, deep=True, threads=1).run()
+    assert report.findings == []
+    assert report.accounted
