@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Final
 
@@ -36,6 +36,8 @@ class EnrolStream:
         The galleries.
     threads
         For disk work.
+    clock
+        Returns the present as text.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class EnrolStream:
         peer: Peer,
         hosting: Hosting,
         threads: Threads,
+        clock: Callable[[], str],
     ) -> None:
+        self._clock = clock
         self._requests = requests
         self._peer = peer
         self._hosting = hosting
@@ -111,7 +115,7 @@ class EnrolStream:
         unit = NewUnit(
             token, staged.shape, templates, self._peer.name, staged.sha256, staged.size, envelope
         )
-        asked = hosted.gallery, unit, self._peer, self._hosting.clock()
+        asked = hosted.gallery, unit, self._peer, self._clock()
         receipt = await finish(self._pool, check_receipt, *asked)
         return replace(unit, keep_until=receipt.keep_until)
 

@@ -52,6 +52,7 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
     ) -> None:
         self._hosting = hosting
         self._templates = store.templates
+        self._clock = store.clock
         self._threads = threads
         self._finder = TemplateFinder(store, threads)
         self._labels = LabelDesk(store, hosting, threads, self._finder)
@@ -108,7 +109,8 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         """Store units."""
         peer = current_peer()
         with self._streams.hold(peer.name):
-            stream = EnrolStream(request_iterator, peer, self._hosting, self._threads)
+            on = (self._hosting, self._threads, self._clock)
+            stream = EnrolStream(request_iterator, peer, *on)
             async for receipt in stream.receipts():
                 yield wire.receipt_to_wire(receipt)
 
@@ -118,7 +120,7 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         """List live templates in slot order."""
         row = await self._hosting.row(wire.name_from_wire(request.gallery))
         check_writer(current_peer(), row)
-        wanted, pool = filter_from_wire(request, self._hosting.clock()), self._threads.store
+        wanted, pool = filter_from_wire(request, self._clock()), self._threads.store
         after = wire.slot_place(request.page_token) if request.page_token else (-1, -1)
         limit = page_size(request.page_size)
         page = await finish(pool, self._templates.page, row, wanted, after, limit)

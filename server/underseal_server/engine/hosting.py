@@ -146,10 +146,6 @@ class Hosting:
         self._opening = asyncio.Lock()
         """Held while a gallery is opened or deleted."""
 
-    def clock(self) -> str:
-        """Return the present as statements write it."""
-        return self._store.clock()
-
     async def open_all(self) -> None:
         """Open every gallery; one that cannot be opened is logged and tried again when used."""
         after = ""
