@@ -24,6 +24,7 @@ from underseal_core.errors import (
     Busy,
     Damaged,
     Mismatch,
+    PermissionRefused,
     StorageFull,
     UndersealError,
 )
@@ -37,6 +38,8 @@ T = TypeVar("T")
 CLOSE = 2.0**-8
 NAME = "missing"
 DEADLINE = 60.0
+FAILURES = (StorageFull, Busy, Damaged, PermissionRefused)
+"""What a call raises when it is not answered. The last: the server died in the TLS handshake."""
 LARGEST = 12
 """Templates of a unit."""
 
@@ -106,6 +109,9 @@ class GalleryLife:
         other = copy.copy(self)
         other.units = {token: copy.deepcopy(unit) for token, unit in self.units.items()}
         other.gone = list(self.gone)
+        if self.open is not None:  # of the copied units, not of these
+            unit = other.units.get(self.open.unit.token, copy.deepcopy(self.open.unit))
+            other.open = Open(unit, self.open.removed)
         return other
 
     @contextmanager
@@ -251,7 +257,7 @@ class GalleryLife:
                 return call()
             except Mismatch:
                 self.look_for_epoch()
-            except (StorageFull, Busy, Damaged) as error:
+            except FAILURES as error:
                 if "nothing was changed" in error.public:
                     self.refused = change
                     return None
@@ -412,5 +418,5 @@ def answered() -> Iterator[None]:
     """
     try:
         yield
-    except (StorageFull, Busy, Damaged) as error:
+    except FAILURES as error:
         raise Unanswered(error) from error
