@@ -12,7 +12,8 @@ from underseal_core.gallery.unit_files import StagedUnit
 from underseal_core.roster import follow
 from underseal_proto.v1 import gallery_pb2
 from underseal_server import wire
-from underseal_server.engine.hosting import Hosted, Hosting
+from underseal_server.engine.hosted import Hosted
+from underseal_server.engine.hosting import Hosting
 from underseal_server.engine.keys import KeyEpochs, SwitchingKeys
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.store.amendments import SignedAmendment

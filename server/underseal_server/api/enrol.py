@@ -13,7 +13,8 @@ from underseal_core.gallery.unit_files import StagedUnit
 from underseal_proto.v1 import gallery_pb2
 from underseal_server import wire
 from underseal_server.api.access import check_writer
-from underseal_server.engine.hosting import Hosted, Hosting
+from underseal_server.engine.hosted import Hosted
+from underseal_server.engine.hosting import Hosting
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.pins import check_pin
 from underseal_server.receipts import check_receipt

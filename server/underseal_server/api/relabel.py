@@ -11,7 +11,8 @@ from underseal_proto.v1 import gallery_pb2
 from underseal_server import wire
 from underseal_server.api.access import check_writer
 from underseal_server.api.wire import labels_from_wire, leaves_to_wire
-from underseal_server.engine.hosting import Hosted, Hosting
+from underseal_server.engine.hosted import Hosted
+from underseal_server.engine.hosting import Hosting
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.receipts import open_later_receipt
 from underseal_server.store.records import Gallery, Relabelling

@@ -22,7 +22,8 @@ from underseal_core.statements import (
 from underseal_proto.v1 import search_pb2, search_pb2_grpc
 from underseal_server import wire
 from underseal_server.engine.enrolled import EnrolledProbes
-from underseal_server.engine.hosting import Hosted, Hosting
+from underseal_server.engine.hosted import Hosted
+from underseal_server.engine.hosting import Hosting
 from underseal_server.engine.search import Outcome, Progress, SealedBlock, SearchEngine
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.pins import check_pin

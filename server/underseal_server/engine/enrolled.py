@@ -8,7 +8,7 @@ from underseal_core.errors import NotFound
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.rerandomise import probe_of
 from underseal_core.statements import SearchRequest
-from underseal_server.engine.hosting import Hosted
+from underseal_server.engine.hosted import Hosted
 from underseal_server.engine.keys import KeyEpochs
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.store.store import Store

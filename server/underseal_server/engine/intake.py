@@ -24,7 +24,7 @@ from underseal_server.store.records import Receipt
 if TYPE_CHECKING:
     from underseal_core.gallery.unit_files import StagedUnit
     from underseal_server.engine.executor import Executor
-    from underseal_server.engine.hosting import Hosted
+    from underseal_server.engine.hosted import Hosted
     from underseal_server.store.folding import Folding
     from underseal_server.store.records import NewUnit, StoredUnit
 

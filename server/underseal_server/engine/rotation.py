@@ -14,7 +14,8 @@ import structlog
 
 from underseal_core.errors import UndersealError
 from underseal_core.scheme.reencryption import Reencryptor
-from underseal_server.engine.hosting import Hosted, Hosting, Moved
+from underseal_server.engine.hosted import Hosted, Moved
+from underseal_server.engine.hosting import Hosting
 from underseal_server.engine.keys import KeyEpochs, SwitchingKeys
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.store.records import Gallery

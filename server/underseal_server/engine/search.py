@@ -16,7 +16,7 @@ from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.statements import Targets
 from underseal_server.engine.admission import Admission, Ticket
 from underseal_server.engine.executor import Executor, ReadyProbe, Sealed
-from underseal_server.engine.hosting import Hosted
+from underseal_server.engine.hosted import Hosted
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import View

@@ -16,7 +16,8 @@ from underseal_core.errors import Conflict, Damaged, NotFound
 from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.ciphertext import Ciphertext
 from underseal_server.engine.executor import ThreadExecutor
-from underseal_server.engine.hosting import Hosted, Hosting
+from underseal_server.engine.hosted import Hosted
+from underseal_server.engine.hosting import Hosting
 from underseal_server.engine.keys import KeyEpochs
 from underseal_server.engine.threads import Threads
 from underseal_server.store.records import GallerySpec, NewTemplate, Receipt, State
