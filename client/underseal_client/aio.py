@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from underseal_client.asking import Findings, SearchListener, StoredRelease
     from underseal_client.enrolling import EnrolListener, EnrolReport
+    from underseal_client.erasures import Erasure
     from underseal_client.filing import FiledWarrant
     from underseal_client.records import (
         Gallery,
@@ -131,6 +132,17 @@ class AsyncClient:
     async def remove_subject(self, gallery: str, subject: str) -> int:
         """See ``Client.remove_subject``."""
         return await asyncio.to_thread(self._client.remove_subject, gallery, subject)
+
+    async def erasures(
+        self, gallery: str, *, subject: str = "", template_ids: Sequence[bytes] = ()
+    ) -> list[Erasure]:
+        """See ``Client.erasures``."""
+
+        def found() -> list[Erasure]:
+            ids = template_ids
+            return list(self._client.erasures(gallery, subject=subject, template_ids=ids))
+
+        return await asyncio.to_thread(found)
 
     async def relabel(
         self,

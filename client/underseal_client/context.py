@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from underseal_client.connection import Connection
 from underseal_client.faces import FaceEmbedder, open_pack
-from underseal_client.renewal import earlier_roster
+from underseal_client.renewal import earlier_rosters
 from underseal_client.resume import ClientState
 from underseal_client.subjects import SubjectKey
 from underseal_core.bundle import PublicBundle, load_bundle
@@ -92,7 +92,7 @@ class ClientContext:
         Damaged, PermissionRefused
             A succession does not follow the one before it, or is not signed by its members.
         """
-        return self._once("roster", self._load_roster)
+        return self._rosters[-1]
 
     def roster_of(self, epoch: str) -> Roster:
         """Return the auditors who held, or hold, the shares of a key epoch.
@@ -102,13 +102,27 @@ class ClientContext:
         NotFound
             This client never had the bundle of that epoch.
         """
-        if epoch == self.bundle.epoch:
-            return self.roster
-        return earlier_roster(self.settings.bundle, epoch)
+        return self.rosters_of(epoch)[-1]
 
-    def _load_roster(self) -> Roster:
+    def rosters_of(self, epoch: str) -> list[Roster]:
+        """Return all who held the shares of a key epoch, the last until now or until it ended.
+
+        Raises
+        ------
+        NotFound
+            This client never had the bundle of that epoch.
+        """
+        if epoch == self.bundle.epoch:
+            return self._rosters
+        return earlier_rosters(self.settings.bundle, epoch)
+
+    @property
+    def _rosters(self) -> list[Roster]:
+        return self._once("rosters", self._load_rosters)
+
+    def _load_rosters(self) -> list[Roster]:
         settings = self.settings
-        return load_rosters(self.bundle, settings.bundle, settings.successions)[-1]
+        return load_rosters(self.bundle, settings.bundle, settings.successions)
 
     @property
     def log_key(self) -> VerifierKey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from underseal_client import erasures
 from underseal_client import gallery as galleries
 from underseal_client.records import ALL
 from underseal_client.relabelling import relabel
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from underseal_client.context import ClientContext
+    from underseal_client.erasures import Erasure
     from underseal_client.records import Statistics, StoredTemplate, TemplateFilter, TemplatePage
 
 REMOVED_AT_ONCE: Final = 256
@@ -98,6 +100,28 @@ class Curation:
             batch.append(entry.template_id)
             unit = entry.unit_token
         return removed + (self.remove_templates(gallery, batch) if batch else 0)
+
+    def erasures(
+        self, gallery: str, *, subject: str = "", template_ids: Sequence[bytes] = ()
+    ) -> Iterator[Erasure]:
+        """Yield removed templates, with the server's verified receipt for each that is erased.
+
+        Parameters
+        ----------
+        subject, template_ids
+            At most one of the two; neither: all that were removed from the gallery.
+
+        Raises
+        ------
+        NotFound
+            One of the templates is not removed, or the bundle of an amendment's keys is not here.
+        PermissionRefused, Damaged
+            A receipt, or the auditors' amendment that it names, does not stand up.
+        """
+        if subject and template_ids:
+            raise InvalidInput("name either a subject or templates")
+        subject_id = self.subject_id(gallery, subject) if subject else b""
+        return erasures.erasures(self._context, gallery, template_ids, subject_id)
 
     def _ids_of(self, gallery: str, subject: str) -> list[bytes]:
         ids = [entry.template_id for entry in self.templates(gallery, subject=subject)]

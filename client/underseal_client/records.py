@@ -76,6 +76,23 @@ class TemplateFilter:
         return self != TemplateFilter()
 
 
+@dataclass(frozen=True, slots=True)
+class SentErasure:
+    """What a server sends about a removed template, nothing of it verified.
+
+    ``receipt`` is ``None`` for one that is not erased yet; ``amendment`` and ``origin`` come only
+    with one that auditors erased.
+    """
+
+    template_id: bytes
+    subject_id: bytes
+    removed_version: int
+    removed_at: str
+    receipt: Envelope | None
+    amendment: Envelope | None
+    origin: Origin | None
+
+
 ALL: Final = TemplateFilter()
 
 

@@ -56,8 +56,8 @@ def renew_bundle(context: ClientContext) -> tuple[str, ...]:
     return tuple(step.new.epoch for step in steps)
 
 
-def earlier_roster(bundle_path: Path, epoch: str) -> Roster:
-    """Return who held an earlier key epoch's shares when it ended.
+def earlier_rosters(bundle_path: Path, epoch: str) -> list[Roster]:
+    """Return who held an earlier key epoch's shares, the last until it ended.
 
     Raises
     ------
@@ -71,10 +71,10 @@ def earlier_roster(bundle_path: Path, epoch: str) -> Roster:
         bundle = load_bundle(path, epoch)
     except NotFound as error:
         raise NotFound(
-            "there is no bundle of the key epoch that was searched",
+            "there is no bundle of the key epoch of then",
             hint="get it from the auditors and name it with --bundle",
         ) from error
-    return load_rosters(bundle, path, None)[-1]
+    return load_rosters(bundle, path, None)
 
 
 def _next(context: ClientContext, bundle: PublicBundle, holders: Roster) -> Renewal | None:

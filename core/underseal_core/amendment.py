@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_PLACES: Final = 1 << 14
 """Templates of a unit, at most."""
-_HINT: Final = "an auditor that was away while shares were dealt anew needs the file of successions"
+_HINT: Final = "who was away while shares were dealt anew needs the file of successions"
 
 
 class Amendment(Statement):

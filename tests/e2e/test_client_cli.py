@@ -229,6 +229,28 @@ def test_templates_are_kept_for_a_time_counted_and_removed_by_filter(
     assert underseal("gallery", "delete", name, "--yes").code == 0
 
 
+def test_receipts_of_erasure_are_shown_and_written(
+    underseal: Run, names: Iterator[str], tmp_path: Path
+) -> None:
+    name = next(names)
+    underseal("gallery", "create", name)
+    underseal("enroll", FACES / "person_a_1.jpg", "-g", name)
+    [entry] = underseal("gallery", "templates", name, "--json").json["templates"]
+    erasures = ("gallery", "erasures", name)
+    chosen = ("--template", entry["template_id"])
+    assert underseal(*erasures, *chosen).code == ExitCode.NOT_FITTING, "it is live"
+    assert underseal(*erasures, "--json").json["erasures"] == []
+    underseal("gallery", "remove", name, entry["template_id"], "--yes")
+    shown = underseal(*erasures, *chosen, "--out", tmp_path / "receipts", "--json").json
+    [erasure] = shown["erasures"]
+    assert erasure["receipt"]["how"] == "unit-deleted"
+    [written] = (tmp_path / "receipts").iterdir()
+    assert written.name == f"{entry['template_id']}.erasure.json"
+    assert json.loads(written.read_bytes())["payload"] == erasure["receipt"]
+    assert "unit deleted" in underseal(*erasures).out
+    assert underseal("gallery", "delete", name, "--yes").code == 0
+
+
 def test_bad_photos_are_reported_and_do_not_stop_the_rest(
     underseal: Run, names: Iterator[str], bad: Path
 ) -> None:

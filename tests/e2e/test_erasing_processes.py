@@ -34,10 +34,15 @@ from underseal_auditor.keys.ceremony import MemberSecrets, SoleCeremony, run_loc
 from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.share import Share
 from underseal_auditor.logbook import VKEY_NAME, create_logbook, open_logbook
+from underseal_client.erasures import ErasureVerifier
+from underseal_client.wire.galleries import erasures_from_wire
 from underseal_core.amendment import Amendment
+from underseal_core.bundle import PublicBundle
 from underseal_core.credentials import Credentials
 from underseal_core.labels import OpeningKey
 from underseal_core.log_entries import open_entry
+from underseal_core.roster import Roster
+from underseal_core.rpc.tls import own_peer
 from underseal_core.scheme.ciphertext import Kind, parse_ciphertext
 from underseal_core.scheme.profiles import GUARDED
 from underseal_core.statements import Release
@@ -119,6 +124,7 @@ def test_a_removed_template_is_erased_everywhere(
             envelope = agency.submit(ask(place, place.vectors[person]).parts)
             release = Release.open(envelope, bundle.members[2])
             assert names(release) == ([] if person in GONE else [f"person-{person}"])
+        check_receipts(place, bundle)
     (amendment,) = amendments(tmp_path, made.credentials(1))
     assert amendment.redaction().erased == GONE
     assert amendment.old_sha256 == hashlib.sha256(old).hexdigest()
@@ -149,6 +155,19 @@ def until(reached: Callable[[], bool]) -> None:
     while not reached():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def check_receipts(place: Place, bundle: PublicBundle) -> None:
+    """The server signs for both, with the amendment that two guardians signed."""
+    ids = [place.templates[person].template_id for person in GONE]
+    request = gallery_pb2.ListErasuresRequest(gallery="missing", template_ids=ids)
+    sent, _ = erasures_from_wire(place.server.galleries.ListErasures(request))
+    server = Credentials.load(place.credentials("server")).identity.public_key
+    me, rosters = own_peer(place.server.credentials), [Roster.first(bundle)]
+    verifier = ErasureVerifier("missing", lambda epoch: rosters, server, me)
+    found = [verifier.open(one) for one in sent]
+    assert [one.template_id for one in found] == ids
+    assert [one.receipt is not None and one.receipt.how for one in found] == ["amended"] * 2
 
 
 def check_opened(keys: SoleCeremony, shares: Sequence[Share], old: bytes, new: bytes) -> None:

@@ -13,6 +13,7 @@ from underseal_client.cli import (
     bundles,
     demonstrating,
     enroll,
+    erasures,
     galleries,
     models,
     releases,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 galleries.gallery_app.command("templates")(templates.templates)
 galleries.gallery_app.command("remove")(templates.remove)
+galleries.gallery_app.command("erasures")(erasures.erasures)
 galleries.gallery_app.command("relabel")(templates.relabel)
 app.add_typer(galleries.gallery_app, name="gallery")
 app.command("enroll")(enroll.enroll)

@@ -102,15 +102,24 @@ def delivered_from_wire(
     revocation = _logged(sent.revocation) if sent.HasField("revocation") else None
     evidence = Evidence(intent, outcome, revocation)
     check(len(message.origins) <= MAX_MATCHES, "a release has too many matches")
-    origins = tuple(_origin(one) for one in message.origins)
+    origins = tuple(origin_from_wire(one, one.receipt) for one in message.origins)
     return Delivered(envelope_from_wire(message.release), evidence, origins)
 
 
-def _origin(message: registrar_pb2.MatchOrigin) -> Origin:
+def origin_from_wire(
+    message: registrar_pb2.MatchOrigin | gallery_pb2.Erasure, enrolment: common_pb2.Envelope
+) -> Origin:
+    """Return what proves a template's place in its unit; nothing of it is verified here.
+
+    Raises
+    ------
+    Damaged
+        A malformed envelope, or hashes that are too many or of another length.
+    """
     check(len(message.path) <= MAX_PATH, "the proof of an enrolment is too long")
     hashes = (*message.path, message.label_sha256)
     check(all(len(value) == HASH_BYTES for value in hashes), "a hash has a wrong length")
-    receipt = envelope_from_wire(message.receipt)
+    receipt = envelope_from_wire(enrolment)
     return Origin(receipt, message.place, tuple(message.path), message.label_sha256)
 
 

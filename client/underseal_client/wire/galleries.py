@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
@@ -10,6 +10,7 @@ from underseal_client.records import (
     Gallery,
     Leaf,
     ListedUnit,
+    SentErasure,
     Statistics,
     StoredTemplate,
     TemplateFilter,
@@ -21,6 +22,7 @@ from underseal_client.wire import (
     check,
     envelope_from_wire,
     envelope_to_wire,
+    origin_from_wire,
     pin_to_wire,
 )
 from underseal_core.errors import Damaged
@@ -189,6 +191,48 @@ def remove_to_wire(
 ) -> gallery_pb2.RemoveTemplatesRequest:
     """Return the request that removes templates by id."""
     return gallery_pb2.RemoveTemplatesRequest(gallery=gallery, template_ids=template_ids)
+
+
+def list_erasures_to_wire(
+    gallery: str, template_ids: Sequence[bytes] = (), subject_id: bytes = b"", after: str = ""
+) -> gallery_pb2.ListErasuresRequest:
+    """Return the request for what has become of removed templates."""
+    return gallery_pb2.ListErasuresRequest(
+        gallery=gallery, template_ids=template_ids, subject_id=subject_id, page_token=after
+    )
+
+
+def erasures_from_wire(
+    message: gallery_pb2.ListErasuresResponse,
+) -> tuple[list[SentErasure], str]:
+    """Return a page of removed templates, nothing of it verified, and where it ends.
+
+    Raises
+    ------
+    Damaged
+        Malformed ids, envelopes or hashes.
+    """
+    return [_erasure(one) for one in message.erasures], message.next_page_token
+
+
+def _erasure(message: gallery_pb2.Erasure) -> SentErasure:
+    lengths = (len(message.template_id), len(message.subject_id))
+    check(lengths == (ID_BYTES, ID_BYTES), "an id has a wrong length")
+
+    def envelope(name: Literal["receipt", "amendment"]) -> Envelope | None:
+        found = message.receipt if name == "receipt" else message.amendment
+        return envelope_from_wire(found) if message.HasField(name) else None
+
+    proven = message.HasField("enrolment")
+    return SentErasure(
+        message.template_id,
+        message.subject_id,
+        message.removed_version,
+        message.removed_at,
+        envelope("receipt"),
+        envelope("amendment"),
+        origin_from_wire(message, message.enrolment) if proven else None,
+    )
 
 
 def list_leaves_to_wire(

@@ -734,6 +734,119 @@ class RemoveTemplatesResponse(_message.Message):
 Global___RemoveTemplatesResponse: _TypeAlias = RemoveTemplatesResponse  # noqa: Y015
 
 @_typing.final
+class ListErasuresRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: _builtins.int
+    TEMPLATE_IDS_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    gallery: _builtins.str
+    subject_id: _builtins.bytes
+    page_token: _builtins.str
+    @_builtins.property
+    def template_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """At most 20, all removed. With neither these nor a subject: all that were removed."""
+
+    def __init__(
+        self,
+        *,
+        gallery: _builtins.str = ...,
+        template_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        subject_id: _builtins.bytes = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery", b"gallery", "page_token", b"page_token", "subject_id", b"subject_id", "template_ids", b"template_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListErasuresRequest: _TypeAlias = ListErasuresRequest  # noqa: Y015
+
+@_typing.final
+class ListErasuresResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERASURES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def erasures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Erasure]: ...
+    def __init__(
+        self,
+        *,
+        erasures: _abc.Iterable[Global___Erasure] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasures", b"erasures", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListErasuresResponse: _TypeAlias = ListErasuresResponse  # noqa: Y015
+
+@_typing.final
+class Erasure(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    REMOVED_VERSION_FIELD_NUMBER: _builtins.int
+    REMOVED_AT_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    AMENDMENT_FIELD_NUMBER: _builtins.int
+    ENROLMENT_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    LABEL_SHA256_FIELD_NUMBER: _builtins.int
+    template_id: _builtins.bytes
+    subject_id: _builtins.bytes
+    removed_version: _builtins.int
+    removed_at: _builtins.str
+    """Empty: not known."""
+    place: _builtins.int
+    """the template's place in the unit, from 0, with the inclusion proof of its leaf,"""
+    label_sha256: _builtins.bytes
+    """and what its label was."""
+    @_builtins.property
+    def receipt(self) -> _common_pb2.Envelope:
+        """Statement erasure-receipt, signed by the server. Not set: removed, not erased yet."""
+
+    @_builtins.property
+    def amendment(self) -> _common_pb2.Envelope:
+        """From here on only for those that auditors erased: their statement amendment,"""
+
+    @_builtins.property
+    def enrolment(self) -> _common_pb2.Envelope:
+        """statement enrol-receipt, the unit's last one,"""
+
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        template_id: _builtins.bytes = ...,
+        subject_id: _builtins.bytes = ...,
+        removed_version: _builtins.int = ...,
+        removed_at: _builtins.str = ...,
+        receipt: _common_pb2.Envelope | None = ...,
+        amendment: _common_pb2.Envelope | None = ...,
+        enrolment: _common_pb2.Envelope | None = ...,
+        place: _builtins.int = ...,
+        path: _abc.Iterable[_builtins.bytes] | None = ...,
+        label_sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amendment", b"amendment", "enrolment", b"enrolment", "receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amendment", b"amendment", "enrolment", b"enrolment", "label_sha256", b"label_sha256", "path", b"path", "place", b"place", "receipt", b"receipt", "removed_at", b"removed_at", "removed_version", b"removed_version", "subject_id", b"subject_id", "template_id", b"template_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Erasure: _TypeAlias = Erasure  # noqa: Y015
+
+@_typing.final
 class ListLeavesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -70,6 +70,11 @@ class GalleryServiceStub(object):
                 request_serializer=underseal__proto_dot_v1_dot_gallery__pb2.RemoveTemplatesRequest.SerializeToString,
                 response_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.RemoveTemplatesResponse.FromString,
                 _registered_method=True)
+        self.ListErasures = channel.unary_unary(
+                '/underseal.v1.GalleryService/ListErasures',
+                request_serializer=underseal__proto_dot_v1_dot_gallery__pb2.ListErasuresRequest.SerializeToString,
+                response_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.ListErasuresResponse.FromString,
+                _registered_method=True)
         self.ListLeaves = channel.unary_stream(
                 '/underseal.v1.GalleryService/ListLeaves',
                 request_serializer=underseal__proto_dot_v1_dot_gallery__pb2.ListLeavesRequest.SerializeToString,
@@ -146,6 +151,14 @@ class GalleryServiceServicer(object):
 
     def RemoveTemplates(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListErasures(self, request, context):
+        """For writers: what has become of removed templates. What was removed before is erased from the
+        server's storage first, as far as no other template shares its ciphertexts.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -232,6 +245,11 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.RemoveTemplates,
                     request_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.RemoveTemplatesRequest.FromString,
                     response_serializer=underseal__proto_dot_v1_dot_gallery__pb2.RemoveTemplatesResponse.SerializeToString,
+            ),
+            'ListErasures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListErasures,
+                    request_deserializer=underseal__proto_dot_v1_dot_gallery__pb2.ListErasuresRequest.FromString,
+                    response_serializer=underseal__proto_dot_v1_dot_gallery__pb2.ListErasuresResponse.SerializeToString,
             ),
             'ListLeaves': grpc.unary_stream_rpc_method_handler(
                     servicer.ListLeaves,
@@ -454,6 +472,33 @@ class GalleryService(object):
             '/underseal.v1.GalleryService/RemoveTemplates',
             underseal__proto_dot_v1_dot_gallery__pb2.RemoveTemplatesRequest.SerializeToString,
             underseal__proto_dot_v1_dot_gallery__pb2.RemoveTemplatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListErasures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/underseal.v1.GalleryService/ListErasures',
+            underseal__proto_dot_v1_dot_gallery__pb2.ListErasuresRequest.SerializeToString,
+            underseal__proto_dot_v1_dot_gallery__pb2.ListErasuresResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,10 @@ class GalleryServiceStub:
     """
     ListTemplates: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.ListTemplatesRequest, _gallery_pb2.ListTemplatesResponse]
     RemoveTemplates: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.RemoveTemplatesRequest, _gallery_pb2.RemoveTemplatesResponse]
+    ListErasures: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.ListErasuresRequest, _gallery_pb2.ListErasuresResponse]
+    """For writers: what has become of removed templates. What was removed before is erased from the
+    server's storage first, as far as no other template shares its ciphertexts.
+    """
     ListLeaves: _grpc.UnaryStreamMultiCallable[_gallery_pb2.ListLeavesRequest, _gallery_pb2.ListLeavesResponse]
     """For writers: what a later receipt of a unit must say."""
     Relabel: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.RelabelRequest, _gallery_pb2.RelabelResponse]
@@ -76,6 +80,10 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     """
     ListTemplates: _aio.UnaryUnaryMultiCallable[_gallery_pb2.ListTemplatesRequest, _gallery_pb2.ListTemplatesResponse]  # type: ignore[assignment]
     RemoveTemplates: _aio.UnaryUnaryMultiCallable[_gallery_pb2.RemoveTemplatesRequest, _gallery_pb2.RemoveTemplatesResponse]  # type: ignore[assignment]
+    ListErasures: _aio.UnaryUnaryMultiCallable[_gallery_pb2.ListErasuresRequest, _gallery_pb2.ListErasuresResponse]  # type: ignore[assignment]
+    """For writers: what has become of removed templates. What was removed before is erased from the
+    server's storage first, as far as no other template shares its ciphertexts.
+    """
     ListLeaves: _aio.UnaryStreamMultiCallable[_gallery_pb2.ListLeavesRequest, _gallery_pb2.ListLeavesResponse]  # type: ignore[assignment]
     """For writers: what a later receipt of a unit must say."""
     Relabel: _aio.UnaryUnaryMultiCallable[_gallery_pb2.RelabelRequest, _gallery_pb2.RelabelResponse]  # type: ignore[assignment]
@@ -148,6 +156,16 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gallery_pb2.RemoveTemplatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_pb2.RemoveTemplatesResponse, _abc.Awaitable[_gallery_pb2.RemoveTemplatesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListErasures(
+        self,
+        request: _gallery_pb2.ListErasuresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.ListErasuresResponse, _abc.Awaitable[_gallery_pb2.ListErasuresResponse]]:
+        """For writers: what has become of removed templates. What was removed before is erased from the
+        server's storage first, as far as no other template shares its ciphertexts.
+        """
 
     @_abc_1.abstractmethod
     def ListLeaves(

@@ -29,6 +29,7 @@ TABLE: Final[AccessTable] = {
     f"/{GALLERY_SERVICE}/Enrol": _CLIENTS,
     f"/{GALLERY_SERVICE}/ListTemplates": frozenset({Role.CLIENT, Role.OPERATOR}),
     f"/{GALLERY_SERVICE}/RemoveTemplates": _CLIENTS,
+    f"/{GALLERY_SERVICE}/ListErasures": _CLIENTS,
     f"/{GALLERY_SERVICE}/ListLeaves": _CLIENTS,
     f"/{GALLERY_SERVICE}/Relabel": _CLIENTS,
     f"/{GALLERY_SERVICE}/SyncCatalogue": frozenset({Role.AUDITOR}),

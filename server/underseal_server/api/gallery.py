@@ -13,6 +13,7 @@ from underseal_server import wire
 from underseal_server.api.access import check_owner, check_writer
 from underseal_server.api.amend import Amending
 from underseal_server.api.enrol import EnrolStream
+from underseal_server.api.erasures import ErasureDesk, Signer
 from underseal_server.api.relabel import LabelDesk, TemplateFinder
 from underseal_server.api.successions import Successions
 from underseal_server.api.wire import filter_from_wire, statistics_to_wire
@@ -49,6 +50,7 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         streams: PerClient,
         succession: Successions,
         amending: Amending,
+        signer: Signer,
     ) -> None:
         self._hosting = hosting
         self._templates = store.templates
@@ -56,6 +58,7 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         self._threads = threads
         self._finder = TemplateFinder(store, threads)
         self._labels = LabelDesk(store, hosting, threads, self._finder)
+        self._erasures = ErasureDesk(store, hosting, threads, signer)
         self._per_subject = per_subject
         self._streams = streams
         self._succession = succession
@@ -149,6 +152,12 @@ class GalleryServicer(gallery_pb2_grpc.GalleryServiceServicer):
         removed = await self._hosting.remove(hosted, chosen)
         version = (await self._hosting.row(hosted.gallery.name)).version
         return gallery_pb2.RemoveTemplatesResponse(removed=removed, gallery_version=version)
+
+    async def ListErasures(  # noqa: N802
+        self, request: gallery_pb2.ListErasuresRequest, context: Context
+    ) -> gallery_pb2.ListErasuresResponse:
+        """Say what has become of removed templates, with a signed receipt for each that is gone."""
+        return await self._erasures.page(request, current_peer())
 
     async def ListLeaves(  # noqa: N802
         self, request: gallery_pb2.ListLeavesRequest, context: Context

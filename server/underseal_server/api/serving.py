@@ -19,6 +19,7 @@ from underseal_proto.v1.gallery_pb2_grpc import add_GalleryServiceServicer_to_se
 from underseal_proto.v1.search_pb2_grpc import add_SearchServiceServicer_to_server
 from underseal_server.api.access import GALLERY_SERVICE, SEARCH_SERVICE, TABLE
 from underseal_server.api.amend import Amending
+from underseal_server.api.erasures import Signer
 from underseal_server.api.gallery import GalleryServicer
 from underseal_server.api.search import SearchServicer
 from underseal_server.api.successions import Successions
@@ -106,6 +107,7 @@ async def running(
             streams=PerClient(settings.enrolments_per_client, "enrolments"),
             succession=Successions(keys, switching, threads),
             amending=Amending(hosting, keys, switching, threads),
+            signer=Signer(name, credentials.identity),
         )
         searches = SearchServicer(
             hosting,

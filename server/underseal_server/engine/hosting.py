@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from underseal_core.errors import Damaged, NotFound, UndersealError
+from underseal_core.errors import Busy, Damaged, NotFound, UndersealError
 from underseal_core.gallery.unit_files import StagedUnit
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_server.engine.executor import Executor
@@ -372,6 +372,25 @@ class Hosting:
             async with hosted.changing:
                 if not hosted.deleted and hosted.settled() and hosted.store.unsaved():
                     await finish(self._pool, hosted.store.checkpoint)
+        await finish(self._pool, self._store.purge)
+
+    async def settle(self, hosted: Hosted) -> None:
+        """Leave nothing on disk of what was removed from a gallery before this was called.
+
+        Raises
+        ------
+        Busy
+            A checkpoint that holds some of it could not be replaced.
+        """
+        async with hosted.changing:
+            hosted.check()
+            if hosted.store.unsaved():
+                await finish(self._pool, hosted.store.checkpoint)
+            if hosted.store.unsaved():
+                raise Busy(
+                    "what was removed could not be erased from disk yet",
+                    hint="try again; the operator sees the reason in the server's log",
+                )
         await finish(self._pool, self._store.purge)
 
     async def keep_saving(self, seconds: float) -> None:

@@ -340,7 +340,7 @@ class GalleryStore:
             How many were removed.
         """
         block = self._blocks.ready(unit.placement.block)
-        removed = self._units.remove(self.gallery, unit, template_ids)
+        removed = self._units.remove(self.gallery, unit, template_ids, self._clock())
         if not removed:
             return 0
         self._view = None

@@ -133,6 +133,7 @@ templates: Final = sa.Table(
     sa.Column("label_sha256", sa.LargeBinary(32), nullable=False),
     sa.Column("relabelled_version", sa.BigInteger, nullable=False, server_default=_ZERO),
     sa.Column("removed_version", sa.BigInteger, nullable=False),
+    sa.Column("removed_at", sa.String(20), nullable=False, server_default=_NO_TEXT),
     sa.UniqueConstraint("gallery_id", "template_id"),
     sa.Index(None, "gallery_id", "subject_id"),
     sa.Index(None, "unit_id"),

@@ -21,6 +21,7 @@ from underseal_server.store.amendments import Amendments
 from underseal_server.store.arrivals import Arrivals
 from underseal_server.store.database import Database
 from underseal_server.store.digests import Digests
+from underseal_server.store.erasures import Erasures
 from underseal_server.store.folders import Folders
 from underseal_server.store.galleries import Galleries
 from underseal_server.store.gallery_store import GalleryStore
@@ -107,6 +108,7 @@ class Store:
             self._arrivals = Arrivals(self._database)
             self.requests = Requests(self._database)
             self.amendments = Amendments(self._database)
+            self.erasures = Erasures(self._database)
             self.rotations = Rotations(self._database, self.units)
             self.snapshots = Snapshots(self._database)
             self.archives = Archives(self._database)

@@ -99,8 +99,10 @@ class Units:
         with self._database.reading() as connection:
             return int(connection.scalar(query.where(*_in_gallery(gallery))) or 0)
 
-    def remove(self, gallery: Gallery, unit: StoredUnit, template_ids: Sequence[bytes]) -> int:
-        """Mark templates of one unit removed and forget their labels.
+    def remove(
+        self, gallery: Gallery, unit: StoredUnit, template_ids: Sequence[bytes], moment: str
+    ) -> int:
+        """Mark templates of one unit removed, at ``moment``, and forget their labels.
 
         A unit that is PENDING must become ACTIVE before.
 
@@ -117,7 +119,7 @@ class Units:
             if not affected:
                 return 0
             version = raise_version(connection, gallery, [unit.placement.block])
-            gone = {"removed_version": version, "sealed_label": b""}
+            gone = {"removed_version": version, "removed_at": moment, "sealed_label": b""}
             connection.execute(templates.update().where(*alive, chosen).values(gone))
             if not connection.scalar(count.where(*alive)):
                 dead = units.update().where(units.c.id == unit.id)

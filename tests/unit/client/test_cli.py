@@ -155,6 +155,7 @@ def test_every_leaf_command_offers_json() -> None:
         " enroll",
         " gallery create",
         " gallery delete",
+        " gallery erasures",
         " gallery list",
         " gallery relabel",
         " gallery remove",

@@ -41,7 +41,7 @@ def test_no_row_is_wider_than_meant() -> None:
     seen = {"GetGallery", "ListGalleries", "GetSuccessor"}
     changes = {"CreateGallery", "DeleteGallery", "Enrol", "RemoveTemplates", "Relabel"}
     assert by_role == {
-        Role.CLIENT: {*seen, *changes, "ListTemplates", "ListLeaves", "Search"},
+        Role.CLIENT: {*seen, *changes, "ListTemplates", "ListErasures", "ListLeaves", "Search"},
         Role.AUDITOR: {*seen, "SyncCatalogue", "AmendUnit", "FetchUnit"},
         Role.OPERATOR: {*seen, "DeleteGallery", "ListTemplates"},
         Role.SERVER: set(),
