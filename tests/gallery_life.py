@@ -173,9 +173,11 @@ class GalleryLife:
     def send(self, unit: ModelUnit) -> gallery_pb2.EnrolResponse | None:
         """Send a unit, as often as the key epoch changes meanwhile."""
 
-        def call() -> gallery_pb2.EnrolResponse:
+        def call() -> gallery_pb2.EnrolResponse | None:
             epoch = self.lab.bundle.epoch
             if epoch not in unit.sealed:
+                if unit.token in self.units:
+                    return None  # stored, and moved meanwhile: its token is for nothing else
                 unit.sealed[epoch] = ciphertexts(self.lab, unit.vectors, unit.shape)
             parts = unit_parts(unit.templates, unit.sealed[epoch], unit.shape, unit.token)
             caller = self.caller
