@@ -182,8 +182,15 @@ def test_an_amendment_of_another_unit(number: int) -> None:
 )
 def test_a_receipt_of_something_else(changes: dict[str, Any]) -> None:
     of, operator, amendment = prepared()
+    told = sent(of, operator, amendment, ERASED[0])
+    assert told.receipt is not None
+    honest = ErasureReceipt.parse(told.receipt.payload)
+    deleted = {"how": "unit-deleted", "amendment": None}
+    plain = replace(told, receipt=honest.model_copy(update=deleted).sign(SERVER))
+    assert check(of, plain).receipt is not None
+    other = honest.model_copy(update={**deleted, **changes}).sign(SERVER)
     with pytest.raises(Damaged, match="of another erasure"):
-        check(of, sent(of, operator, amendment, ERASED[0], **changes))
+        check(of, replace(plain, receipt=other))
 
 
 def test_a_receipt_that_the_server_did_not_sign() -> None:
