@@ -272,6 +272,8 @@ REFUSED = {
     "purpose-known": (case(purpose="tourism"), PermissionRefused),
     "purpose-of-client": (case(client="bureau"), PermissionRefused),
     "gallery-of-purpose": (case(purpose="border"), PermissionRefused),
+    "scope": (case(), PermissionRefused),
+    "enrolled-probe": (case(probe_sha256="", probe_template="7" * 32), PermissionRefused),
     "key-epoch": (case(pin=pin(key_epoch="cd" * 32)), Mismatch),
     "profile": (case(pin=pin(profile="compact")), Mismatch),
     "dimension": (case(pin=pin(model_dimension=129)), Mismatch),
@@ -289,6 +291,9 @@ REFUSED = {
 }
 BEFORE = parse_policy(
     policy_text().replace('["missing"]\n', '["missing"]\nwarrant = "before"\n').encode()
+)
+NAMED = parse_policy(
+    policy_text().replace('["missing"]\n', '["missing"]\nscope = "named"\n').encode()
 )
 TWO = parse_policy(
     policy_text()
@@ -312,7 +317,7 @@ def test_every_rule_has_a_case() -> None:
 @pytest.mark.parametrize("rule", REFUSED)
 def test_rule_refuses(rule: str) -> None:
     asked, error = REFUSED[rule]
-    special = {"approvals": TWO, "warrant": BEFORE}
+    special = {"approvals": TWO, "warrant": BEFORE, "scope": NAMED}
     rules = FROZEN if rule.endswith("-frozen") else special.get(rule, policy())
     decision = decide(rules, asked)
     assert decision.rule == rule
