@@ -295,7 +295,7 @@ def test_server_keeps_neither_names_nor_templates(
         record.vector.astype(np.float32).tobytes()[:16],
     ]
     files = [path for path in deployment.server_data.rglob("*") if path.is_file()]
-    assert any(path.suffix == ".tiles" for path in files)
+    assert any(path.suffix == ".unit" for path in files)
     for path in [*files, deployment.folder / "server.log"]:
         content = path.read_bytes()
         assert [secret for secret in secrets if secret in content] == [], path
