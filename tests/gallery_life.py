@@ -24,7 +24,6 @@ from underseal_core.errors import (
     Busy,
     Damaged,
     Mismatch,
-    PermissionRefused,
     StorageFull,
     UndersealError,
 )
@@ -38,8 +37,8 @@ T = TypeVar("T")
 CLOSE = 2.0**-8
 NAME = "missing"
 DEADLINE = 60.0
-FAILURES = (StorageFull, Busy, Damaged, PermissionRefused)
-"""What a call raises when it is not answered. The last: the server died in the TLS handshake."""
+FAILURES = (StorageFull, Busy, Damaged)
+"""What a call raises when it is not answered."""
 LARGEST = 12
 """Templates of a unit."""
 

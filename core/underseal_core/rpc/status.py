@@ -160,7 +160,8 @@ def _untold(code: grpc.StatusCode | None, details: str, hint: str, peer: str) ->
     """Statuses that gRPC itself made, or another implementation."""
     lowered = details.lower()
     if code is grpc.StatusCode.UNAVAILABLE:
-        if any(word in lowered for word in ("handshake", "ssl", "tls", "certificate")):
+        # Not "handshake read failed": the other side died, or was stopped, before it answered.
+        if any(word in lowered for word in ("handshake failed", "certificate")):
             return PermissionRefused(
                 f"the {peer} and this program do not accept each other's certificates",
                 hint="both must come from the same authority and be in date; check the address",

@@ -269,6 +269,24 @@ def test_a_client_s_certificate_cannot_serve(folder: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_handshake_that_is_cut_is_not_blamed_on_certificates(folder: Path) -> None:
+    async def main() -> None:
+        async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            writer.close()
+
+        dying = await asyncio.start_server(cut, "127.0.0.1", 0)
+        port = dying.sockets[0].getsockname()[1]
+        async with (
+            dying,
+            open_aio_channel(f"127.0.0.1:{port}", Credentials.load(folder / "client")) as channel,
+        ):
+            with pytest.raises(Busy, match="closed the connection"):
+                await _call(channel, b"")
+
+    asyncio.run(main())
+
+
 def test_a_taken_port_is_reported(folder: Path) -> None:
     async def main() -> None:
         make = lambda address: Listener(  # noqa: E731
