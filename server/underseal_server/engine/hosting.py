@@ -118,8 +118,11 @@ class Hosting:
     async def _open(self, gallery: Gallery) -> Hosted:
         evaluator = await finish(self._pool, self._keys.evaluator, gallery.spec.pin)
         doubts = self._store.doubts()
+
+        def settled() -> bool:
+            return self._store.doubts() == doubts
+
         opened = await finish(self._pool, self._store.open_gallery, gallery, evaluator)
-        settled = lambda: self._store.doubts() == doubts  # noqa: E731
         hosted = Hosted(opened, evaluator, settled, self._executor, self._pool)
         hosted.intake.wake()
         return hosted
