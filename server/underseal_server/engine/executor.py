@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator, Probe
 from underseal_server.engine.threads import Threads, finish
+from underseal_server.store.gallery_store import GalleryStore
+
+BLOCKS_PER_CALL: Final = 4
+"""Blocks scored together: the probe stays in cache. Cancelled between calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,14 @@ class ReadyProbe:
     projection: Sealed
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A block's result for every probe, in their order."""
+
+    block: int
+    sealed: tuple[Sealed, ...]
+
+
 class Executor(Protocol):
     """Computes on ciphertexts; neither blocks the event loop nor ends before its work does."""
 
@@ -44,10 +57,28 @@ class Executor(Protocol):
     async def prepare(self, evaluator: Evaluator, row: Ciphertext) -> ReadyProbe:
         """Expand a probe and compute its checks."""
 
-    async def score(
-        self, evaluator: Evaluator, probe: Probe, tiles: Sequence[Residues]
-    ) -> list[Sealed]:
-        """Return one sealed result per block."""
+    def score(
+        self, opened: GalleryStore, probes: Sequence[Probe], numbers: Collection[int]
+    ) -> AsyncGenerator[Scored, None]:
+        """Score blocks for every probe, and yield each when it is done; in no certain order.
+
+        Which blocks are scored together, where and in what order, is the executor's choice. What
+        is under way ends before the generator is closed.
+
+        Parameters
+        ----------
+        opened
+            The gallery; the caller holds its lock for reading, so it is of one version.
+        probes
+            From :meth:`prepare`.
+        numbers
+            Blocks of that version.
+
+        Raises
+        ------
+        Damaged
+            A block's checkpoint is, and a unit's file, too.
+        """
 
 
 class ThreadExecutor:
@@ -55,6 +86,7 @@ class ThreadExecutor:
 
     def __init__(self, threads: Threads) -> None:
         self._pool = threads.compute
+        self._reading = threads.store
 
     async def expand(self, evaluator: Evaluator, row: Ciphertext) -> Residues:
         """See :class:`Executor`."""
@@ -65,10 +97,28 @@ class ThreadExecutor:
         return await finish(self._pool, _prepare, evaluator, row)
 
     async def score(
-        self, evaluator: Evaluator, probe: Probe, tiles: Sequence[Residues]
-    ) -> list[Sealed]:
+        self, opened: GalleryStore, probes: Sequence[Probe], numbers: Collection[int]
+    ) -> AsyncGenerator[Scored, None]:
         """See :class:`Executor`."""
-        return await finish(self._pool, _score, evaluator, probe, tiles)
+        # Those in memory first: what is read after them takes their place.
+        order = sorted(numbers, key=lambda number: not opened.resident(number))
+        for start in range(0, len(order), BLOCKS_PER_CALL):
+            some = order[start : start + BLOCKS_PER_CALL]
+            tiles = await self._tiles(opened, some)
+            results = await finish(self._pool, seal_scores, opened.evaluator, probes, tiles)
+            for number, sealed in zip(some, results, strict=True):
+                yield Scored(number, sealed)
+
+    async def _tiles(self, opened: GalleryStore, numbers: Sequence[int]) -> list[Residues]:
+        """Read blocks side by side; ends when all have, also when one is damaged."""
+        reads = [finish(self._reading, opened.tiles, number) for number in numbers]
+        found = await asyncio.gather(*reads, return_exceptions=True)
+        tiles = []
+        for one in found:
+            if isinstance(one, BaseException):
+                raise one
+            tiles.append(one)
+        return tiles
 
 
 def _prepare(evaluator: Evaluator, row: Ciphertext) -> ReadyProbe:
@@ -77,6 +127,9 @@ def _prepare(evaluator: Evaluator, row: Ciphertext) -> ReadyProbe:
     return ReadyProbe(evaluator.prepare(columns), Sealed.of(norm), Sealed.of(projection))
 
 
-def _score(evaluator: Evaluator, probe: Probe, tiles: Sequence[Residues]) -> list[Sealed]:
-    (results,) = evaluator.score_many([probe], tiles)
-    return [Sealed.of(result) for result in results]
+def seal_scores(
+    evaluator: Evaluator, probes: Sequence[Probe], tiles: Sequence[Residues]
+) -> list[tuple[Sealed, ...]]:
+    """Return every block's results, one for each probe."""
+    results = evaluator.score_many(probes, tiles)
+    return [tuple(Sealed.of(result) for result in block) for block in zip(*results, strict=True)]

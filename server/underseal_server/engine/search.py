@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
 
-from underseal_core.scheme.ciphertext import Ciphertext, Residues
+from underseal_core.scheme.ciphertext import Ciphertext
 from underseal_core.statements import Targets
 from underseal_server.engine.admission import Admission, Ticket
 from underseal_server.engine.executor import Executor, ReadyProbe, Sealed
@@ -21,9 +21,6 @@ from underseal_server.engine.threads import Threads, finish
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import View
 from underseal_server.store.templates import Templates
-
-BLOCKS_PER_CALL: Final = 4
-"""Blocks scored together: the probe stays in cache. Cancelled between calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +146,7 @@ class SearchEngine:
             async with hosted.reading() as opened:
                 view = await finish(self._pool, opened.view)
                 numbers, compared = await self._chosen(hosted, view, targets)
-                blocks = await self._score(hosted, opened, probe, numbers, tell)
+                blocks = await self._score(opened, probe, numbers, tell)
                 # Of the same version; another root if a block had to be made again.
                 view = await finish(self._pool, opened.view)
             tell(Outcome(view, tuple(blocks), probe, compared))
@@ -166,32 +163,15 @@ class SearchEngine:
 
     async def _score(
         self,
-        hosted: Hosted,
         opened: GalleryStore,
         probe: ReadyProbe,
         numbers: tuple[int, ...],
         tell: Callable[[Event], None],
     ) -> list[SealedBlock]:
         blocks: list[SealedBlock] = []
-        # Those in memory first: what is read after them takes their place.
-        order = sorted(numbers, key=lambda number: not opened.resident(number))
-        for start in range(0, len(order), BLOCKS_PER_CALL):
-            some = order[start : start + BLOCKS_PER_CALL]
-            tiles = await self._tiles(opened, some)
-            results = await self._executor.score(hosted.evaluator, probe.probe, tiles)
-            for number, sealed in zip(some, results, strict=True):
-                blocks.append(SealedBlock(number, sealed))
+        async with aclosing(self._executor.score(opened, [probe.probe], numbers)) as scored:
+            async for one in scored:
+                blocks.append(SealedBlock(one.block, *one.sealed))
                 tell(blocks[-1])
-            tell(Progress(0, len(blocks), len(numbers)))
+                tell(Progress(0, len(blocks), len(numbers)))
         return sorted(blocks, key=lambda one: one.block)
-
-    async def _tiles(self, opened: GalleryStore, numbers: Sequence[int]) -> list[Residues]:
-        """Read blocks side by side; ends when all have, also when one is damaged."""
-        reads = [finish(self._pool, opened.tiles, number) for number in numbers]
-        found = await asyncio.gather(*reads, return_exceptions=True)
-        tiles = []
-        for one in found:
-            if isinstance(one, BaseException):
-                raise one
-            tiles.append(one)
-        return tiles

@@ -90,7 +90,7 @@ class GalleryStore:
         self.gallery = gallery
         self._units, self._templates, self._arrivals, self._digests = catalogue[:4]
         self._snapshots, self._amendments = catalogue[4:]
-        self._evaluator = evaluator
+        self.evaluator = evaluator
         self._clock = clock
         self._view: View | None = None
         self._state = NOTHING_KNOWN
@@ -264,7 +264,7 @@ class GalleryStore:
 
     def folding(self) -> Folding:
         """Begin to add up PENDING units; for :meth:`activate`."""
-        return Folding(self._evaluator, self.files)
+        return Folding(self.evaluator, self.files)
 
     def prepare(self, numbers: Iterable[int]) -> None:
         """Make blocks ready to change, so that :meth:`activate` is short.
