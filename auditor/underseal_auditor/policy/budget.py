@@ -65,6 +65,8 @@ def score_deviation(profile: Profile, members: int) -> float:
 
     Secret and error of the joint keys are sums over ``members``, so their deviations, and with
     them every part of a score's error, grow with the root of the number of members.
+    It is the root of the mean over keys and probes; one key's may be larger where one ciphertext is
+    in many slots, see docs/explanation/release.md.
     """
     return SCORE_DEVIATION[profile.name] * sqrt(members)
 

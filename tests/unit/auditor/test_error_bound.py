@@ -3,6 +3,12 @@
 The budget takes ``t = 2^3.5`` standard deviations as the largest error. Here are probes and
 galleries that line up as badly as we know how to make them, under keys of one and of five members,
 opened exactly with the joint secret: five probes on five blocks, a score in every slot.
+
+Where one ciphertext is in many slots, the sum of its places is near ``1 + X + ... + X^(N-1)``,
+which has ``8 / pi^2`` of its energy at the lowest frequency of the ring, ``exp(+-i pi / N)``. The
+error there is in proportion to the secret's value at this point and to that of the noise, so its
+energy is a product of exponential variables: for a key and a probe it may be several times its
+mean, and no number of slots averages it out. At all other frequencies it does average.
 """
 
 from __future__ import annotations
@@ -26,8 +32,9 @@ from underseal_core.scheme.profiles import PROFILES
 DIMENSION = 32
 """The error is the same at d = 128 and 512, see ``test_evaluation_error.py``."""
 SINGLE_ROWS = 8
-TOLERANCE = 0.8
-"""In bits, for the error in the noisiest block: it varies with the keys, by up to 0.6 as seen."""
+TOLERANCE = 0.4
+"""In bits, for the error in the noisiest block without the lowest frequency. In 40 ceremonies with
+five probes each it was 0.06 less than said on average, with a deviation of 0.03."""
 
 
 @pytest.mark.parametrize("members", [1, 5])
@@ -49,10 +56,18 @@ def test_no_error_exceeds_the_bound_of_the_budget(name: str, members: int) -> No
                 measured += error.size
                 assert np.abs(error).max() < bound, kind
                 if kind == "rows of one template":
-                    deviation = log2(float(np.sqrt(np.mean(error**2))))
+                    rest = without_lowest_frequency(error)
+                    deviation = log2(float(np.sqrt(np.mean(rest**2))))
                     wanted = log2(score_deviation(bundle.profile, members))
-                    assert deviation < wanted + TOLERANCE
+                    assert abs(deviation - wanted) < TOLERANCE
     assert measured >= 100_000
+
+
+def without_lowest_frequency(error: F64) -> F64:
+    """Take out of ``N`` coefficients what a polynomial has at ``exp(+-i pi / N)``."""
+    degree = len(error)
+    wave = np.exp(1j * np.pi * np.arange(degree) / degree)
+    return np.asarray(error - (2 / degree * (error @ wave) * wave.conj()).real, dtype=np.float64)
 
 
 def probes(rng: np.random.Generator) -> list[F64]:
