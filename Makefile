@@ -78,7 +78,7 @@ defences: setup
 	@$(BIN)/python tools/remove_defences.py $(ARGS)
 
 bench: setup
-	@for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit; done
+	@for name in $(BENCH); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit; done
 
 check: setup
 	$(BIN)/ruff check --quiet

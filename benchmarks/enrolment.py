@@ -1,6 +1,6 @@
 """Enrolment through rows and through columns: rates, and from where on columns cost less.
 
-    python benchmarks/enrolment.py [--profile guarded] [--dim 128] [--rows 48] [--columns 2]
+    python -m benchmarks.enrolment [--profile guarded] [--dim 128] [--rows 48] [--columns 2]
                                    [--sizes 1,16,1000] [--json]
 
 A server in a process of its own, mutual TLS on loopback, synthetic templates; a unit counts once
@@ -15,18 +15,19 @@ that it chooses by itself.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from underseal_client import gallery as galleries
+from benchmarks.galleries import MODEL, make_gallery, records
+from benchmarks.hardware import cores
+from benchmarks.inputs import SEED
+from benchmarks.processes import cpu_seconds
+from benchmarks.record import Program, say
 from underseal_client import wire
 from underseal_client.connection import SERVER, translated
 from underseal_client.context import ClientContext
@@ -35,7 +36,6 @@ from underseal_client.enrolling import Unheard, enroll_records
 from underseal_client.faces import synthetic_templates
 from underseal_client.units import Signer, TemplateRecord, UnitMaker, label
 from underseal_core.gallery.unit import Shape
-from underseal_core.statements import Pin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,10 +43,8 @@ if TYPE_CHECKING:
     from underseal_client.records import Gallery
     from underseal_client.units import Labelled
 
-SEED: Final = 20180726
 STREAMS: Final = 4
 """Units on their way at once: as many as the server lets one client send."""
-MODEL: Final = "bench"
 FOREVER: Final = 1 << 30
 
 
@@ -70,27 +68,11 @@ class Cost:
 class Bench:
     """A server, a client and a gallery, for one profile and dimension."""
 
-    def __init__(self, deployment: Deployment, dimension: int) -> None:
+    def __init__(self, deployment: Deployment) -> None:
         self._server = deployment.service("server").pid
         nobody = deployment.server_address  # enrolment does not call the registrar
         self.context = ClientContext(deployment.settings(registrar=nobody))
-        bundle = self.context.bundle
-        self.pin = Pin(
-            model_id=MODEL,
-            model_dimension=dimension,
-            profile=bundle.profile.name,
-            key_epoch=bundle.epoch,
-        )
         self.connection = self.context.connection
-
-    def gallery(self, name: str) -> Gallery:
-        """Make a gallery."""
-        return galleries.create(self.connection, name, self.pin)
-
-    def server_seconds(self) -> float:
-        """Return the processor seconds that the server has taken so far."""
-        fields = Path(f"/proc/{self._server}/stat").read_text("ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def cost(self, gallery: Gallery, shape: Shape, units: int, size: int) -> Cost:
         """Make units, then send them, and measure both."""
@@ -100,7 +82,7 @@ class Bench:
         wall, spent = time.perf_counter(), time.process_time()
         made = [list(maker.make(shape, templates)[1]) for templates in filled]
         made_wall, made_spent = time.perf_counter() - wall, time.process_time() - spent
-        wall, spent, server = time.perf_counter(), time.process_time(), self.server_seconds()
+        wall, spent, server = time.perf_counter(), time.process_time(), cpu_seconds(self._server)
         with ThreadPoolExecutor(STREAMS) as pool:
             list(pool.map(self._send, made))
         return Cost(
@@ -109,7 +91,7 @@ class Bench:
             made=made_wall,
             sent=time.perf_counter() - wall,
             client=made_spent + time.process_time() - spent,
-            server=self.server_seconds() - server,
+            server=cpu_seconds(self._server) - server,
         )
 
     def _labelled(self, gallery: Gallery, size: int, seed: int) -> list[Labelled]:
@@ -118,8 +100,8 @@ class Bench:
 
     def records(self, size: int, seed: int) -> list[TemplateRecord]:
         """Return templates of as many people."""
-        vectors = synthetic_templates(size, self.pin.model_dimension, seed=SEED + seed)
-        return [TemplateRecord(f"person {seed}/{i}", vector) for i, vector in enumerate(vectors)]
+        vectors = synthetic_templates(size, self.context.bundle.dimension, seed=SEED + seed)
+        return records(vectors, f"person {seed}")
 
     def _send(self, parts: Sequence[bytes]) -> None:
         messages = (wire.enrol_part(part) for part in parts)
@@ -132,79 +114,121 @@ class Bench:
         """Enrol through the client, and return the seconds that passed."""
         changed = self.context.settings.model_copy(update={"columns_from": columns_from})
         name = f"client-{size}-{columns_from or 'auto'}"
-        self.gallery(name)
+        make_gallery(self.context, name)
         self.context.settings = changed
-        records = self.records(size, seed=size)
+        people = self.records(size, seed=size)
         start = time.perf_counter()
-        report = enroll_records(self.context, name, records, listener=Unheard())
+        report = enroll_records(self.context, name, people, listener=Unheard())
         if report.enrolled != size:
             raise SystemExit("templates were not enrolled")
         return time.perf_counter() - start
 
 
+@dataclass(frozen=True)
+class Rates:
+    """Templates per second, server side: as measured, and by processor time."""
+
+    per_second: int
+    per_second_of_cores: int
+    client_per_cpu_second: int
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """From where on columns cost less, in templates and in full rows."""
+
+    templates: int
+    rows: float
+
+
+@dataclass(frozen=True)
+class Through:
+    """Seconds for some templates through the client: in its own way, as rows, as columns."""
+
+    templates: int
+    seconds: float
+    rows: float
+    columns: float
+
+    @property
+    def of_best(self) -> float:
+        """How many times the time of the better way its own way takes."""
+        return self.seconds / min(self.rows, self.columns)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run measured."""
+
+    profile: str
+    dimension: int
+    rows: Rates
+    columns: Rates
+    crossing_server: Crossing
+    crossing_both: Crossing
+    costs: tuple[Cost, ...]
+    client: tuple[Through, ...]
+
+
 def main() -> int:
-    """Parse the command line, run, print."""
-    options = _options()
-    plan = Plan(options.dim, {MODEL: "0.6"}, (MODEL,), profile=options.profile)
+    """Run the benchmark; return the exit code."""
+    program = _program()
+    options = program.parse()
+    plan = Plan(options.dim, {MODEL: "0.6"}, ("bench",), profile=options.profile)
     with tempfile.TemporaryDirectory() as folder, Deployment(Path(folder), plan) as deployment:
         deployment.make_keys()
         deployment.start_server("--threads", options.cores)
-        report = measure(Bench(deployment, options.dim), options)
-    if options.json:
-        print(json.dumps(report, indent=2))
-    else:
-        for name, value in report.items():
-            print(f"{name:>28}  {value}")
-    return 0
+        report = measure(Bench(deployment), options)
+    return program.finish(options, report)
 
 
-def measure(bench: Bench, options: argparse.Namespace) -> dict[str, object]:
+def measure(bench: Bench, options: argparse.Namespace) -> Report:
     """Return all figures."""
     bundle = bench.context.bundle
     full = {shape: shape.capacity(bundle.profile, bundle.dimension) for shape in Shape}
-    _say("rows")
-    bench.cost(bench.gallery("warm"), Shape.ROW, 2, full[Shape.ROW])
-    rows = bench.cost(bench.gallery("rows"), Shape.ROW, options.rows, full[Shape.ROW])
-    _say("columns")
-    columns = bench.gallery("columns")
+    say("rows")
+    bench.cost(make_gallery(bench.context, "warm"), Shape.ROW, 2, full[Shape.ROW])
+    rows = bench.cost(make_gallery(bench.context, "rows"), Shape.ROW, options.rows, full[Shape.ROW])
+    say("columns")
+    columns = make_gallery(bench.context, "columns")
     few = bench.cost(columns, Shape.COLUMNS, options.columns, full[Shape.ROW])
     many = bench.cost(columns, Shape.COLUMNS, options.columns, full[Shape.COLUMNS])
-    report: dict[str, object] = {
-        "profile": options.profile,
-        "dimension": options.dim,
-        "rows": _rates(rows, options.cores),
-        "columns": _rates(many, options.cores),
-        "crossing_server": _crossing(
+    return Report(
+        profile=options.profile,
+        dimension=options.dim,
+        rows=_rates(rows, options.cores),
+        columns=_rates(many, options.cores),
+        crossing_server=_crossing(
             rows.server / rows.units, few.server / few.units, many.server / many.units, full
         ),
-        "crossing_both": _crossing(
+        crossing_both=_crossing(
             rows.both / rows.units, few.both / few.units, many.both / many.units, full
         ),
-        "costs": [asdict(cost) for cost in (rows, few, many)],
-    }
-    for size in options.sizes:
-        _say(f"{size} templates through the client")
-        chosen = bench.through_client(size, None)
-        others = [bench.through_client(size, FOREVER), bench.through_client(size, 1)]
-        report[f"client_{size}"] = {
-            "seconds": round(chosen, 2),
-            "rows": round(others[0], 2),
-            "columns": round(others[1], 2),
-            "of_best": round(chosen / min(others), 2),
-        }
-    return report | {"machine": platform.machine(), "cores": os.cpu_count()}
+        costs=(rows, few, many),
+        client=tuple(_through(bench, size) for size in options.sizes),
+    )
 
 
-def _rates(cost: Cost, cores: int) -> dict[str, int]:
-    """Return templates per second, server side: as measured, and by processor time."""
-    return {
-        "per_second": round(cost.templates / cost.sent),
-        "per_second_of_cores": round(cores * cost.templates / cost.server),
-        "client_per_cpu_second": round(cost.templates / cost.client),
-    }
+def _through(bench: Bench, size: int) -> Through:
+    say(f"{size} templates through the client")
+    chosen = bench.through_client(size, None)
+    return Through(
+        templates=size,
+        seconds=round(chosen, 2),
+        rows=round(bench.through_client(size, FOREVER), 2),
+        columns=round(bench.through_client(size, 1), 2),
+    )
 
 
-def _crossing(row: float, few: float, many: float, full: dict[Shape, int]) -> dict[str, float]:
+def _rates(cost: Cost, cores: int) -> Rates:
+    return Rates(
+        per_second=round(cost.templates / cost.sent),
+        per_second_of_cores=round(cores * cost.templates / cost.server),
+        client_per_cpu_second=round(cost.templates / cost.client),
+    )
+
+
+def _crossing(row: float, few: float, many: float, full: dict[Shape, int]) -> Crossing:
     """Return from where on columns cost less, in templates and in full rows.
 
     A unit of columns costs ``fixed + each * templates``; rows cost ``row`` for each full one.
@@ -212,23 +236,19 @@ def _crossing(row: float, few: float, many: float, full: dict[Shape, int]) -> di
     each = (many - few) / (full[Shape.COLUMNS] - full[Shape.ROW])
     fixed = few - each * full[Shape.ROW]
     templates = fixed / (row / full[Shape.ROW] - each)
-    return {"templates": round(templates), "rows": round(templates / full[Shape.ROW], 1)}
+    return Crossing(round(templates), round(templates / full[Shape.ROW], 1))
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def _program() -> Program:
+    program = Program("enrolment", __doc__)
+    parser = program.parser
     parser.add_argument("--profile", default="guarded")
     parser.add_argument("--dim", type=int, default=128, help="dimension of the templates")
     parser.add_argument("--rows", type=int, default=48, help="full rows to enrol")
     parser.add_argument("--columns", type=int, default=2, help="units of columns to enrol")
-    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="of the server")
+    parser.add_argument("--cores", type=int, default=cores(), help="of the server")
     parser.add_argument("--sizes", type=_sizes, default="1,16,1000", help="through the client")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    return parser.parse_args()
+    return program
 
 
 def _sizes(text: str) -> list[int]:

@@ -1,6 +1,6 @@
 """A gallery of a million templates on disk: start, memory, search and removal of a real server.
 
-    python benchmarks/scale.py [--templates 1000000] [--dim 128] [--profile compact]
+    python -m benchmarks.scale [--templates 1000000] [--dim 128] [--profile compact]
                                [--memory-mib 512] [--searches 3] [--folder DIR] [--json]
 
 Makes the gallery with the server's own store: bulk units of synthetic residues, and a few of real
@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import secrets
 import statistics
 import subprocess
@@ -26,14 +24,18 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from benchmarks.accuracy import BOUND, Real, opened
+from benchmarks.hardware import cores
+from benchmarks.inputs import SEED
+from benchmarks.processes import cpu_seconds, peak_mib, resident_mib
+from benchmarks.record import Program, say
 from underseal_auditor.keys.ceremony import SoleCeremony, run_sole
 from underseal_client import gallery as galleries
 from underseal_client.connection import Connection
@@ -45,9 +47,7 @@ from underseal_core.errors import UndersealError
 from underseal_core.gallery.block import Block
 from underseal_core.gallery.unit import Shape, usable_slots
 from underseal_core.provenance import Enrolled
-from underseal_core.ring import kernel
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
-from underseal_core.scheme.encoding import decode_coefficients
 from underseal_core.scheme.encryption import Encryptor
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.scheme.profiles import PROFILES, Profile, padded_dimension
@@ -57,16 +57,11 @@ from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit
 from underseal_server.store.store import BUNDLES, Store
 
-Real = npt.NDArray[np.float64]
-
-SEED: Final = 20180726
 GALLERY: Final = "million"
 CLIENT: Final = "agency"
 LABEL_BYTES: Final = 160
 SAMPLED: Final = 3
 """Synthetic blocks whose results are computed again from their units."""
-BOUND: Final = {"guarded": 2.0**-41, "compact": 2.0**-13, "swift": 2.0**-12}
-"""About 8 standard deviations of a bulk-enrolled block's score error, by profile."""
 MIB: Final = 1 << 20
 
 
@@ -104,23 +99,15 @@ class Report:
     unbounded: Serving
     max_error: float
     error_bound: float
-    problems: tuple[str, ...]
-    machine: str
-    cores: int
 
 
 def main() -> int:
     """Run the benchmark; return the exit code."""
-    options = _options()
+    program = _program()
+    options = program.parse()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        report = measure(Path(folder), options)
-    if options.json:
-        print(json.dumps(asdict(report), indent=2))
-    else:
-        _print_table(report)
-    for problem in report.problems:
-        print(f"error: {problem}", file=sys.stderr)
-    return 1 if report.problems else 0
+        report, problems = measure(Path(folder), options)
+    return program.finish(options, report, problems)
 
 
 class Sample:
@@ -164,15 +151,10 @@ class Sample:
 
     def score_error(self, answer: SealedAnswer, probe: Real) -> float:
         """Open the real units' blocks; return how far the worst score is off."""
-        level, scale = self.profile.result_level, self.profile.result_scale
-        primes = self.profile.data_primes[:level]
-        secret = np.ascontiguousarray(self.ceremony.share.secret[:level])
         worst, results = 0.0, results_of(answer)
         for number, templates in self.real.items():
             result = parse_ciphertext(results[number], self.profile, Kind.RESULT)
-            c0, c1 = (np.ascontiguousarray(part) for part in result.residues)
-            message = kernel.add(c0, kernel.multiply(c1, secret, primes), primes)
-            got = decode_coefficients(message, self.profile, level, scale)[: len(templates)]
+            got = opened(result, self.ceremony.share.secret)[: len(templates)]
             worst = max(worst, float(np.abs(got - templates @ probe).max()))
         return worst
 
@@ -191,7 +173,7 @@ class Maker:
         self._identity = identity
         bundle = sample.ceremony.bundle
         bundle.save(folder / BUNDLES / f"{bundle.epoch}.usb")
-        self._evaluator = Evaluator(sample.profile, sample.dimension, bundle.keys, _cores())
+        self._evaluator = Evaluator(sample.profile, sample.dimension, bundle.keys, cores())
         spec = GallerySpec(GALLERY, sample.pin, CLIENT, frozenset({CLIENT}), 8)
         row = self._store.galleries.create(spec, self._store.clock())
         self._gallery: GalleryStore = self._store.open_gallery(row, self._evaluator)
@@ -201,7 +183,7 @@ class Maker:
         full = usable_slots(self._sample.profile.degree, self._sample.dimension)
         blocks = -(-templates // full)
         for number in range(blocks):
-            print(f"block {number + 1} of {blocks}", file=sys.stderr)
+            say(f"block {number + 1} of {blocks}")
             count = min(full, templates - number * full)
             real = number in {0, blocks // 2, blocks - 1}
             columns = self._sample.columns(number, count, real=real)
@@ -243,8 +225,8 @@ class Maker:
         return [template.template_id for template in templates]
 
 
-def measure(folder: Path, options: argparse.Namespace) -> Report:
-    """Make the gallery below ``folder`` and run two servers on it."""
+def measure(folder: Path, options: argparse.Namespace) -> tuple[Report, list[str]]:
+    """Make the gallery below ``folder`` and run two servers on it; return problems, too."""
     profile, dimension = PROFILES[options.profile], padded_dimension(options.dim)
     credentials = folder / "credentials"
     run_program("underseal-server", "init", credentials, "--client", CLIENT)
@@ -259,7 +241,7 @@ def measure(folder: Path, options: argparse.Namespace) -> Report:
     bounded, few = bench.run(options.memory_mib)
     unbounded, whole = bench.run(1 << 20)
     bench.compare(few, whole)
-    return Report(
+    report = Report(
         profile=profile.name,
         dimension=dimension,
         templates=options.templates,
@@ -271,10 +253,8 @@ def measure(folder: Path, options: argparse.Namespace) -> Report:
         unbounded=unbounded,
         max_error=bench.max_error,
         error_bound=BOUND[profile.name],
-        problems=tuple(bench.problems),
-        machine=platform.machine(),
-        cores=_cores(),
     )
+    return report, bench.problems
 
 
 class Bench:
@@ -294,7 +274,7 @@ class Bench:
 
     def run(self, memory_mib: int) -> tuple[Serving, SealedAnswer]:
         """Measure one server; return its figures and its first answer."""
-        print(f"server with {memory_mib} MiB for blocks", file=sys.stderr)
+        say(f"server with {memory_mib} MiB for blocks")
         begun = time.monotonic()
         with (
             serving(self._folder, memory_mib) as (address, process),
@@ -303,10 +283,10 @@ class Bench:
             listening = time.monotonic() - begun
             state = galleries.describe(connection, GALLERY)
             described = time.monotonic() - begun
-            cpu = _cpu_seconds(process)
-            after_start = _memory(process, "VmRSS")
+            cpu = cpu_seconds(process)
+            after_start = resident_mib(process)
             found = [self._search(connection) for _ in range(self._searches)]
-            searching = (_cpu_seconds(process) - cpu) / self._searches
+            searching = (cpu_seconds(process) - cpu) / self._searches
             many = self._remove(connection, self._sample.of_many.pop())
             seconds, after = self._search(connection)
             counted = after.result.snapshot.templates
@@ -314,7 +294,7 @@ class Bench:
             row = self._remove(connection, self._sample.of_rows.pop())
             last_seconds, last = self._search(connection)
             self._check(results_of(last) != results_of(after), "a removed row is still there")
-            peak = _memory(process, "VmHWM")
+            peak = peak_mib(process)
         answers = [answer for _, answer in found]
         self._judge(answers)
         later = [took for took, _ in found][1:] or [found[0][0]]
@@ -342,7 +322,7 @@ class Bench:
         self._check(same and len(left) == len(right), "the two servers' results differ")
         store = Store(self._folder / "data")
         keys = self._sample.ceremony.bundle.keys
-        evaluator = Evaluator(self._sample.profile, self._sample.dimension, keys, _cores())
+        evaluator = Evaluator(self._sample.profile, self._sample.dimension, keys, cores())
         with evaluator:
             opened = store.open_gallery(store.galleries.get(GALLERY), evaluator)
             probe = evaluator.prepare(evaluator.expand(self._probe))
@@ -400,49 +380,20 @@ def serving(folder: Path, memory_mib: int) -> Iterator[tuple[str, int]]:
         process.wait()
 
 
-def _memory(process: int, field: str) -> int:
-    """Return a figure of a process in MiB: ``VmRSS`` is what it has, ``VmHWM`` the most."""
-    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    (line,) = [line for line in status.splitlines() if line.startswith(field)]
-    return int(line.split()[1]) >> 10
-
-
-def _cpu_seconds(process: int) -> float:
-    """Return the processor time that a process has used: the machine may be busy."""
-    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) // MIB
 
 
-def _cores() -> int:
-    return os.cpu_count() or 1
-
-
-def _print_table(report: Report) -> None:
-    for name, value in asdict(report).items():
-        if name not in {"bounded", "unbounded", "problems"}:
-            print(
-                f"{name:>24}  {value:.4g}" if isinstance(value, float) else f"{name:>24}  {value}"
-            )
-    print()
-    for name, value in asdict(report.bounded).items():
-        other = getattr(report.unbounded, name)
-        print(f"{name:>24}  {value:>10.4g}  {other:>10.4g}")
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def _program() -> Program:
+    program = Program("scale", __doc__)
+    parser = program.parser
     parser.add_argument("--profile", choices=sorted(PROFILES), default="compact")
     parser.add_argument("--dim", type=int, default=128, help="dimension of the templates")
     parser.add_argument("--templates", type=int, default=1_000_000)
     parser.add_argument("--memory-mib", type=int, default=512, help="bound of the first server")
     parser.add_argument("--searches", type=int, default=3, help="searches per server")
     parser.add_argument("--folder", type=Path, help="on a disk with room; default: temporary")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    return parser.parse_args()
+    return program
 
 
 if __name__ == "__main__":
