@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
@@ -41,6 +41,7 @@ from underseal_server.wire import envelope_from_wire, envelope_to_wire, pin_to_w
 ROW = gallery_pb2.UnitBegin.SHAPE_ROW
 COLUMNS = gallery_pb2.UnitBegin.SHAPE_COLUMNS
 TIMEOUT = 60.0
+T = TypeVar("T")
 
 
 def make_credentials(root: Path) -> Path:
@@ -56,6 +57,15 @@ def make_credentials(root: Path) -> Path:
     return root
 
 
+LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
+"""Of the servers that run in this process, by port."""
+
+
+def inside(server: Running, work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a server's event loop."""
+    return asyncio.run_coroutine_threadsafe(work, LOOPS[server.port]).result(TIMEOUT)
+
+
 @contextmanager
 def serving(settings: Settings, now: Callable[[], datetime] = utc_now) -> Iterator[Running]:
     """Run a server in a thread of this process."""
@@ -69,6 +79,7 @@ def serving(settings: Settings, now: Callable[[], datetime] = utc_now) -> Iterat
         try:
             async with running(settings, now) as server:
                 started.append(server)
+                LOOPS[server.port] = loop
                 ready.set()
                 await stop.wait()
         except BaseException as error:
@@ -207,10 +218,34 @@ class Caller:
         }
         return SearchRequest(**{**fields, **changes})
 
-    def ask(self, request: SearchRequest, probe: bytes, identity: Identity | None = None) -> Found:
+    def message(
+        self, request: SearchRequest, probe: bytes, identity: Identity | None = None
+    ) -> search_pb2.SearchRequest:
         envelope = envelope_to_wire(request.sign(identity or self.credentials.identity))
-        call = self.searches.Search(search_pb2.SearchRequest(request=envelope, probe=probe))
+        return search_pb2.SearchRequest(request=envelope, probe=probe)
+
+    def ask(self, request: SearchRequest, probe: bytes, identity: Identity | None = None) -> Found:
+        call = self.searches.Search(self.message(request, probe, identity))
         return collect(answer.part for answer in call)
+
+    def ask_many(
+        self, messages: Iterable[search_pb2.SearchRequest]
+    ) -> dict[int, Found | search_pb2.SearchRefusal]:
+        """Ask together; what came of each, by its number."""
+        wrapped = (search_pb2.SearchManyRequest(search=message) for message in messages)
+        parts: dict[int, list[search_pb2.SearchPart]] = {}
+        ended: dict[int, Found | search_pb2.SearchRefusal] = {}
+        for answer in self.searches.SearchMany(wrapped):
+            assert answer.index not in ended
+            if answer.WhichOneof("answer") == "refusal":
+                ended[answer.index] = answer.refusal
+                parts.pop(answer.index, None)
+                continue
+            parts.setdefault(answer.index, []).append(answer.part)
+            if answer.part.WhichOneof("part") == "result":
+                ended[answer.index] = collect(parts.pop(answer.index))
+        assert not parts
+        return ended
 
     def search(self, vector: Vectors, name: str = "missing", **changes: Any) -> Found:
         probe = self.lab.probe(vector).to_bytes()

@@ -23,7 +23,7 @@ import yaml
 from underseal_auditor.settings import load_guardian_settings
 from underseal_auditor.settings import load_settings as load_registrar_settings
 from underseal_core.errors import InvalidInput
-from underseal_server.engine.search import SearchTimes
+from underseal_server.engine.search import BatchTimes
 from underseal_server.metrics import Metrics
 from underseal_server.settings import load_settings as load_server_settings
 
@@ -161,11 +161,12 @@ def monitoring_problems(folder: Path) -> Iterator[str]:
 
 
 def _exercised() -> Any:
-    """Return a server's metrics after one search: before it, most have no sample."""
+    """Return a server's metrics after searches: before them, most have no sample."""
     metrics = Metrics()
     metrics.call("/underseal.v1.SearchService/Search", "OK", 1.0)
-    metrics.search(SearchTimes(queued=0.0, expand=0.1, score=0.2))
-    metrics.watch_queue(lambda: 0)
+    metrics.batch(BatchTimes(queued=(0.0,), expand=(0.1,), score=0.2))
+    metrics.shed("queue")
+    metrics.watch(lambda: 0, lambda: 0)
     return metrics.registry
 
 

@@ -10,9 +10,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from underseal_core.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from underseal_server.engine.search import SearchTimes
+    from underseal_server.engine.search import BatchTimes
 
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+_SIZES: Final = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
@@ -32,13 +33,30 @@ class Metrics:
         )
         self._search_seconds = Histogram(
             "underseal_search_seconds",
-            "Time of a search by stage.",
+            "Time of a search by stage; score: of all that are scored together.",
             ("stage",),
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._batch_size = Histogram(
+            "underseal_search_batch_size",
+            "Searches that were scored together.",
+            buckets=_SIZES,
+            registry=self.registry,
+        )
+        self._shed = Counter(
+            "underseal_searches_shed",
+            "Searches turned away before they began.",
+            ("reason",),
+            registry=self.registry,
+        )
         self._waiting = Gauge(
             "underseal_searches_waiting", "Searches in the queue.", registry=self.registry
+        )
+        self._unread = Gauge(
+            "underseal_results_unread_bytes",
+            "Results that clients have yet to read.",
+            registry=self.registry,
         )
 
     def call(self, method: str, code: str, seconds: float) -> None:
@@ -46,15 +64,23 @@ class Metrics:
         self._calls.labels(method, code).inc()
         self._call_seconds.labels(method).observe(seconds)
 
-    def search(self, times: SearchTimes) -> None:
-        """Record a finished search."""
-        self._search_seconds.labels("queued").observe(times.queued)
-        self._search_seconds.labels("expand").observe(times.expand)
+    def batch(self, times: BatchTimes) -> None:
+        """Record searches that were scored together."""
+        for seconds in times.queued:
+            self._search_seconds.labels("queued").observe(seconds)
+        for seconds in times.expand:
+            self._search_seconds.labels("expand").observe(seconds)
         self._search_seconds.labels("score").observe(times.score)
+        self._batch_size.observe(len(times.expand))
 
-    def watch_queue(self, waiting: Callable[[], int]) -> None:
-        """Show the length of the queue."""
+    def shed(self, reason: str) -> None:
+        """Record a search that was turned away: "queue" or "deadline"."""
+        self._shed.labels(reason).inc()
+
+    def watch(self, waiting: Callable[[], int], unread: Callable[[], int]) -> None:
+        """Show the length of the queue, and the bytes that clients have yet to read."""
         self._waiting.set_function(waiting)
+        self._unread.set_function(unread)
 
     def serve(self, listen: str) -> Callable[[], None]:
         """Serve ``/metrics`` over plain HTTP at ``host:port``; return what stops it.

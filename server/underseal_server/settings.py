@@ -47,7 +47,11 @@ class Settings(BaseSettings):
     memory_mib: Positive = Field(default_factory=half_of_memory)
     running_searches: Positive = 1
     queue_length: Annotated[int, Field(ge=0)] = 16
+    queue_wait: Annotated[float, Field(ge=0)] = 1.5
+    merged_searches: Annotated[int, Field(ge=1, le=64)] = 16
+    probes_mib: Positive = 512
     searches_per_client: Positive = 4
+    unread_mib: Positive = 64
     enrolments_per_client: Positive = 4
     templates_per_subject: Positive = 8
     call_seconds: Seconds = 3600.0

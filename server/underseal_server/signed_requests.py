@@ -63,5 +63,16 @@ def _check_times(request: SearchRequest, now: datetime) -> None:
         raise InvalidInput("a request is valid for at most one hour", hint="sign a shorter one")
     if issued > now + CLOCK_SKEW:
         raise InvalidInput("the request is not valid yet", hint="check the clock")
-    if expires + CLOCK_SKEW <= now:
+    check_not_expired(request, now)
+
+
+def check_not_expired(request: SearchRequest, now: datetime) -> None:
+    """Refuse a request whose time is over.
+
+    Raises
+    ------
+    InvalidInput
+        It has expired.
+    """
+    if utc_moment(request.expires_at) + CLOCK_SKEW <= now:
         raise InvalidInput("the request has expired", hint="sign a new one; check the clock")

@@ -15,7 +15,7 @@ from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin
 from underseal_proto.v1 import common_pb2, gallery_pb2, search_pb2
 from underseal_server.engine.hosting import Description
-from underseal_server.engine.search import Progress
+from underseal_server.engine.job import Progress
 from underseal_server.store.records import (
     ID_BYTES,
     FeedPage,

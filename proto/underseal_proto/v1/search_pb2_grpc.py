@@ -40,6 +40,11 @@ class SearchServiceStub(object):
                 request_serializer=underseal__proto_dot_v1_dot_search__pb2.SearchRequest.SerializeToString,
                 response_deserializer=underseal__proto_dot_v1_dot_search__pb2.SearchResponse.FromString,
                 _registered_method=True)
+        self.SearchMany = channel.stream_stream(
+                '/underseal.v1.SearchService/SearchMany',
+                request_serializer=underseal__proto_dot_v1_dot_search__pb2.SearchManyRequest.SerializeToString,
+                response_deserializer=underseal__proto_dot_v1_dot_search__pb2.SearchManyResponse.FromString,
+                _registered_method=True)
 
 
 class SearchServiceServicer(object):
@@ -53,6 +58,14 @@ class SearchServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchMany(self, request_iterator, context):
+        """Many requests in one call, each with its own answer. The server reads the next ones while it
+        computes, as many as it likes to have at a time, and answers each when it is ready.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SearchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.Search,
                     request_deserializer=underseal__proto_dot_v1_dot_search__pb2.SearchRequest.FromString,
                     response_serializer=underseal__proto_dot_v1_dot_search__pb2.SearchResponse.SerializeToString,
+            ),
+            'SearchMany': grpc.stream_stream_rpc_method_handler(
+                    servicer.SearchMany,
+                    request_deserializer=underseal__proto_dot_v1_dot_search__pb2.SearchManyRequest.FromString,
+                    response_serializer=underseal__proto_dot_v1_dot_search__pb2.SearchManyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class SearchService(object):
             '/underseal.v1.SearchService/Search',
             underseal__proto_dot_v1_dot_search__pb2.SearchRequest.SerializeToString,
             underseal__proto_dot_v1_dot_search__pb2.SearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/underseal.v1.SearchService/SearchMany',
+            underseal__proto_dot_v1_dot_search__pb2.SearchManyRequest.SerializeToString,
+            underseal__proto_dot_v1_dot_search__pb2.SearchManyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class SearchServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SearchServiceAsyncStub: ...
     Search: _grpc.UnaryStreamMultiCallable[_search_pb2.SearchRequest, _search_pb2.SearchResponse]
     """Against every live template, or those of the subjects or ids that the signed request names."""
+    SearchMany: _grpc.StreamStreamMultiCallable[_search_pb2.SearchManyRequest, _search_pb2.SearchManyResponse]
+    """Many requests in one call, each with its own answer. The server reads the next ones while it
+    computes, as many as it likes to have at a time, and answers each when it is ready.
+    """
 
 @_typing.type_check_only
 class SearchServiceAsyncStub(SearchServiceStub):
@@ -43,6 +47,10 @@ class SearchServiceAsyncStub(SearchServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Search: _aio.UnaryStreamMultiCallable[_search_pb2.SearchRequest, _search_pb2.SearchResponse]  # type: ignore[assignment]
     """Against every live template, or those of the subjects or ids that the signed request names."""
+    SearchMany: _aio.StreamStreamMultiCallable[_search_pb2.SearchManyRequest, _search_pb2.SearchManyResponse]  # type: ignore[assignment]
+    """Many requests in one call, each with its own answer. The server reads the next ones while it
+    computes, as many as it likes to have at a time, and answers each when it is ready.
+    """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
     """Encrypted comparison. Scores leave sealed; only the auditors can open them."""
@@ -54,5 +62,15 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_search_pb2.SearchResponse], _abc.AsyncIterator[_search_pb2.SearchResponse]]:
         """Against every live template, or those of the subjects or ids that the signed request names."""
+
+    @_abc_1.abstractmethod
+    def SearchMany(
+        self,
+        request_iterator: _MaybeAsyncIterator[_search_pb2.SearchManyRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_search_pb2.SearchManyResponse], _abc.AsyncIterator[_search_pb2.SearchManyResponse]]:
+        """Many requests in one call, each with its own answer. The server reads the next ones while it
+        computes, as many as it likes to have at a time, and answers each when it is ready.
+        """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

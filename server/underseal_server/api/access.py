@@ -37,6 +37,7 @@ TABLE: Final[AccessTable] = {
     f"/{GALLERY_SERVICE}/AmendUnit": frozenset({Role.AUDITOR}),
     f"/{GALLERY_SERVICE}/GetSuccessor": _ONLOOKERS,
     f"/{SEARCH_SERVICE}/Search": _CLIENTS,
+    f"/{SEARCH_SERVICE}/SearchMany": _CLIENTS,
 }
 
 

@@ -17,8 +17,8 @@ from underseal_server.api.erasures import ErasureDesk, Signer
 from underseal_server.api.relabel import LabelDesk, TemplateFinder
 from underseal_server.api.successions import Successions
 from underseal_server.api.wire import filter_from_wire, statistics_to_wire
-from underseal_server.engine.admission import PerClient
 from underseal_server.engine.hosting import Hosting
+from underseal_server.engine.places import PerClient
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.store.store import Store
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
 from importlib.metadata import version
 from typing import Final
 
+from underseal_core.credentials import Peer
 from underseal_core.rpc.access import Context, current_peer
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
-from underseal_core.signing import Envelope, Identity
+from underseal_core.signing import Identity
 from underseal_core.statements import (
     BlockTiles,
     ResultBlock,
@@ -21,13 +24,17 @@ from underseal_core.statements import (
 )
 from underseal_proto.v1 import search_pb2, search_pb2_grpc
 from underseal_server import wire
+from underseal_server.api.together import Together
 from underseal_server.engine.enrolled import EnrolledProbes
 from underseal_server.engine.hosted import Hosted
 from underseal_server.engine.hosting import Hosting
-from underseal_server.engine.search import Outcome, Progress, SealedBlock, SearchEngine
+from underseal_server.engine.job import Asked, Job, Outcome, Progress, SealedBlock
+from underseal_server.engine.places import PerClient
+from underseal_server.engine.search import SearchEngine
 from underseal_server.engine.threads import Threads, finish
+from underseal_server.engine.unread import Unread
 from underseal_server.pins import check_pin
-from underseal_server.signed_requests import open_request, remembered_until
+from underseal_server.signed_requests import check_not_expired, open_request, remembered_until
 from underseal_server.store.requests import Requests
 
 CODE_VERSION: Final = f"underseal {version('underseal')}"
@@ -39,8 +46,11 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
 
     Parameters
     ----------
-    hosting, engine, enrolled, requests, threads
+    hosting, engine, enrolled, requests, threads, unread
         What a search needs.
+    single, many
+        How many searches one client may have under way, in calls of their own and in all of its
+        calls for many.
     name, identity
         Of this server: it signs the results.
     now
@@ -54,6 +64,9 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         enrolled: EnrolledProbes,
         requests: Requests,
         threads: Threads,
+        unread: Unread,
+        single: PerClient,
+        many: PerClient,
         name: str,
         identity: Identity,
         now: Callable[[], datetime],
@@ -63,6 +76,9 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self._enrolled = enrolled
         self._requests = requests
         self._threads = threads
+        self._unread = unread
+        self._single = single
+        self._many = many
         self._name = name
         self._identity = identity
         self._now = now
@@ -71,47 +87,80 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self, request: search_pb2.SearchRequest, context: Context
     ) -> AsyncIterator[search_pb2.SearchResponse]:
         """Compare with every live template, or with those that the signed request asks for."""
-        envelope = wire.envelope_from_wire(request.request)
-        async with aclosing(self._parts(envelope, request.probe)) as parts:
-            async for part in parts:
-                yield search_pb2.SearchResponse(part=part)
+        with self._single.hold(current_peer().name):
+            parts = self._parts(request, _deadline(context), patient=False)
+            async with aclosing(parts):
+                async for part in parts:
+                    yield search_pb2.SearchResponse(part=part)
+
+    async def SearchMany(  # noqa: N802
+        self, request_iterator: AsyncIterator[search_pb2.SearchManyRequest], context: Context
+    ) -> AsyncIterator[search_pb2.SearchManyResponse]:
+        """Answer many requests, each as ``Search`` would."""
+        deadline = _deadline(context)
+
+        def parts(request: search_pb2.SearchRequest) -> AsyncGenerator[search_pb2.SearchPart, None]:
+            return self._parts(request, deadline, patient=True)
+
+        together = Together(request_iterator, current_peer().name, self._many, parts)
+        async with aclosing(together.answers()) as answers:
+            async for answer in answers:
+                yield answer
 
     async def _parts(
-        self, envelope: Envelope, probe: bytes
+        self, message: search_pb2.SearchRequest, deadline: float, *, patient: bool
     ) -> AsyncGenerator[search_pb2.SearchPart, None]:
-        peer = current_peer()
-        request = open_request(envelope, peer, probe, self._now())
-        hosted, row = await self._checked(request, probe)
-        with self._engine.admission.enter(peer.name) as ticket:
-            until, now = remembered_until(request), utc_text(self._now())
-            claim = self._requests.claim
-            await finish(self._threads.store, claim, request.request_id, peer.name, until, now)
-            run = self._engine.run(ticket, hosted, row, request.targets)
-            async with aclosing(run) as events:
-                async for event in events:
-                    match event:
-                        case Progress():
-                            yield wire.progress_to_wire(event)
-                        case SealedBlock(block, sealed):
-                            yield wire.sealed_to_wire(_KINDS.KIND_RESULT, block, sealed.data)
-                        case Outcome():
-                            for part in self._closing(request, event):
-                                yield part
-
-    async def _checked(self, request: SearchRequest, probe: bytes) -> tuple[Hosted, Ciphertext]:
+        peer, probe = current_peer(), message.probe
+        request = open_request(wire.envelope_from_wire(message.request), peer, probe, self._now())
         hosted = await self._hosting.open(request.gallery)
         check_pin(request.pin, hosted.gallery.spec.pin)
+        asked = Asked(
+            peer.name,
+            hosted,
+            request.targets,
+            self._probe(hosted, request, probe),
+            lambda: self._claim(request, peer),
+            patient,
+            deadline,
+        )
+        async with aclosing(self._engine.search(Job(asked, self._unread))) as events:
+            async for event in events:
+                match event:
+                    case Progress():
+                        yield wire.progress_to_wire(event)
+                    case SealedBlock(block, sealed):
+                        yield wire.sealed_to_wire(_KINDS.KIND_RESULT, block, sealed.data)
+                    case Outcome():
+                        for part in self._closing(request, event):
+                            yield part
+
+    def _probe(
+        self, hosted: Hosted, request: SearchRequest, probe: bytes
+    ) -> Callable[[], Awaitable[Ciphertext]]:
+        """Return what gives the probe; one that came with the request is checked at once."""
         if request.probe_template:
-            return hosted, await self._enrolled.probe(hosted, request)
-        return hosted, parse_ciphertext(probe, hosted.gallery.profile, Kind.PROBE_ROW)
+            return lambda: self._enrolled.probe(hosted, request)
+        row = parse_ciphertext(probe, hosted.gallery.profile, Kind.PROBE_ROW)
+
+        async def parsed() -> Ciphertext:
+            return row
+
+        return parsed
+
+    async def _claim(self, request: SearchRequest, peer: Peer) -> None:
+        """Use up the request's id; too late is too late, also for who has waited."""
+        now = self._now()
+        check_not_expired(request, now)
+        until, claim = remembered_until(request), self._requests.claim
+        pool = self._threads.store
+        await finish(pool, claim, request.request_id, peer.name, until, utc_text(now))
 
     def _closing(self, request: SearchRequest, outcome: Outcome) -> list[search_pb2.SearchPart]:
         """Return the probe's checks and the signed result."""
-        probe = outcome.probe
         envelope = self._statement(request, outcome).sign(self._identity)
         return [
-            wire.sealed_to_wire(_KINDS.KIND_NORM, 0, probe.norm.data),
-            wire.sealed_to_wire(_KINDS.KIND_PROJECTION, 0, probe.projection.data),
+            wire.sealed_to_wire(_KINDS.KIND_NORM, 0, outcome.norm.data),
+            wire.sealed_to_wire(_KINDS.KIND_PROJECTION, 0, outcome.projection.data),
             search_pb2.SearchPart(result=wire.envelope_to_wire(envelope)),
         ]
 
@@ -130,12 +179,17 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                 ),
             ),
             blocks=tuple(
-                ResultBlock(block=entry.block, sha256=entry.sealed.sha256)
-                for entry in outcome.blocks
+                ResultBlock(block=block, sha256=sha256) for block, sha256 in outcome.blocks.items()
             ),
-            norm_sha256=outcome.probe.norm.sha256,
-            projection_sha256=outcome.probe.projection.sha256,
+            norm_sha256=outcome.norm.sha256,
+            projection_sha256=outcome.projection.sha256,
             compared=outcome.compared,
             code_version=CODE_VERSION,
             finished_at=utc_text(self._now()),
         )
+
+
+def _deadline(context: Context) -> float:
+    """Return until when the caller waits, by :func:`time.monotonic`."""
+    left = context.time_remaining()
+    return math.inf if left is None else time.monotonic() + left

@@ -23,15 +23,17 @@ from underseal_server.api.erasures import Signer
 from underseal_server.api.gallery import GalleryServicer
 from underseal_server.api.search import SearchServicer
 from underseal_server.api.successions import Successions
-from underseal_server.engine.admission import Admission, PerClient
+from underseal_server.engine.admission import Admission
 from underseal_server.engine.enrolled import EnrolledProbes
 from underseal_server.engine.executor import ThreadExecutor
 from underseal_server.engine.hosting import Hosting
 from underseal_server.engine.keys import KeyEpochs, SwitchingKeys
+from underseal_server.engine.places import PerClient
 from underseal_server.engine.retention import Retention
 from underseal_server.engine.rotation import Rotator
 from underseal_server.engine.search import SearchEngine
 from underseal_server.engine.threads import Threads
+from underseal_server.engine.unread import Unread
 from underseal_server.metrics import Metrics
 from underseal_server.settings import Settings
 from underseal_server.store.store import BUNDLES, SWITCHING_KEYS, Store, utc_now
@@ -47,7 +49,7 @@ class Running:
     port: int
     listener: Listener
     hosting: Hosting
-    engine: SearchEngine
+    admission: Admission
     metrics: Metrics
 
 
@@ -98,7 +100,9 @@ async def running(
         await retention.remove_all()
         stack.push_async_callback(hosting.close)
         metrics = Metrics()
-        engine = _engine(settings, store, executor, threads, metrics)
+        unread = Unread(settings.unread_mib << 20)
+        admission = _admission(settings, unread, metrics)
+        engine = SearchEngine(admission, executor, store.templates, threads, metrics.batch)
         galleries = GalleryServicer(
             hosting,
             store,
@@ -115,6 +119,9 @@ async def running(
             EnrolledProbes(store, keys, threads),
             store.requests,
             threads,
+            unread,
+            PerClient(settings.searches_per_client, "searches"),
+            PerClient(2 * settings.merged_searches, "searches"),
             name,
             credentials.identity,
             now,
@@ -136,9 +143,11 @@ async def running(
         )
         rotating = asyncio.create_task(rotator.keep_rotating(settings.save_seconds))
         stack.push_async_callback(_ended, rotating)
+        for _ in range(settings.running_searches):
+            stack.push_async_callback(_ended, asyncio.create_task(engine.keep_running()))
         port = await listener.start()
         stack.push_async_callback(listener.stop, settings.stop_seconds)
-        yield Running(port, listener, hosting, engine, metrics)
+        yield Running(port, listener, hosting, admission, metrics)
 
 
 async def serve(settings: Settings, started: Callable[[int], None]) -> None:
@@ -166,20 +175,18 @@ def _server_name(credentials: Credentials) -> str:
     return peer.name
 
 
-def _engine(
-    settings: Settings,
-    store: Store,
-    executor: ThreadExecutor,
-    threads: Threads,
-    metrics: Metrics,
-) -> SearchEngine:
+def _admission(settings: Settings, unread: Unread, metrics: Metrics) -> Admission:
     admission = Admission(
         running=settings.running_searches,
         waiting=settings.queue_length,
-        per_client=settings.searches_per_client,
+        wait_factor=settings.queue_wait,
+        merged=settings.merged_searches,
+        probe_bytes=settings.probes_mib << 20,
+        unread=unread,
+        refused=metrics.shed,
     )
-    metrics.watch_queue(lambda: admission.waiting)
-    return SearchEngine(admission, executor, store.templates, threads, metrics.search)
+    metrics.watch(lambda: admission.waiting, lambda: unread.total)
+    return admission
 
 
 def _listener(

@@ -1,147 +1,243 @@
-"""The queue in front of the engine: bounded, first come first served, limits per client."""
+"""The queue in front of the engine: fair between clients, bounded by number and by time.
+
+Fair order is that of start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): a search's tag
+is where its client's searches before it end, counted in seconds of work, but not before what runs
+now. Whoever asks for little goes before the many of others; idle time gives no credit.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from bisect import insort
+from collections.abc import Callable
 from typing import Final
 
 from underseal_core.errors import Busy
+from underseal_server.engine.batch import Batch
+from underseal_server.engine.job import Job
+from underseal_server.engine.pace import Pace
+from underseal_server.engine.unread import Unread
 
-_WEIGHT: Final = 0.2
-"""Weight of the newest duration in the running mean."""
-
-
-class PerClient:
-    """Limits what one client may have under way.
-
-    Parameters
-    ----------
-    limit
-        How many.
-    what
-        What they are called in the refusal: "searches".
-    """
-
-    def __init__(self, limit: int, what: str) -> None:
-        self._limit = limit
-        self._what = what
-        self._held: Counter[str] = Counter()
-
-    @contextmanager
-    def hold(self, client: str, retry_after_ms: int = 1000) -> Iterator[None]:
-        """Count one while inside.
-
-        Raises
-        ------
-        Busy
-            The client has as many as it may.
-        """
-        if self._held[client] >= self._limit:
-            raise Busy(
-                f"client {client} has {self._limit} {self._what} under way",
-                retry_after_ms=retry_after_ms,
-            )
-        self._held[client] += 1
-        try:
-            yield
-        finally:
-            self._held[client] -= 1
-            if not self._held[client]:
-                del self._held[client]
-
-
-class Ticket:
-    """A place in the queue."""
-
-    def __init__(self) -> None:
-        self.moved = asyncio.Event()
+SHORTEST_WAIT: Final = 0.05
+"""Seconds that any search may wait, however quick it is by itself."""
+_LEAST_COST: Final = 1e-3
+"""Seconds of work that a search counts for at least: also before any was measured."""
+_RETRY: Final = 0.1, 60.0
+"""Least and most seconds after which the refused are told to try again."""
 
 
 class Admission:
-    """Decides who computes.
+    """Decides whose search is next.
 
     Parameters
     ----------
     running
-        Searches that compute at a time.
+        Batches that compute at a time.
     waiting
-        Searches that may wait.
-    per_client
-        Searches that one client may have in any state, also those whose results it has yet to
-        read: bounds the memory that slow readers hold.
+        Searches that may wait, patient ones not counted.
+    wait_factor
+        How long they may wait: so many times the seconds that one takes by itself, the longest
+        of those that wait or run.
+    merged, probe_bytes
+        Searches in a batch, and memory of their expanded probes; but one at least.
+    unread
+        Who must read results before the next search.
+    refused
+        Told why a search was turned away: "queue" or "deadline".
     """
 
-    def __init__(self, *, running: int, waiting: int, per_client: int) -> None:
-        self._running_limit = running
-        self._waiting_limit = waiting
-        self._per_client = PerClient(per_client, "searches")
-        self._running = 0
-        self._waiting: list[Ticket] = []
-        self._mean_seconds = 1.0
+    def __init__(
+        self,
+        *,
+        running: int,
+        waiting: int,
+        wait_factor: float,
+        merged: int,
+        probe_bytes: int,
+        unread: Unread,
+        refused: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self._lanes = running
+        self._limit = waiting
+        self._factor = wait_factor
+        self._merged = merged
+        self._probe_bytes = probe_bytes
+        self._unread = unread
+        self._refused = refused
+        self._queue: list[Job] = []
+        self._batches: list[Batch] = []
+        self._now = 0.0
+        """Tag of the newest search that runs."""
+        self._ends: dict[str, float] = {}
+        """Where the searches of each client end, in the order of tags."""
+        self._changed = asyncio.Event()
+        unread.read = self._changed.set
 
     @property
     def waiting(self) -> int:
         """Searches in the queue."""
-        return len(self._waiting)
+        return len(self._queue)
 
-    @contextmanager
-    def enter(self, client: str) -> Iterator[Ticket]:
-        """Take a place for the duration of a call.
+    def submit(self, job: Job) -> None:
+        """Let a search wait for its turn.
+
+        Whoever is last in the fair order then is turned away if the queue is too long.
 
         Raises
         ------
         Busy
-            The queue is full, or the client has too many searches.
+            That is this one; or it could not be done before its deadline.
         """
-        with self._per_client.hold(client, self._hint(1)):
-            free = self._running < self._running_limit
-            if not free and len(self._waiting) >= self._waiting_limit:
-                ahead = len(self._waiting)
-                raise Busy("the search queue is full", retry_after_ms=self._hint(ahead))
-            ticket = Ticket()
-            self._waiting.append(ticket)
-            try:
-                yield ticket
-            finally:
-                if ticket in self._waiting:
-                    self._waiting.remove(ticket)
-                    self._move()
-
-    @asynccontextmanager
-    async def turn(self, ticket: Ticket, moved: Callable[[int], None]) -> AsyncIterator[None]:
-        """Wait for the ticket's turn, then compute inside the context.
-
-        Parameters
-        ----------
-        ticket
-            From :meth:`enter`.
-        moved
-            Told the number of searches before this one, at first and when it changes.
-        """
-        while self._running >= self._running_limit or self._waiting[0] is not ticket:
-            moved(self._waiting.index(ticket) + self._running)
-            ticket.moved.clear()
-            await ticket.moved.wait()
-        self._waiting.remove(ticket)
-        self._running += 1
-        start = time.monotonic()
+        client, cost = job.asked.client, max(_LEAST_COST, _cost(job))
+        job.tag = max(self._now, self._ends.get(client, 0.0))
+        insort(self._queue, job, key=lambda one: one.tag)
         try:
-            moved(0)
-            self._move()
-            yield
-        finally:
-            self._running -= 1
-            self._mean_seconds += _WEIGHT * (time.monotonic() - start - self._mean_seconds)
-            self._move()
+            self._check_deadline(job)
+            self._shed(job)
+        except Busy:
+            self._queue.remove(job)
+            raise
+        self._ends[client] = job.tag + cost
+        self._moved()
+        self._changed.set()
 
-    def _move(self) -> None:
-        for ticket in self._waiting:
-            ticket.moved.set()
+    def withdraw(self, job: Job) -> None:
+        """Take a search out that nobody waits for any more."""
+        job.leave()
+        if job in self._queue:
+            self._drop(job)
+            self._moved()
 
-    def _hint(self, ahead: int) -> int:
-        """Milliseconds until a place is likely to be free, from the recent mean duration."""
-        return max(100, int(1000 * self._mean_seconds * max(1, ahead) / self._running_limit))
+    async def next_batch(self) -> Batch:
+        """Wait for a search and begin a batch with it; see :meth:`done`."""
+        while (job := self._take(lambda _: True)) is None:
+            self._changed.clear()
+            await self._changed.wait()
+        fit = self._probe_bytes // job.asked.hosted.probe_bytes
+        batch = Batch(job, max(1, min(self._merged, fit)))
+        self._batches.append(batch)
+        self._moved()
+        return batch
+
+    def joining(self, batch: Batch) -> Job | None:
+        """Take the next search that goes into a batch; ``None`` when there is none.
+
+        It may overtake others, of another gallery, that are patient.
+        """
+        job = self._take(batch.takes)
+        if job is not None:
+            batch.add(job)
+            self._moved()
+        return job
+
+    def done(self, batch: Batch) -> None:
+        """Note the end of a batch."""
+        self._batches.remove(batch)
+        if not self._queue and not self._batches:
+            self._now = 0.0
+            self._ends.clear()
+
+    def _take(self, wanted: Callable[[Job], bool]) -> Job | None:
+        for job in list(self._queue):
+            if self._unread.full(job.asked.client):
+                continue
+            if not wanted(job):
+                if job.asked.patient:
+                    continue
+                return None
+            self._queue.remove(job)
+            if time.monotonic() + _pace(job).alone > job.asked.deadline:
+                self._refuse(job, "deadline")
+                continue
+            self._now = max(self._now, job.tag)
+            return job
+        return None
+
+    def _check_deadline(self, job: Job) -> None:
+        ahead = self._queue[: self._queue.index(job)]
+        wait = self._until_free(self._batches) + self._work(ahead)
+        if time.monotonic() + wait + _pace(job).alone > job.asked.deadline:
+            self._refused("deadline")
+            raise _late(wait)
+
+    def _shed(self, newest: Job) -> None:
+        """Turn away the last one if it would wait too long."""
+        unread = self._unread
+        waiting = [
+            one
+            for one in self._queue
+            if not one.asked.patient and not unread.full(one.asked.client)
+        ]
+        free = self._lanes - len(self._batches)
+        if len(waiting) <= free:
+            return
+        last = waiting[-1]
+        urgent = [batch for batch in self._batches if batch.urgent]
+        wait = self._work(waiting[:-1])
+        if len(urgent) == self._lanes:
+            wait += self._until_free(urgent)
+        hosted = {batch.hosted for batch in urgent}.union(one.asked.hosted for one in waiting)
+        longest = self._factor * max(one.pace.alone for one in hosted)
+        if len(waiting) - free <= self._limit and wait <= max(SHORTEST_WAIT, longest):
+            return
+        self._refused("queue")
+        if last is newest:
+            raise _full(wait)
+        self._drop(last)
+        last.fail(_full(wait))
+
+    def _refuse(self, job: Job, reason: str) -> None:
+        self._refused(reason)
+        job.fail(_late(self._work(self._queue)))
+
+    def _drop(self, job: Job) -> None:
+        """Take a search out of the queue, which its client then has not used."""
+        self._queue.remove(job)
+        client = job.asked.client
+        if client in self._ends:
+            self._ends[client] -= max(_LEAST_COST, _cost(job))
+
+    def _until_free(self, batches: list[Batch]) -> float:
+        """Return in how many seconds the next batch should begin."""
+        if len(batches) < self._lanes:
+            return 0.0
+        now = time.monotonic()
+        return min(batch.left(now) for batch in batches)
+
+    def _work(self, jobs: list[Job]) -> float:
+        return sum(_cost(job) for job in jobs) / self._lanes
+
+    def _moved(self) -> None:
+        """Tell those who wait how many go before them."""
+        running = sum(len(batch.jobs) for batch in self._batches)
+        for place, job in enumerate(self._queue):
+            if not job.asked.patient:
+                job.move(place + running)
+
+
+def _pace(job: Job) -> Pace:
+    return job.asked.hosted.pace
+
+
+def _cost(job: Job) -> float:
+    """Return the seconds that a search is likely to add to those of the others."""
+    pace = _pace(job)
+    return pace.expand + (pace.more if pace.expand + pace.more <= pace.one else pace.one)
+
+
+def _milliseconds(seconds: float) -> int:
+    least, most = _RETRY
+    return int(1000 * min(most, max(least, seconds)))
+
+
+def _full(wait: float) -> Busy:
+    return Busy("the search queue is full", retry_after_ms=_milliseconds(wait))
+
+
+def _late(wait: float) -> Busy:
+    return Busy(
+        "the search cannot be done before its deadline",
+        retry_after_ms=_milliseconds(wait),
+        hint="allow more time, or try again when less is asked",
+    )

@@ -7,16 +7,19 @@ time) and, while it shows, ``shared`` for writing. Who needs several takes them 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor as Pool
 from contextlib import asynccontextmanager
 from dataclasses import InitVar, dataclass, field
 
 from underseal_core.errors import Busy, Mismatch, NotFound
+from underseal_core.scheme.blocks import tiles_shape
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.engine.executor import Executor
 from underseal_server.engine.intake import Intake
 from underseal_server.engine.locks import SharedLock
+from underseal_server.engine.pace import Pace
 from underseal_server.pins import MOVED_HINT
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import Gallery
@@ -40,6 +43,7 @@ class Hosted:
     admitting: asyncio.Lock = field(default_factory=asyncio.Lock)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     shared: SharedLock = field(default_factory=SharedLock)
+    pace: Pace = field(default_factory=Pace)
     deleted: bool = False
     moved: bool = False
 
@@ -51,6 +55,12 @@ class Hosted:
     def gallery(self) -> Gallery:
         """Its row."""
         return self.store.gallery
+
+    @property
+    def probe_bytes(self) -> int:
+        """Memory of an expanded probe: that of a block."""
+        evaluator = self.evaluator
+        return 4 * math.prod(tiles_shape(evaluator.profile, evaluator.dimension))
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[GalleryStore]:

@@ -1,73 +1,54 @@
-"""One comparison from encrypted probe to sealed results.
+"""Comparisons from encrypted probes to sealed results: several searches of a gallery at a time.
 
-Results are handed over through a buffer, so that the queue's place and the gallery's lock are
-held while computing only and not while a slow client reads: 16 bytes or less per template.
+The probes of a batch are expanded one after the other; whoever comes meanwhile may join. Then every
+block is scored for all of them together, so that it is read from memory once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Final
 
-from underseal_core.scheme.ciphertext import Ciphertext
-from underseal_core.statements import Targets
-from underseal_server.engine.admission import Admission, Ticket
-from underseal_server.engine.executor import Executor, ReadyProbe, Sealed
-from underseal_server.engine.hosted import Hosted
-from underseal_server.engine.threads import Threads, finish
+from underseal_core.errors import UndersealError
+from underseal_server.engine.admission import Admission
+from underseal_server.engine.batch import Batch
+from underseal_server.engine.executor import Executor
+from underseal_server.engine.job import Event, Job, Outcome, Progress, SealedBlock
+from underseal_server.engine.threads import Threads, finish, settled
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import View
 from underseal_server.store.templates import Templates
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """``queued``: searches before this one."""
-
-    queued: int
-    blocks_done: int
-    blocks_total: int
+PROGRESS_SECONDS: Final = 0.25
+"""How often a search tells how far it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class SealedBlock:
-    """Scores of one block."""
+class BatchTimes:
+    """Seconds of one batch, for metrics: ``queued`` and ``expand`` of each of its searches."""
 
-    block: int
-    sealed: Sealed
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the signed result says: the snapshot, its blocks in order, the probe's checks."""
-
-    view: View
-    blocks: tuple[SealedBlock, ...]
-    probe: ReadyProbe
-    compared: int
-
-
-Event = Progress | SealedBlock | Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class SearchTimes:
-    """Seconds of one search, for metrics."""
-
-    queued: float
-    expand: float
+    queued: tuple[float, ...]
+    expand: tuple[float, ...]
     score: float
 
 
-def _ignore(times: SearchTimes) -> None:
-    """Observe nothing."""
+@dataclass(eq=False, slots=True)
+class _Compared:
+    """A search while its blocks are scored; ``hashes``: of its sealed blocks."""
+
+    job: Job
+    numbers: tuple[int, ...]
+    compared: int
+    hashes: dict[int, str]
+    told: float
 
 
 class SearchEngine:
-    """Runs searches, few at a time.
+    """Runs searches, few batches at a time.
 
     Parameters
     ----------
@@ -80,7 +61,7 @@ class SearchEngine:
     threads
         For the store's work.
     observer
-        Told the times of every finished search.
+        Told the times of every finished batch.
     """
 
     def __init__(
@@ -89,89 +70,130 @@ class SearchEngine:
         executor: Executor,
         templates: Templates,
         threads: Threads,
-        observer: Callable[[SearchTimes], None] = _ignore,
+        observer: Callable[[BatchTimes], None] = lambda times: None,
     ) -> None:
-        self.admission = admission
+        self._admission = admission
         self._executor = executor
         self._templates = templates
         self._pool = threads.store
         self._observer = observer
 
-    async def run(
-        self, ticket: Ticket, hosted: Hosted, row: Ciphertext, targets: Targets
-    ) -> AsyncGenerator[Event, None]:
+    async def search(self, job: Job) -> AsyncGenerator[Event, None]:
         """Yield progress, sealed blocks as they are ready, and the outcome last.
 
-        Parameters
-        ----------
-        ticket
-            Of the queue.
-        hosted
-            The gallery.
-        row
-            The probe, checked against the gallery's profile.
-        targets
-            Only blocks that hold one are scored; empty for everybody.
+        Closed early, it gives up its place at once; what others have in the same batch goes on.
 
         Raises
         ------
+        Busy
+            The queue is full, or the deadline cannot be met.
         NotFound
             A target is not enrolled, or the gallery was deleted meanwhile.
         """
-        events: asyncio.Queue[Event | None] = asyncio.Queue()
-        work = asyncio.create_task(self._compute(ticket, hosted, row, targets, events.put_nowait))
-        work.add_done_callback(lambda _: events.put_nowait(None))
+        self._admission.submit(job)
         try:
-            while (event := await events.get()) is not None:
-                yield event
-            await work
+            async with aclosing(job.events()) as events:
+                async for event in events:
+                    yield event
         finally:
-            if not work.done():
-                work.cancel()
-                await asyncio.wait((work,))
+            self._admission.withdraw(job)
 
-    async def _compute(
-        self,
-        ticket: Ticket,
-        hosted: Hosted,
-        row: Ciphertext,
-        targets: Targets,
-        tell: Callable[[Event], None],
+    async def keep_running(self) -> None:
+        """Run one batch after the other until cancelled."""
+        while True:
+            batch = await self._admission.next_batch()
+            try:
+                await self._run(batch)
+            except Exception as error:  # noqa: BLE001  # of those who wait; the next batch goes on
+                for job in batch.jobs:
+                    job.fail(error)
+            finally:
+                self._admission.done(batch)
+
+    async def _run(self, batch: Batch) -> None:
+        queued: list[float] = []
+        expand: list[float] = []
+        job: Job | None = batch.jobs[0]
+        while job is not None:
+            begun = time.monotonic()
+            queued.append(begun - job.submitted)
+            await self._prepare(job)
+            expand.append(time.monotonic() - begun)
+            job = self._admission.joining(batch)
+        batch.scoring()
+        begun = time.monotonic()
+        await self._score(batch)
+        self._observer(BatchTimes(tuple(queued), tuple(expand), time.monotonic() - begun))
+
+    async def _prepare(self, job: Job) -> None:
+        """Expand a search's probe, while it is looked up whether it may be computed."""
+        job.move(0)
+        claimed = asyncio.ensure_future(job.asked.claim())
+        try:
+            row = await job.asked.probe()
+            begun = time.monotonic()
+            ready = await self._executor.prepare(job.asked.hosted.evaluator, row)
+            job.asked.hosted.pace.expanded(time.monotonic() - begun)
+            await claimed
+        except Exception as error:  # noqa: BLE001  # this search's own; the others go on
+            job.fail(error)
+        else:
+            job.ready = None if job.gone else ready
+        finally:
+            await settled(claimed)
+
+    async def _score(self, batch: Batch) -> None:
+        if not batch.jobs:
+            return
+        async with batch.hosted.reading() as opened:
+            view = await finish(self._pool, opened.view)
+            searches = [one for job in batch.jobs if (one := await self._chosen(job, view))]
+            for numbers in dict.fromkeys(one.numbers for one in searches):
+                same = [one for one in searches if one.numbers == numbers]
+                begun = time.monotonic()
+                await self._pass(opened, same, numbers)
+                if len(numbers) == len(view.blocks):
+                    batch.hosted.pace.scored(len(same), time.monotonic() - begun)
+            # Of the same version; another root if a block had to be made again.
+            view = await finish(self._pool, opened.view)
+        for one in searches:
+            if (ready := one.job.ready) is not None:
+                hashes = dict(sorted(one.hashes.items()))
+                one.job.tell(Outcome(view, hashes, ready.norm, ready.projection, one.compared))
+
+    async def _chosen(self, job: Job, view: View) -> _Compared | None:
+        """Find the blocks of a search; ``None`` if a target is missing."""
+        asked = job.asked
+        numbers, compared = tuple(view.blocks), view.templates
+        if asked.targets:
+            gallery, blocks_of = asked.hosted.gallery, self._templates.blocks_of
+            try:
+                numbers, compared = await finish(self._pool, blocks_of, gallery, asked.targets)
+            except UndersealError as error:
+                job.fail(error)
+                return None
+        return _Compared(job, numbers, compared, {}, time.monotonic())
+
+    async def _pass(
+        self, opened: GalleryStore, searches: Sequence[_Compared], numbers: Collection[int]
     ) -> None:
-        begin = time.monotonic()
-        async with self.admission.turn(ticket, lambda queued: tell(Progress(queued, 0, 0))):
-            start = time.monotonic()
-            probe = await self._executor.prepare(hosted.evaluator, row)
-            expanded = time.monotonic()
-            async with hosted.reading() as opened:
-                view = await finish(self._pool, opened.view)
-                numbers, compared = await self._chosen(hosted, view, targets)
-                blocks = await self._score(opened, probe, numbers, tell)
-                # Of the same version; another root if a block had to be made again.
-                view = await finish(self._pool, opened.view)
-            tell(Outcome(view, tuple(blocks), probe, compared))
-        done = time.monotonic()
-        self._observer(SearchTimes(start - begin, expanded - start, done - expanded))
+        """Score blocks for all of these searches; begin again without those that have gone."""
+        left = dict.fromkeys(numbers)
+        while left and (present := [one for one in searches if one.job.ready is not None]):
+            probes = [one.job.ready.probe for one in present if one.job.ready is not None]
+            async with aclosing(self._executor.score(opened, probes, tuple(left))) as scored:
+                async for block in scored:
+                    del left[block.block]
+                    for one, sealed in zip(present, block.sealed, strict=True):
+                        one.hashes[block.block] = sealed.sha256
+                        one.job.tell(SealedBlock(block.block, sealed))
+                        _tell_progress(one, len(numbers))
+                    if any(one.job.gone for one in present):
+                        break
 
-    async def _chosen(
-        self, hosted: Hosted, view: View, targets: Targets
-    ) -> tuple[tuple[int, ...], int]:
-        if not targets:
-            return tuple(view.blocks), view.templates
-        blocks_of = self._templates.blocks_of
-        return await finish(self._pool, blocks_of, hosted.gallery, targets)
 
-    async def _score(
-        self,
-        opened: GalleryStore,
-        probe: ReadyProbe,
-        numbers: tuple[int, ...],
-        tell: Callable[[Event], None],
-    ) -> list[SealedBlock]:
-        blocks: list[SealedBlock] = []
-        async with aclosing(self._executor.score(opened, [probe.probe], numbers)) as scored:
-            async for one in scored:
-                blocks.append(SealedBlock(one.block, *one.sealed))
-                tell(blocks[-1])
-                tell(Progress(0, len(blocks), len(numbers)))
-        return sorted(blocks, key=lambda one: one.block)
+def _tell_progress(one: _Compared, total: int) -> None:
+    now = time.monotonic()
+    if len(one.hashes) == total or now - one.told >= PROGRESS_SECONDS:
+        one.told = now
+        one.job.tell(Progress(0, len(one.hashes), total))

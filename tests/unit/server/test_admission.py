@@ -1,0 +1,285 @@
+"""Whose search is next, and who is turned away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.search_engine import Place, run, settle
+from underseal_core.errors import Busy
+from underseal_server.engine.admission import Admission
+from underseal_server.engine.batch import Batch
+from underseal_server.engine.job import Job, Progress
+from underseal_server.engine.places import PerClient
+
+
+def paced(place: Place, expand: float, one: float, more: float) -> None:
+    """Let searches of both galleries take so many seconds."""
+    for hosted in (place.hosted, place.other):
+        hosted.pace.expanded(expand)
+        hosted.pace.scored(1, one)
+        hosted.pace.scored(2, one + more)
+
+
+async def order(admission: Admission) -> list[str]:
+    """Take everything out of the queue, one by one."""
+    clients = []
+    while admission.waiting:
+        batch = await admission.next_batch()
+        clients.append(batch.jobs[0].asked.client)
+        admission.done(batch)
+    return clients
+
+
+async def told(job: Job) -> list[int]:
+    """Places that a search that has ended was told, or that was turned away."""
+    places: list[int] = []
+    with pytest.raises(Busy):
+        async for event in job.events():
+            assert isinstance(event, Progress)
+            places.append(event.queued)
+    return places
+
+
+def test_searches_of_one_client_keep_their_order_and_learn_their_place(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        admission = place.admission(merged=1)
+        jobs = [place.job() for _ in range(3)]
+        for job in jobs:
+            admission.submit(job)
+        assert admission.waiting == 3
+        for job in jobs:
+            batch = await admission.next_batch()
+            assert list(batch.jobs) == [job]
+            admission.done(batch)
+        for job in jobs:
+            job.fail(Busy("over"))
+        assert [await told(job) for job in jobs] == [[0], [1], [2, 1]]
+
+    run(tmp_path, test)
+
+
+def test_whoever_asks_for_little_does_not_wait_for_the_many_of_another(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        paced(place, 0.04, 0.01, 0.004)
+        admission = place.admission()
+        for _ in range(500):
+            admission.submit(place.job("heavy", patient=True))
+        batch = await admission.next_batch()
+        for client in ("light", "other"):
+            admission.submit(place.job(client))
+            admission.submit(place.job(client, patient=True))
+        admission.done(batch)
+        served = await order(admission)
+        assert sorted(served[:2]) == ["light", "other"]
+        assert sorted(served[2:5]) == ["heavy", "light", "other"]
+        assert set(served[5:]) == {"heavy"}
+
+    run(tmp_path, test)
+
+
+def test_idle_time_gives_no_credit(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        paced(place, 0.04, 0.01, 0.004)
+        admission = place.admission()
+        for _ in range(10):
+            admission.submit(place.job("early", patient=True))
+        for _ in range(6):
+            admission.done(await admission.next_batch())
+        for _ in range(4):
+            admission.submit(place.job("late", patient=True))
+        served = await order(admission)
+        assert served[:4].count("late") == 2
+
+    run(tmp_path, test)
+
+
+def test_a_queue_that_is_full_turns_away_the_last_in_fair_order(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        admission = place.admission(waiting=3)
+        running = place.job("heavy")
+        admission.submit(running)
+        batch = await admission.next_batch()
+        heavy = [place.job("heavy") for _ in range(3)]
+        for job in heavy:
+            admission.submit(job)
+        with pytest.raises(Busy, match="queue is full") as refused:
+            admission.submit(place.job("heavy"))
+        assert refused.value.retry_after_ms >= 100
+        light = place.job("light")
+        admission.submit(light)
+        assert heavy[-1].gone
+        assert not light.gone
+        assert admission.waiting == 3
+        await told(heavy[-1])
+        admission.done(batch)
+        assert await order(admission) == ["light", "heavy", "heavy"]
+        admission.submit(place.job("heavy"))  # there is room again
+
+    run(tmp_path, test)
+
+
+def test_a_queue_that_takes_too_long_is_full_and_patient_ones_do_not_count(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        paced(place, 0.9, 0.1, 0.05)
+        admission = place.admission(waiting=100, wait_factor=1.5)
+        many = [place.job("many", patient=True) for _ in range(40)]
+        for job in many:
+            admission.submit(job)
+        lane = await admission.next_batch()
+        admission.submit(place.job("a"))
+        admission.submit(place.job("b"))
+        with pytest.raises(Busy, match="queue is full") as refused:
+            admission.submit(place.job("c"))  # 2 s before it, and it takes 1 s itself
+        assert 1500 <= refused.value.retry_after_ms <= 2500
+        assert admission.waiting == 41
+        assert not any(job.gone for job in many)
+        admission.done(lane)
+
+    run(tmp_path, test)
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        paced(place, 1.0, 1.0, 0.5)
+        admission = place.admission()
+        with pytest.raises(Busy, match="deadline") as refused:
+            admission.submit(place.job(deadline=time.monotonic() + 1.5))
+        assert refused.value.hint
+        admission.submit(place.job(deadline=time.monotonic() + 2.5))
+        for patient in (False, True):
+            with pytest.raises(Busy, match="deadline"):
+                admission.submit(place.job(deadline=time.monotonic() + 2.5, patient=patient))
+        assert admission.waiting == 1
+
+    run(tmp_path, test)
+
+
+def test_what_has_expired_in_the_queue_is_never_begun(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        admission = place.admission()
+        late, good = place.job(deadline=time.monotonic() + 0.05), place.job()
+        admission.submit(late)
+        admission.submit(good)
+        await asyncio.sleep(0.06)
+        batch = await admission.next_batch()
+        assert list(batch.jobs) == [good]
+        assert late.gone
+        await told(late)
+
+    run(tmp_path, test)
+
+
+def test_a_search_that_is_withdrawn_frees_its_place_and_costs_its_client_nothing(
+    tmp_path: Path,
+) -> None:
+    async def test(place: Place) -> None:
+        paced(place, 0.04, 0.01, 0.004)
+        admission = place.admission(waiting=1)
+        admission.submit(place.job())
+        batch = await admission.next_batch()
+        for _ in range(5):
+            job = place.job("other")
+            admission.submit(job)
+            with pytest.raises(Busy):
+                admission.submit(place.job("third"))
+            admission.withdraw(job)
+        last = place.job("other")
+        admission.submit(last)
+        assert last.tag == batch.jobs[0].tag
+        admission.withdraw(last)
+        admission.done(batch)
+
+    run(tmp_path, test)
+
+
+def test_others_of_the_gallery_join_and_overtake_only_who_is_patient(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        paced(place, 0.01, 1.0, 0.1)
+        admission = place.admission()
+        first, same, after = place.job("a"), place.job("b"), place.job("c")
+        patient = place.job("d", patient=True, hosted=place.other)
+        urgent = place.job("e", hosted=place.other)
+        for job in (first, patient, same, urgent, after):
+            admission.submit(job)
+        batch = await admission.next_batch()
+        assert admission.joining(batch) is same
+        assert admission.joining(batch) is None
+        assert list(batch.jobs) == [first, same]
+        admission.done(batch)
+        batch = await admission.next_batch()
+        assert admission.joining(batch) is urgent
+        assert admission.joining(batch) is None
+        assert list(batch.jobs) == [patient, urgent]
+
+    run(tmp_path, test)
+
+
+def test_a_search_joins_while_it_costs_no_more_than_the_pass_that_it_saves(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        paced(place, 0.1, 1.0, 0.3)
+        batch = Batch(place.job(), 16)
+        for _ in range(2):
+            assert batch.takes(place.job())
+            batch.add(place.job())
+        assert not batch.takes(place.job())
+        assert not batch.takes(place.job(patient=True))
+        patient = Batch(place.job(patient=True), 16)
+        for _ in range(15):
+            assert patient.takes(place.job(patient=True))
+            patient.add(place.job(patient=True))
+        assert not patient.takes(place.job(patient=True))
+
+    run(tmp_path, test)
+
+
+def test_expanded_probes_of_a_batch_take_so_much_memory_and_no_more(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        size = place.hosted.probe_bytes
+        for budget, fit in ((3 * size, 3), (size - 1, 1)):
+            admission = place.admission(probe_bytes=budget)
+            for _ in range(5):
+                admission.submit(place.job(patient=True))
+            batch = await admission.next_batch()
+            while admission.joining(batch) is not None:
+                pass
+            assert len(batch.jobs) == fit
+
+    run(tmp_path, test)
+
+
+def test_whoever_does_not_read_waits_and_the_others_do_not(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        admission = place.admission()
+        slow = place.job("slow")
+        place.unread.add("slow", 64 << 20)
+        admission.submit(slow)
+        admission.submit(place.job("quick"))
+        batch = await admission.next_batch()
+        assert batch.jobs[0].asked.client == "quick"
+        admission.done(batch)
+        later = asyncio.create_task(admission.next_batch())
+        await settle()
+        assert not later.done()
+        place.unread.add("slow", -(1 << 20))
+        assert list((await later).jobs) == [slow]
+
+    run(tmp_path, test)
+
+
+def test_one_client_has_so_many_and_no_more() -> None:
+    async def main() -> None:
+        places = PerClient(2, "searches")
+        with places.hold("a"), places.hold("a"), places.hold("b"):
+            with pytest.raises(Busy, match="client a has 2 searches"), places.hold("a"):
+                pass
+            waiting = asyncio.create_task(places.take("a"))
+            await settle()
+            assert not waiting.done()
+        await waiting
+        places.free("a")
+
+    asyncio.run(main())
