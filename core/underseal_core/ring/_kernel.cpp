@@ -7,10 +7,12 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
 #include "blocks.hpp"
+#include "expansion.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -52,12 +54,13 @@ void require_key(const Basis& b, const Input& key, size_t level) {
     require_shape(key, {0, 2, b.size(), b.degree()}, "key");
 }
 
-void require_group(const Basis& b, const Input& group, size_t components, size_t level) {
-    require_shape(group, {components, level, b.degree(), kLanes}, "group");
-}
-
-void require_group(const Basis& b, const Output& group, size_t components, size_t level) {
-    require_shape(group, {components, level, b.degree(), kLanes}, "group");
+// The level of a ciphertext of so many components that the special prime is still above.
+template <class Array>
+size_t switched_level(const Basis& b, const Array& ciphertext, size_t components) {
+    require(ciphertext.ndim() == 3, "ciphertext has the wrong shape");
+    require_shape(ciphertext, {components, 0, b.degree()}, "ciphertext");
+    require_level(b, ciphertext.shape(1), true);
+    return ciphertext.shape(1);
 }
 
 enum class Operation { add, subtract, multiply };
@@ -123,21 +126,14 @@ void transform(const Basis& b, const Input& values, bool invert, Output out) {
     require_shape(values, {0, b.size(), b.degree()}, "values");
     require_shape(out, {values.shape(0), b.size(), b.degree()}, "out");
     const Unlocked unlocked;
-    std::vector<u32> group(b.size() * b.plane());
-    const size_t polynomial = b.size() * b.degree();
-    for (size_t first = 0; first < values.shape(0); first += kLanes) {
-        const size_t count = std::min(kLanes, values.shape(0) - first);
-        b.interleave(values.data() + first * polynomial, count, b.size(), group.data());
-        for (size_t i = 0; i < b.size(); ++i) {
-            u32* plane = group.data() + i * b.plane();
-            if (invert) {
-                inverse(plane, b.tables(i));
-            } else {
-                forward(plane, b.tables(i));
-            }
+    std::memcpy(out.data(), values.data(), values.size() * sizeof(u32));
+    each_prime(b, values.shape(0), [&](const PrimeTables& t, size_t at) {
+        if (invert) {
+            inverse(values.data() + at, out.data() + at, t);
+        } else {
+            forward(out.data() + at, t);
         }
-        b.deinterleave(group.data(), count, b.size(), out.data() + first * polynomial);
-    }
+    });
 }
 
 void bind_basis(nb::module_& m) {
@@ -155,95 +151,103 @@ void bind_basis(nb::module_& m) {
                 const Unlocked unlocked;
                 b.scale_key(key.data(), 2 * key.shape(0), out.data());
             },
-            "key"_a.noconvert(), "out"_a.noconvert())
-        .def(
-            "interleave",
-            [](const Basis& b, const Input& from, Output to) {
-                require_shape(from, {0, 0, 0, b.degree()}, "polynomials");
-                require(from.shape(0) <= kLanes, "a group has at most 16 lanes");
-                require_shape(to, {from.shape(1), from.shape(2), b.degree(), kLanes}, "group");
-                const Unlocked unlocked;
-                b.interleave(from.data(), from.shape(0), from.shape(1) * from.shape(2),
-                             to.data());
-            },
-            "polynomials"_a.noconvert(), "group"_a.noconvert())
-        .def(
-            "deinterleave",
-            [](const Basis& b, const Input& from, Output to) {
-                require_shape(to, {0, 0, 0, b.degree()}, "polynomials");
-                require(to.shape(0) <= kLanes, "a group has at most 16 lanes");
-                require_shape(from, {to.shape(1), to.shape(2), b.degree(), kLanes}, "group");
-                const Unlocked unlocked;
-                b.deinterleave(from.data(), to.shape(0), to.shape(1) * to.shape(2), to.data());
-            },
-            "group"_a.noconvert(), "polynomials"_a.noconvert());
+            "key"_a.noconvert(), "out"_a.noconvert());
 }
 
-// Operations on groups that need a key; bound as functions so that this file reads in parts.
-void bind_groups(nb::module_& m) {
-    m.def(
-        "expand",
-        [](const Basis& b, Output nodes, size_t lanes, const Input& key, u64 element, u64 shift,
-           Output difference) {
-            require(nodes.ndim() == 4, "group has the wrong shape");
-            const size_t level = nodes.shape(1);
-            require_level(b, level, true);
-            require_group(b, nodes, 2, level);
-            require_key(b, key, level);
-            require(element % 2 == 1, "a Galois element is odd");
-            require(lanes == kLanes || (lanes >= 1 && 2 * lanes <= kLanes),
-                    "lanes must be 16 or at most 8");
-            require_group(b, difference, 2, level);
-            require(lanes < kLanes || difference.data() != nodes.data(),
-                    "sum and difference need different memory");
-            const Unlocked unlocked;
-            b.expand(nodes.data(), level, lanes, key.data(), element, shift, difference.data());
-        },
-        "basis"_a, "nodes"_a.noconvert(), "lanes"_a, "key"_a.noconvert(), "element"_a, "shift"_a,
-        "difference"_a.noconvert());
+// An Expansion with the arrays of its keys.
+class HeldExpansion {
+  public:
+    HeldExpansion(const Basis& basis, std::vector<Input> keys)
+        : keys_(std::move(keys)), expansion_(basis, pointers(basis, keys_)) {}
+
+    const Expansion& get() const { return expansion_; }
+
+  private:
+    static std::vector<const u32*> pointers(const Basis& basis, const std::vector<Input>& keys) {
+        std::vector<const u32*> result;
+        for (const Input& key : keys) {
+            require_key(basis, key, basis.size() - 1);
+            result.push_back(key.data());
+        }
+        require(result.size() <= 10, "an expansion has at most 10 levels");
+        require(size_t{1} << result.size() <= basis.degree(), "more columns than the degree");
+        return result;
+    }
+
+    std::vector<Input> keys_;
+    Expansion expansion_;
+};
+
+void descend(const HeldExpansion& held, const Input& node, size_t index, size_t begin, size_t end,
+             Output out) {
+    const Expansion& expansion = held.get();
+    const Basis& b = expansion.basis();
+    const size_t level = switched_level(b, node, 2);
+    require(begin <= end && end <= expansion.depth(), "levels of the tree out of range");
+    require(index < size_t{1} << begin, "no such node");
+    require(out.ndim() == 4, "out has the wrong shape");
+    const size_t out_level = out.shape(2);
+    require_shape(out, {size_t{1} << end, 2, 0, b.degree()}, "out");
+    require(out_level >= 1 && out_level <= level, "level out of range");
+    const Unlocked unlocked;
+    expansion.descend(node.data(), level, index, begin, end, out_level, out.data());
+}
+
+void bind_expansion(nb::module_& m) {
+    nb::class_<HeldExpansion>(m, "Expansion", "The expansion tree of one set of Galois keys.")
+        .def(nb::init<const Basis&, std::vector<Input>>(), "basis"_a, "keys"_a,
+             nb::keep_alive<1, 2>())
+        .def("descend", &descend, "node"_a.noconvert(), "index"_a, "begin"_a, "end"_a,
+             "out"_a.noconvert());
+}
+
+// Operations on one ciphertext that need a key or divide by a prime.
+void bind_ciphertexts(nb::module_& m) {
     m.def(
         "apply_galois",
-        [](const Basis& b, const Input& group, const Input& key, u64 element, Output out) {
-            require(group.ndim() == 4, "group has the wrong shape");
-            const size_t level = group.shape(1);
-            require_level(b, level, true);
-            require_group(b, group, 2, level);
+        [](const Basis& b, const Input& ciphertext, const Input& key, u64 element, Output out) {
+            const size_t level = switched_level(b, ciphertext, 2);
             require_key(b, key, level);
             require(element % 2 == 1, "a Galois element is odd");
-            require_group(b, out, 2, level);
+            require_shape(out, {2, level, b.degree()}, "out");
+            require(out.data() != ciphertext.data(), "in and out need different memory");
             const Unlocked unlocked;
-            b.apply_galois(group.data(), level, key.data(), element, out.data());
+            b.apply_galois(ciphertext.data(), level, key.data(), element, out.data());
         },
-        "basis"_a, "group"_a.noconvert(), "key"_a.noconvert(), "element"_a, "out"_a.noconvert());
+        "basis"_a, "ciphertext"_a.noconvert(), "key"_a.noconvert(), "element"_a,
+        "out"_a.noconvert());
     m.def(
         "switch_key",
-        [](const Basis& b, const Input& group, const Input& key, Output out) {
-            require(group.ndim() == 4, "group has the wrong shape");
-            const size_t level = group.shape(1);
-            require_level(b, level, true);
-            require(group.shape(0) == 2 || group.shape(0) == 3, "group has the wrong shape");
-            require_group(b, group, group.shape(0), level);
+        [](const Basis& b, const Input& ciphertext, const Input& key, Output out) {
+            require(ciphertext.ndim() == 3, "ciphertext has the wrong shape");
+            const size_t components = ciphertext.shape(0);
+            require(components == 2 || components == 3, "ciphertext has the wrong shape");
+            const size_t level = switched_level(b, ciphertext, components);
             require_key(b, key, level);
-            require_group(b, out, 2, level);
+            require_shape(out, {2, level, b.degree()}, "out");
+            require(out.data() != ciphertext.data(), "in and out need different memory");
             const Unlocked unlocked;
-            if (group.shape(0) == 2) {
-                b.switch_key(group.data(), level, key.data(), out.data());
+            if (components == 2) {
+                b.switch_key(ciphertext.data(), level, key.data(), out.data());
             } else {
-                b.relinearise(group.data(), level, key.data(), out.data());
+                b.relinearise(ciphertext.data(), level, key.data(), out.data());
             }
         },
-        "basis"_a, "group"_a.noconvert(), "key"_a.noconvert(), "out"_a.noconvert());
+        "basis"_a, "ciphertext"_a.noconvert(), "key"_a.noconvert(), "out"_a.noconvert());
     m.def(
         "rescale",
-        [](const Basis& b, const Input& group, Output out) {
-            require(group.ndim() == 4 && group.shape(1) >= 2, "group has the wrong shape");
-            require_level(b, group.shape(1), false);
-            require_group(b, group, group.shape(0), group.shape(1));
-            require_group(b, out, group.shape(0), group.shape(1) - 1);
+        [](const Basis& b, const Input& ciphertext, Output out) {
+            require(ciphertext.ndim() == 3 && ciphertext.shape(1) >= 2,
+                    "ciphertext has the wrong shape");
+            const size_t components = ciphertext.shape(0), level = ciphertext.shape(1);
+            require_level(b, level, false);
+            require_shape(ciphertext, {components, level, b.degree()}, "ciphertext");
+            require_shape(out, {components, level - 1, b.degree()}, "out");
+            require(out.data() != ciphertext.data(), "in and out need different memory");
             const Unlocked unlocked;
-            b.rescale(group.data(), group.shape(0), group.shape(1), out.data());
+            b.rescale(ciphertext.data(), components, level, out.data());
         },
-        "basis"_a, "group"_a.noconvert(), "out"_a.noconvert());
+        "basis"_a, "ciphertext"_a.noconvert(), "out"_a.noconvert());
 }
 
 template <class Array>
@@ -343,6 +347,7 @@ void bind_blocks(nb::module_& m) {
 
 NB_MODULE(_kernel, m) {
     underseal::bind_basis(m);
-    underseal::bind_groups(m);
+    underseal::bind_ciphertexts(m);
+    underseal::bind_expansion(m);
     underseal::bind_blocks(m);
 }

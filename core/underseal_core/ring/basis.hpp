@@ -1,6 +1,6 @@
-// A degree and a chain of primes, with the operations on groups of 16 interleaved ciphertexts.
+// A degree and a chain of primes, with the operations on ciphertexts that switch keys or divide.
 //
-// Layout of a group: [component][prime][row x][16 lanes], transformed, residues below their prime.
+// Layout of a ciphertext: [component][prime][N], transformed, residues below their prime.
 // Layout of a key-switching key: [digit][component][prime, the last one special][N], transformed,
 // in Montgomery form (times 2^32), from scale_key.
 //
@@ -12,11 +12,16 @@
 #include <vector>
 
 #include "ntt.hpp"
+#include "products.hpp"
 
 namespace underseal {
 
-// Most data primes of a basis: 8 digits of lazy products fit into 64 bits.
-inline constexpr size_t kMaxDigits = 7;
+// One level of the expansion tree: s = apply_galois(c), with X^-(nodes of the level) for (c - s).
+struct ExpansionStep {
+    const u32* key;
+    Automorphism automorphism;
+    std::vector<std::vector<Row>> monomials;  // of each prime: a row of values, one of quotients
+};
 
 class Basis {
   public:
@@ -28,20 +33,14 @@ class Basis {
     size_t size() const { return primes_.size(); }
     u32 prime(size_t i) const { return primes_[i]; }
     const PrimeTables& tables(size_t i) const { return *tables_[i]; }
-    size_t plane() const { return degree_ * kLanes; }
+
+    // Words of memory for a polynomial: whole blocks.
+    size_t plane() const { return degree_ < kBlock ? kBlock : degree_; }
+    size_t blocks() const { return plane() / kBlock; }
+    size_t block_words() const { return degree_ < kBlock ? degree_ : kBlock; }
 
     // key (rows, primes, N) to Montgomery form.
     void scale_key(const u32* key, size_t rows, u32* out) const;
-
-    // (count <= 16, rows, N) to (rows, N, 16), missing lanes zero; and back.
-    void interleave(const u32* from, size_t count, size_t rows, u32* to) const;
-    void deinterleave(const u32* from, size_t count, size_t rows, u32* to) const;
-
-    // One node of the expansion tree per lane, `lanes` of them in use:
-    //   s = apply_galois(c, element); nodes = c + s; difference = (c - s) X^shift.
-    // With fewer than 16 lanes, the difference goes to lane i + lanes of `nodes` instead.
-    void expand(u32* nodes, size_t level, size_t lanes, const u32* key, u64 element, u64 shift,
-                u32* difference) const;
 
     // out = apply_galois(in, element).
     void apply_galois(const u32* in, size_t level, const u32* key, u64 element, u32* out) const;
@@ -52,24 +51,34 @@ class Basis {
     // out (2 components) = c0 + ks0(c2), c1 + ks1(c2).
     void relinearise(const u32* in, size_t level, const u32* key, u32* out) const;
 
+    // The children of a node c: sum = c + s and difference = (c - s) * monomial. All three are
+    // different memory.
+    void expand(const u32* in, size_t level, const ExpansionStep& step, u32* sum,
+                u32* difference) const;
+
     // Divide by the last of `level` primes.
     void rescale(const u32* in, size_t components, size_t level, u32* out) const;
 
   private:
-    template <class Load, class Source, class Consume>
-    void switch_target(size_t level, const u32* key, u32* memory, Load load, Source source,
+    // Switch a polynomial to the basis secret. source(j) returns it under prime j;
+    // consume(prime, at, first, second) gets the components of the result, a block of each from
+    // word `at` on. memory holds switch_planes(level) planes.
+    template <class Source, class Consume>
+    void switch_target(size_t level, const u32* key, u32* memory, Source source,
                        Consume consume) const;
+    static size_t switch_planes(size_t level) { return 2 * level + 4; }
     void key_products(size_t level, size_t prime, const u32* key, const u32* const* digits,
-                      size_t part, u32* out0, u32* out1) const;
-    void round(u32* remainder, size_t divisor) const;
+                      size_t at, u32* out0, u32* out1) const;
+    void round(const u32* value, u32* remainder, size_t divisor) const;
     u32 minus_half(size_t divisor, size_t prime) const;
-    Factor divisor_inverse(size_t divisor, size_t prime) const;
-    // Coefficients and scratch; remainders, corrections and results of two components.
-    static size_t switch_planes(size_t level) { return 2 * level + 6; }
+    Factor divisor_inverse(size_t divisor, size_t prime) const {
+        return divisor_inverses_[divisor * size() + prime];
+    }
 
     size_t degree_;
     std::vector<u32> primes_;
     std::vector<std::shared_ptr<const PrimeTables>> tables_;
+    std::vector<Factor> divisor_inverses_;  // [divisor][prime]
 };
 
 }  // namespace underseal

@@ -22,7 +22,7 @@ from underseal_core.ring._kernel import Basis
 Residues = npt.NDArray[np.uint32]
 
 LANES: Final = 16
-"""Polynomials that the native transforms handle at once, interleaved."""
+"""Words that the native code handles at once: coefficients of a tile."""
 MAX_PRIME_BITS: Final = 29
 _CACHE_LINE: Final = 64
 

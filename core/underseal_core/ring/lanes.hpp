@@ -25,19 +25,6 @@
 
 namespace underseal {
 
-// Loads and stores of a Word: u32 for one lane, Words for all 16.
-template <class Word>
-UNDERSEAL_INLINE Word load(const u32* from) {
-    Word word;
-    std::memcpy(&word, from, sizeof word);
-    return word;
-}
-
-template <class Word>
-UNDERSEAL_INLINE void store(u32* to, Word word) {
-    std::memcpy(to, &word, sizeof word);
-}
-
 // C sums for each of 16 lanes.
 template <size_t C>
 struct PlainSums {
@@ -86,20 +73,6 @@ struct PlainSums {
 
 using Vector = u64 __attribute__((vector_size(64)));
 using LoadedVector = u64 __attribute__((vector_size(64), aligned(4), may_alias));
-
-using Words = u32 __attribute__((vector_size(64)));
-
-UNDERSEAL_INLINE Words reduce_once(Words x, Words m) {
-    const Words y = x - m;
-    return x < y ? x : y;
-}
-
-UNDERSEAL_INLINE Words multiply_lazy(Words x, u32 w, u32 quotient, u32 p) {
-    const Vector pairs = reinterpret_cast<Vector>(x);
-    const Vector even = ((pairs & 0xffffffffu) * static_cast<u64>(quotient)) >> 32;
-    const Vector odd = (pairs >> 32) * static_cast<u64>(quotient) & 0xffffffff00000000u;
-    return x * w - reinterpret_cast<Words>(even | odd) * p;
-}
 
 struct WideRow {
     Vector even, odd;

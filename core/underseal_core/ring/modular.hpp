@@ -38,7 +38,7 @@ using u32 = std::uint32_t;
 using u64 = std::uint64_t;
 using std::size_t;
 
-// Polynomials are transformed 16 at a time, interleaved: row x holds coefficient x of all of them.
+// Words of a row, and columns of a tile: what the widest registers hold.
 inline constexpr size_t kLanes = 16;
 
 // Lazy butterflies hold values below 8p in 32 bits, hence this bound on every prime.

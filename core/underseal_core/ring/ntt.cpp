@@ -1,49 +1,73 @@
-// Harvey's butterflies, radix 4, on rows of 16 lanes. Node k of the butterfly tree has children
-// 2k and 2k + 1 and the root psi^brv(k), which gives SEAL's bit-reversed output order.
+// Harvey's butterflies, radix 4, on rows of 16 words of one polynomial. Node k of the butterfly tree
+// has children 2k and 2k + 1 and the root psi^brv(k), which gives SEAL's bit-reversed output order.
+// All steps but the last four combine rows; those four combine words within a row, and are done on
+// 16 rows at a time, transposed. A polynomial of 8192 words fills 32 KB, so that all steps but the
+// first run in the first-level cache.
 //
 // Bounds: a Shoup product is below 2p whatever its 32-bit input. A forward radix-4 step brings its
 // first two inputs below 4p, adds at most 2p twice, and so stays below 8p < 2^32. An inverse step
 // keeps values below 2p between steps.
-//
-// A Word is one lane, for loops that the compiler vectorises, or a whole row; see lanes.hpp.
 
 #include "ntt.hpp"
 
-#include "lanes.hpp"
+#include "rows.hpp"
 
 namespace underseal {
 namespace {
 
-constexpr size_t kPartLimit = 512;
-
-// Lanes of a row that a Word does not hold are left to a loop.
-#define UNDERSEAL_EACH_WORD(l) \
-    UNDERSEAL_INDEPENDENT      \
-    for (size_t l = 0; l < kLanes; l += sizeof(Word) / sizeof(u32))
-
-template <class Word>
-UNDERSEAL_INLINE void forward4(const u32* from, u32 offset, u32* to, size_t quarter,
-                               const Factor* roots, size_t node, u32 p) {
-    const Factor a = roots[node], b = roots[2 * node], c = roots[2 * node + 1];
-    const size_t step = quarter * kLanes;
+// Two steps of four words; F is Factor or LaneFactor<Word>.
+template <class Word, class F>
+UNDERSEAL_INLINE void forward_step(Word& x0, Word& x1, Word& x2, Word& x3, F a, F b, F c, u32 p) {
     const u32 two = 2 * p;
     const Word four = Word{} + 4 * p;
+    const Word v0 = reduce_once(x0, four), v1 = reduce_once(x1, four);
+    const Word t2 = multiply_lazy(x2, a, p), t3 = multiply_lazy(x3, a, p);
+    const Word s0 = v0 + t2, s2 = v0 + two - t2;
+    const Word t1 = multiply_lazy(v1 + t3, b, p), r3 = multiply_lazy(v1 + two - t3, c, p);
+    x0 = s0 + t1;
+    x1 = s0 + two - t1;
+    x2 = s2 + r3;
+    x3 = s2 + two - r3;
+}
+
+// Inputs and outputs below 2p.
+template <class Word, class F>
+UNDERSEAL_INLINE void inverse_step(Word& x0, Word& x1, Word& x2, Word& x3, F a, F b, F c, u32 p) {
+    const Word two = Word{} + 2 * p, four = Word{} + 4 * p;
+    const Word s0 = x0 + x1, s2 = x2 + x3;
+    const Word s1 = multiply_lazy(x0 + two - x1, b, p), s3 = multiply_lazy(x2 + two - x3, c, p);
+    x0 = reduce_once(reduce_once(s0 + s2, four), two);
+    x1 = reduce_once(s1 + s3, two);
+    x2 = multiply_lazy(s0 + four - s2, a, p);
+    x3 = multiply_lazy(s1 + two - s3, a, p);
+}
+
+// Either of them on four rows that are `step` words apart.
+template <class Word, bool kForward, class F>
+UNDERSEAL_INLINE void step4(const u32* from, u32 offset, u32* to, size_t step, F a, F b, F c,
+                            u32 p) {
+    Word x0 = load<Word>(from) + offset, x1 = load<Word>(from + step) + offset;
+    Word x2 = load<Word>(from + 2 * step) + offset, x3 = load<Word>(from + 3 * step) + offset;
+    if (kForward) {
+        forward_step(x0, x1, x2, x3, a, b, c, p);
+    } else {
+        inverse_step(x0, x1, x2, x3, a, b, c, p);
+    }
+    store<Word>(to, x0);
+    store<Word>(to + step, x1);
+    store<Word>(to + 2 * step, x2);
+    store<Word>(to + 3 * step, x3);
+}
+
+// All rows of node `node`, with a quarter of them apart.
+template <class Word, bool kForward>
+UNDERSEAL_INLINE void pass4(const u32* from, u32 offset, u32* to, size_t quarter,
+                            const Factor* roots, size_t node, u32 p) {
+    const Factor a = roots[node], b = roots[2 * node], c = roots[2 * node + 1];
+    const size_t step = quarter * kLanes;
     for (size_t x = 0; x < step; x += kLanes, from += kLanes, to += kLanes) {
         UNDERSEAL_EACH_WORD(l) {
-            const Word x0 = load<Word>(from + l) + offset;
-            const Word x1 = load<Word>(from + step + l) + offset;
-            const Word x2 = load<Word>(from + 2 * step + l) + offset;
-            const Word x3 = load<Word>(from + 3 * step + l) + offset;
-            const Word v0 = reduce_once(x0, four), v1 = reduce_once(x1, four);
-            const Word t2 = multiply_lazy(x2, a.value, a.quotient, p);
-            const Word t3 = multiply_lazy(x3, a.value, a.quotient, p);
-            const Word s0 = v0 + t2, s2 = v0 + two - t2;
-            const Word t1 = multiply_lazy(v1 + t3, b.value, b.quotient, p);
-            const Word r3 = multiply_lazy(v1 + two - t3, c.value, c.quotient, p);
-            store<Word>(to + l, s0 + t1);
-            store<Word>(to + step + l, s0 + two - t1);
-            store<Word>(to + 2 * step + l, s2 + r3);
-            store<Word>(to + 3 * step + l, s2 + two - r3);
+            step4<Word, kForward>(from + l, offset, to + l, step, a, b, c, p);
         }
     }
 }
@@ -57,55 +81,77 @@ UNDERSEAL_INLINE void forward2(u32* data, size_t half, const Factor* roots, size
     for (size_t x = 0; x < step; x += kLanes, data += kLanes) {
         UNDERSEAL_EACH_WORD(l) {
             const Word v = reduce_once(load<Word>(data + l), four);
-            const Word t = multiply_lazy(load<Word>(data + step + l), a.value, a.quotient, p);
+            const Word t = multiply_lazy(load<Word>(data + step + l), a, p);
             store<Word>(data + l, v + t);
             store<Word>(data + step + l, v + two - t);
         }
     }
 }
 
-// All passes of the subtree under `node` down to blocks of `stop` rows.
 template <class Word>
-UNDERSEAL_INLINE void forward_passes(u32* data, size_t rows, size_t stop, size_t node,
-                                     const PrimeTables& tables) {
+UNDERSEAL_INLINE void forward_rows_loop(const u32* from, u32 offset, u32* to,
+                                        const PrimeTables& tables) {
     const Factor* roots = tables.roots.data();
     const u32 p = tables.prime;
-    size_t blocks = 1;
-    for (; rows / stop >= 4; rows /= 4, blocks *= 4) {
-        for (size_t b = 0; b < blocks; ++b) {
-            u32* block = data + b * rows * kLanes;
-            forward4<Word>(block, 0, block, rows / 4, roots, node * blocks + b, p);
+    size_t rows = tables.degree / kLanes, nodes = 1;
+    if (rows < 4) {
+        for (size_t i = 0; i < rows * kLanes; ++i) {
+            to[i] = from[i] + offset;
+        }
+    } else {
+        pass4<Word, true>(from, offset, to, rows / 4, roots, 1, p);
+        rows /= 4;
+        nodes = 4;
+    }
+    for (; rows >= 4; rows /= 4, nodes *= 4) {
+        for (size_t b = 0; b < nodes; ++b) {
+            u32* data = to + b * rows * kLanes;
+            pass4<Word, true>(data, 0, data, rows / 4, roots, nodes + b, p);
         }
     }
-    if (rows > stop) {
-        for (size_t b = 0; b < blocks; ++b) {
-            forward2<Word>(data + b * rows * kLanes, rows / 2, roots, node * blocks + b, p);
+    if (rows == 2) {
+        for (size_t b = 0; b < nodes; ++b) {
+            forward2<Word>(to + b * 2 * kLanes, 1, roots, nodes + b, p);
         }
     }
 }
 
-// Inputs below 2p, outputs below 2p.
-template <class Word>
-UNDERSEAL_INLINE void inverse4(u32* data, size_t quarter, const Factor* roots, size_t node,
-                               u32 p) {
-    const Factor a = roots[node], b = roots[2 * node], c = roots[2 * node + 1];
-    const size_t step = quarter * kLanes;
-    const Word two = Word{} + 2 * p, four = Word{} + 4 * p;
-    for (size_t x = 0; x < step; x += kLanes, data += kLanes) {
+// One radix-4 step within a block that is transposed: rows 4 apart (k = 0), or each 4 rows.
+template <class Word, bool kForward>
+UNDERSEAL_INLINE void block_step(u32* words, const Row* factors, size_t k, u32 p) {
+    const u32* f = factors[6 * k].words;
+    const size_t step = (k == 0 ? 4 : 1) * kLanes;
+    u32* row = words + (k == 0 ? 0 : 4 * (k - 1)) * kLanes;
+    for (size_t i = 0; i < (k == 0 ? 4 : 1); ++i, row += kLanes) {
         UNDERSEAL_EACH_WORD(l) {
-            const Word v0 = load<Word>(data + l), v1 = load<Word>(data + step + l);
-            const Word v2 = load<Word>(data + 2 * step + l), v3 = load<Word>(data + 3 * step + l);
-            const Word s0 = v0 + v1, s2 = v2 + v3;
-            const Word s1 = multiply_lazy(v0 + two - v1, b.value, b.quotient, p);
-            const Word s3 = multiply_lazy(v2 + two - v3, c.value, c.quotient, p);
-            store<Word>(data + l, reduce_once(reduce_once(s0 + s2, four), two));
-            store<Word>(data + step + l, reduce_once(s1 + s3, two));
-            store<Word>(data + 2 * step + l,
-                        multiply_lazy(s0 + four - s2, a.value, a.quotient, p));
-            store<Word>(data + 3 * step + l,
-                        multiply_lazy(s1 + two - s3, a.value, a.quotient, p));
+            const auto a = LaneFactor<Word>::at(f + l), b = LaneFactor<Word>::at(f + 32 + l);
+            const auto c = LaneFactor<Word>::at(f + 64 + l);
+            step4<Word, kForward>(row + l, 0, row + l, step, a, b, c, p);
         }
     }
+}
+
+// The steps within the rows of a block, given the block's factors.
+template <class Word, bool kForward>
+UNDERSEAL_INLINE void block_loop(const u32* from, u32* to, const Row* factors, u32 p) {
+    Row t[kBlockRows];
+    u32* words = t[0].words;
+    transpose<Word>(from, words);
+    UNDERSEAL_UNROLL
+    for (size_t k = 0; k < 5; ++k) {
+        block_step<Word, kForward>(words, factors, kForward ? k : 4 - k, p);
+    }
+    transpose<Word>(words, to);
+}
+
+template <class Word>
+UNDERSEAL_INLINE void forward_block_loop(const u32* from, u32* to, const Row* factors, u32 p) {
+    block_loop<Word, true>(from, to, factors, p);
+}
+
+template <class Word>
+UNDERSEAL_INLINE void inverse_block_loop(const u32* from, u32* to, const Row* factors, u32 p) {
+    block_loop<Word, false>(from, to, factors, p);
 }
 
 // The last step: it also divides by N, and its results are below p.
@@ -121,12 +167,12 @@ UNDERSEAL_INLINE void inverse4_last(u32* data, size_t quarter, const PrimeTables
             const Word v0 = load<Word>(data + l), v1 = load<Word>(data + step + l);
             const Word v2 = load<Word>(data + 2 * step + l), v3 = load<Word>(data + 3 * step + l);
             const Word s0 = v0 + v1, s2 = v2 + v3;
-            const Word s1 = multiply_lazy(v0 + two - v1, b.value, b.quotient, p);
-            const Word s3 = multiply_lazy(v2 + two - v3, c.value, c.quotient, p);
-            const Word r0 = multiply_lazy(s0 + s2, n.value, n.quotient, p);
-            const Word r1 = multiply_lazy(s1 + s3, n.value, n.quotient, p);
-            const Word r2 = multiply_lazy(s0 + four - s2, a.value, a.quotient, p);
-            const Word r3 = multiply_lazy(s1 + two - s3, a.value, a.quotient, p);
+            const Word s1 = multiply_lazy(v0 + two - v1, b, p);
+            const Word s3 = multiply_lazy(v2 + two - v3, c, p);
+            const Word r0 = multiply_lazy(s0 + s2, n, p);
+            const Word r1 = multiply_lazy(s1 + s3, n, p);
+            const Word r2 = multiply_lazy(s0 + four - s2, a, p);
+            const Word r3 = multiply_lazy(s1 + two - s3, a, p);
             store<Word>(data + l, reduce_once(r0, one));
             store<Word>(data + step + l, reduce_once(r1, one));
             store<Word>(data + 2 * step + l, reduce_once(r2, one));
@@ -144,157 +190,96 @@ UNDERSEAL_INLINE void inverse2(u32* data, size_t half, const Factor* roots, size
         UNDERSEAL_EACH_WORD(l) {
             const Word v = load<Word>(data + l), w = load<Word>(data + step + l);
             store<Word>(data + l, reduce_once(v + w, two));
-            store<Word>(data + step + l, multiply_lazy(v + two - w, a.value, a.quotient, p));
+            store<Word>(data + step + l, multiply_lazy(v + two - w, a, p));
         }
     }
 }
 
-// The mirror image of forward_passes: blocks of `start` rows up to one block of `rows`.
 template <class Word>
-UNDERSEAL_INLINE void inverse_passes(u32* data, size_t rows, size_t start, size_t node,
-                                     const PrimeTables& tables) {
+UNDERSEAL_INLINE void inverse_rows_loop(u32* data, const PrimeTables& tables) {
     const Factor* roots = tables.inverse_roots.data();
     const u32 p = tables.prime;
-    size_t size = start, fours = rows / start;
-    while (fours > 2) {
-        fours /= 4;
+    const size_t rows = tables.degree / kLanes;
+    size_t size = tables.log_degree % 2 == 0 ? 1 : 2;
+    if (size == 2) {
+        for (size_t b = 0; b < rows / 2; ++b) {
+            inverse2<Word>(data + b * 2 * kLanes, 1, roots, rows / 2 + b, p);
+        }
     }
-    if (fours == 2) {
-        size *= 2;
+    for (size *= 4; size < rows; size *= 4) {
         for (size_t b = 0; b < rows / size; ++b) {
-            inverse2<Word>(data + b * size * kLanes, size / 2, roots, node * (rows / size) + b, p);
+            u32* node = data + b * size * kLanes;
+            pass4<Word, false>(node, 0, node, size / 4, roots, rows / size + b, p);
         }
     }
-    while (size < rows) {
-        size *= 4;
-        for (size_t b = 0; b < rows / size; ++b) {
-            inverse4<Word>(data + b * size * kLanes, size / 4, roots, node * (rows / size) + b, p);
-        }
-    }
-}
-
-template <class Word>
-UNDERSEAL_INLINE void spanning(const u32* from, u32 offset, u32* to, const PrimeTables& tables) {
-    const size_t rows = tables.degree, part = part_rows(rows);
-    if (rows == part) {
-        for (size_t i = 0; i < rows * kLanes; ++i) {
-            to[i] = from[i] + offset;
-        }
+    if (rows >= 4) {
+        inverse4_last<Word>(data, rows / 4, tables);
         return;
     }
-    forward4<Word>(from, offset, to, rows / 4, tables.roots.data(), 1, tables.prime);
-    for (size_t b = 0; b < 4 && rows / 4 > part; ++b) {
-        forward_passes<Word>(to + b * (rows / 4) * kLanes, rows / 4, part, 4 + b, tables);
+    for (size_t i = 0; i < rows * kLanes; ++i) {
+        data[i] = reduce_once(multiply_lazy(data[i], tables.degree_inverse, p), p);
     }
 }
 
 template <class Word>
-UNDERSEAL_INLINE void within_part(u32* data, size_t part, const PrimeTables& tables) {
-    const size_t rows = part_rows(tables.degree);
-    forward_passes<Word>(data + part * rows * kLanes, rows, 1, tables.degree / rows + part,
-                         tables);
-}
-
-template <class Word>
-UNDERSEAL_INLINE void whole_inverse(u32* data, const PrimeTables& tables) {
-    const size_t degree = tables.degree, rows = part_rows(degree / 4), parts = degree / rows;
-    for (size_t part = 0; part < parts; ++part) {
-        inverse_passes<Word>(data + part * rows * kLanes, rows, 1, parts + part, tables);
-    }
-    for (size_t b = 0; b < 4; ++b) {
-        inverse_passes<Word>(data + b * (degree / 4) * kLanes, degree / 4, rows, 4 + b, tables);
-    }
-    inverse4_last<Word>(data, degree / 4, tables);
-}
-
-UNDERSEAL_NARROW_CLONES
-void spanning_plain(const u32* from, u32 offset, u32* to, const PrimeTables& tables) {
-    spanning<u32>(from, offset, to, tables);
-}
-
-UNDERSEAL_NARROW_CLONES
-void within_part_plain(u32* data, size_t part, const PrimeTables& tables) {
-    within_part<u32>(data, part, tables);
-}
-
-UNDERSEAL_NARROW_CLONES
-void whole_inverse_plain(u32* data, const PrimeTables& tables) {
-    whole_inverse<u32>(data, tables);
-}
-
-#if UNDERSEAL_WIDE
-
-UNDERSEAL_WIDE_TARGET
-void spanning_wide(const u32* from, u32 offset, u32* to, const PrimeTables& tables) {
-    spanning<Words>(from, offset, to, tables);
-}
-
-UNDERSEAL_WIDE_TARGET
-void within_part_wide(u32* data, size_t part, const PrimeTables& tables) {
-    within_part<Words>(data, part, tables);
-}
-
-UNDERSEAL_WIDE_TARGET
-void whole_inverse_wide(u32* data, const PrimeTables& tables) {
-    whole_inverse<Words>(data, tables);
-}
-
-#endif
-
-UNDERSEAL_CLONES
-void canonical(u32* data, size_t words, u32 p) {
-    for (size_t i = 0; i < words; ++i) {
-        data[i] = reduce_once(reduce_once(reduce_once(data[i], 4 * p), 2 * p), p);
+UNDERSEAL_INLINE void canonical_loop(u32* data, size_t words, u32 p) {
+    const Word one = Word{} + p, two = Word{} + 2 * p, four = Word{} + 4 * p;
+    for (size_t x = 0; x < words; x += kLanes, data += kLanes) {
+        UNDERSEAL_EACH_WORD(l) {
+            const Word w = load<Word>(data + l);
+            store<Word>(data + l, reduce_once(reduce_once(reduce_once(w, four), two), one));
+        }
     }
 }
+
+UNDERSEAL_KERNEL(block_forward, forward_block_loop,
+                 (const u32* from, u32* to, const Row* factors, u32 p), (from, to, factors, p))
+UNDERSEAL_KERNEL(block_inverse, inverse_block_loop,
+                 (const u32* from, u32* to, const Row* factors, u32 p), (from, to, factors, p))
+UNDERSEAL_KERNEL(rows_inverse, inverse_rows_loop, (u32* data, const PrimeTables& tables),
+                 (data, tables))
+UNDERSEAL_KERNEL(canonical, canonical_loop, (u32* data, size_t words, u32 p), (data, words, p))
 
 }  // namespace
 
-size_t part_rows(size_t degree) {
-    size_t rows = degree;
-    while (rows > kPartLimit) {
-        rows /= 4;
-    }
-    return rows;
-}
+UNDERSEAL_KERNEL(forward_rows, forward_rows_loop,
+                 (const u32* from, u32 offset, u32* to, const PrimeTables& tables),
+                 (from, offset, to, tables))
 
-void forward_spanning(const u32* from, u32 offset, u32* to, const PrimeTables& tables) {
-#if UNDERSEAL_WIDE
-    if (wide_lanes()) {
-        spanning_wide(from, offset, to, tables);
-        return;
-    }
-#endif
-    spanning_plain(from, offset, to, tables);
-}
-
-void forward_part(u32* data, size_t part, const PrimeTables& tables) {
-#if UNDERSEAL_WIDE
-    if (wide_lanes()) {
-        within_part_wide(data, part, tables);
-        return;
-    }
-#endif
-    within_part_plain(data, part, tables);
+void forward_block(u32* data, size_t block, const PrimeTables& tables) {
+    const Row* factors = tables.lane_roots.data() + block * 2 * kBlockFactors;
+    block_forward(data, data, factors, tables.prime);
 }
 
 void forward(u32* data, const PrimeTables& tables) {
-    const size_t rows = part_rows(tables.degree);
-    forward_spanning(data, 0, data, tables);
-    for (size_t part = 0; part < tables.degree / rows; ++part) {
-        forward_part(data, part, tables);
-        canonical(data + part * rows * kLanes, rows * kLanes, tables.prime);
+    forward_rows(data, 0, data, tables);
+    if (tables.degree < kBlock) {
+        Row padded[kBlockRows] = {};
+        std::memcpy(padded, data, tables.degree * sizeof(u32));
+        forward_block(padded[0].words, 0, tables);
+        std::memcpy(data, padded, tables.degree * sizeof(u32));
+        canonical(data, tables.degree, tables.prime);
+        return;
+    }
+    for (size_t block = 0; block < tables.degree / kBlock; ++block) {
+        forward_block(data + block * kBlock, block, tables);
+        canonical(data + block * kBlock, kBlock, tables.prime);
     }
 }
 
-void inverse(u32* data, const PrimeTables& tables) {
-#if UNDERSEAL_WIDE
-    if (wide_lanes()) {
-        whole_inverse_wide(data, tables);
-        return;
+void inverse(const u32* from, u32* to, const PrimeTables& tables) {
+    const Row* factors = tables.inverse_lane_roots.data();
+    if (tables.degree < kBlock) {
+        Row padded[kBlockRows] = {};
+        std::memcpy(padded, from, tables.degree * sizeof(u32));
+        block_inverse(padded[0].words, padded[0].words, factors, tables.prime);
+        std::memcpy(to, padded, tables.degree * sizeof(u32));
     }
-#endif
-    whole_inverse_plain(data, tables);
+    for (size_t block = 0; block < tables.degree / kBlock; ++block) {
+        block_inverse(from + block * kBlock, to + block * kBlock,
+                      factors + block * 2 * kBlockFactors, tables.prime);
+    }
+    rows_inverse(to, tables);
 }
 
 }  // namespace underseal

@@ -1,5 +1,6 @@
 #include "tables.hpp"
 
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <stdexcept>
@@ -48,6 +49,22 @@ std::vector<Factor> powers_in_order(u32 root, size_t degree, unsigned log_degree
     return result;
 }
 
+std::vector<Row> lane_factors(const std::vector<Factor>& roots) {
+    const size_t rows = roots.size() / kLanes, blocks = (rows + kBlockRows - 1) / kBlockRows;
+    std::vector<Row> result(blocks * kBlockFactors * 2);
+    for (size_t x = 0; x < rows; ++x) {
+        Row* block = result.data() + x / kBlockRows * kBlockFactors * 2;
+        for (size_t f = 0; f < kBlockFactors; ++f) {
+            const size_t k = f / 3, child = f % 3;
+            const size_t node = k == 0 ? rows + x : 4 * (rows + x) + k - 1;
+            const Factor root = roots[child == 0 ? node : 2 * node + child - 1];
+            block[2 * f].words[x % kBlockRows] = root.value;
+            block[2 * f + 1].words[x % kBlockRows] = root.quotient;
+        }
+    }
+    return result;
+}
+
 u32 inverse_of_word(u32 p) {
     u32 x = p;  // correct to 3 bits for odd p; each Newton step doubles that
     for (int step = 0; step < 4; ++step) {
@@ -76,6 +93,8 @@ std::shared_ptr<const PrimeTables> compute(size_t degree, u32 p) {
     const u32 psi = smallest_primitive_root(degree, p);
     tables->roots = powers_in_order(psi, degree, tables->log_degree, p);
     tables->inverse_roots = powers_in_order(inverse(psi, p), degree, tables->log_degree, p);
+    tables->lane_roots = lane_factors(tables->roots);
+    tables->inverse_lane_roots = lane_factors(tables->inverse_roots);
     tables->exponents.resize(degree);
     for (size_t i = 0; i < degree; ++i) {
         tables->exponents[i] = 2 * reverse_bits(static_cast<u32>(i), tables->log_degree) + 1;
@@ -110,14 +129,31 @@ std::vector<Factor> monomial(const PrimeTables& tables, u64 power) {
     return result;
 }
 
-std::vector<u32> galois_permutation(const PrimeTables& tables, u64 element) {
-    const u64 mask = 2 * static_cast<u64>(tables.degree) - 1;
-    std::vector<u32> result(tables.degree);
-    for (size_t i = 0; i < tables.degree; ++i) {
-        const u64 e = (element * tables.exponents[i]) & mask;
-        result[i] = (tables.exponents[(e - 1) / 2] - 1) / 2;
+Automorphism::Automorphism(const PrimeTables& tables, u64 element) {
+    if (element % 2 == 0) {
+        throw std::invalid_argument("a Galois element is odd");
     }
-    return result;
+    const u64 mask = 2 * static_cast<u64>(tables.degree) - 1;
+    for (size_t x = 0; x < tables.degree / kLanes; ++x) {
+        Row lanes;
+        u32 source = 0;
+        for (size_t l = 0; l < kLanes; ++l) {
+            const u64 e = (element * tables.exponents[x * kLanes + l]) & mask;
+            const u32 from = (tables.exponents[(e - 1) / 2] - 1) / 2;
+            source = from / kLanes;
+            lanes.words[l] = from % kLanes;
+        }
+        size_t turn = 0;
+        while (turn < lanes_.size() &&
+               std::memcmp(lanes_[turn].words, lanes.words, sizeof lanes.words) != 0) {
+            ++turn;
+        }
+        if (turn == lanes_.size()) {
+            lanes_.push_back(lanes);
+        }
+        sources_.push_back(source);
+        turns_.push_back(static_cast<unsigned char>(turn));
+    }
 }
 
 }  // namespace underseal

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from underseal_core.errors import InvalidInput, MalformedCiphertext
 from underseal_core.ring import _kernel
-from underseal_core.ring.kernel import LANES, Residues, aligned, basis, check_array, check_residues
+from underseal_core.ring.kernel import Residues, aligned, basis, check_array, check_residues
 from underseal_core.scheme import blocks
 from underseal_core.scheme.blocks import tiles_shape
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 PROJECTION_DOMAIN: Final = b"underseal/v1/projection\0"
+_SUBTREE_LEVELS: Final = 3
+"""Each thread gets up to ``2^3`` subtrees of an expansion, so that all end at about one time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,11 +115,12 @@ class Evaluator:
         self.dimension = dimension
         self._ring = basis(profile.degree, (*profile.data_primes, profile.special_prime))
         self._relinearisation = prepare_key(keys.relinearisation, profile)
-        self._galois = []
+        galois = []
         for element in galois_elements(profile, dimension):
             if element not in keys.galois:
                 raise InvalidInput(f"the keys have no Galois key for element {element}")
-            self._galois.append((element, prepare_key(keys.galois[element], profile)))
+            galois.append(prepare_key(keys.galois[element], profile))
+        self._expansion = _kernel.Expansion(self._ring, galois)
         self._workers = Workers(threads)
 
     def close(self) -> None:
@@ -148,45 +152,45 @@ class Evaluator:
         MalformedCiphertext
             Not a row of this profile.
         """
-        if row.kind not in (Kind.PROBE_ROW, Kind.TEMPLATE_ROW):
-            raise MalformedCiphertext("only a row can be expanded")
-        self._check(row)
-        profile = self.profile
-        count = max(1, self.dimension // LANES)
-        groups = aligned((count, 2, profile.fresh_level, profile.degree, LANES))
-        self._ring.interleave(row.residues[None], groups[0])
-        for level, (element, key) in enumerate(self._galois):
-            self._expand_level(groups, level, element, key)
-        return self._columns(groups)
+        return self.expand_many([row])[0]
 
-    def _expand_level(self, groups: Residues, level: int, element: int, key: Residues) -> None:
-        """Replace the ``2^level`` nodes in ``groups`` by their children."""
-        nodes = 1 << level
-        used = max(1, nodes // LANES)
-        shift = 2 * self.profile.degree - nodes
+    def expand_many(self, rows: Sequence[Ciphertext]) -> list[Residues]:
+        """Turn rows into columns, side by side: see :meth:`expand`."""
+        for row in rows:
+            if row.kind not in (Kind.PROBE_ROW, Kind.TEMPLATE_ROW):
+                raise MalformedCiphertext("only a row can be expanded")
+            self._check(row)
+        nodes = [np.ascontiguousarray(row.residues)[None] for row in rows]
+        for begin, end in pairwise(self._stops(len(rows))):
+            nodes = self._descend(nodes, begin, end)
+        return nodes
 
-        def work(i: int) -> None:
-            lanes = min(nodes, LANES)
-            other = groups[i + used] if lanes == LANES else groups[i]
-            _kernel.expand(self._ring, groups[i], lanes, key, element, shift, other)
+    def _descend(self, nodes: Sequence[Residues], begin: int, end: int) -> list[Residues]:
+        """Go from level ``begin`` of the rows' expansion trees to level ``end``."""
+        profile, last = self.profile, self.dimension == 1 << end
+        level = profile.gallery_level if last else profile.fresh_level
+        out = [aligned((1 << end, 2, level, profile.degree)) for _ in nodes]
 
-        self._workers.run(work, range(used))
+        def work(piece: tuple[int, int]) -> None:
+            row, index = piece
+            self._expansion.descend(nodes[row][index], index, begin, end, out[row])
 
-    def _columns(self, groups: Residues) -> Residues:
-        """Rescale groups of nodes to gallery level and separate them."""
-        profile = self.profile
-        columns = aligned(blocks.columns_shape(profile, self.dimension))
+        self._workers.run(work, product(range(len(nodes)), range(1 << begin)))
+        return out
 
-        def work(i: int) -> None:
-            group = groups[i]
-            for level in range(profile.fresh_level - 1, profile.gallery_level - 1, -1):
-                lower = aligned((2, level, profile.degree, LANES))
-                _kernel.rescale(self._ring, group, lower)
-                group = lower
-            self._ring.deinterleave(group, columns[LANES * i : LANES * (i + 1)])
+    def _stops(self, rows: int) -> list[int]:
+        """Levels of the expansion tree where the threads wait for each other.
 
-        self._workers.run(work, range(len(groups)))
-        return columns
+        Until there is a node for each thread they double; then a few subtrees for each are left,
+        which a thread descends depth first.
+        """
+        depth, threads = self.dimension.bit_length() - 1, self._workers.threads
+        stops = [0]
+        while rows << stops[-1] < threads and stops[-1] < depth:
+            stops.append(stops[-1] + 1)
+        if threads > 1:
+            stops.append(min(stops[-1] + _SUBTREE_LEVELS, depth))
+        return sorted({*stops, depth})
 
     def prepare(self, columns: Residues) -> Probe:
         """Lay out an expanded probe for :meth:`score`."""

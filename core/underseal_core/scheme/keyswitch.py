@@ -1,19 +1,17 @@
 """Operations on batches of ciphertexts that need the special prime or drop one.
 
 All agree with SEAL residue for residue: ``apply_galois``, ``relinearize``, ``rescale_to_next``
-(SEAL's ``native/src/seal/evaluator.cpp`` and ``util/rns.cpp``). A batch is cut into groups of 16
-ciphertexts, interleaved for the kernel, and groups run in parallel.
+(SEAL's ``native/src/seal/evaluator.cpp`` and ``util/rns.cpp``). The ciphertexts of a batch run in
+parallel.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Final
 
 from underseal_core.errors import InvalidInput
 from underseal_core.ring import _kernel
-from underseal_core.ring.kernel import LANES, Residues, aligned, basis, check_array, check_residues
+from underseal_core.ring.kernel import Residues, aligned, basis, check_array, check_residues
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +19,9 @@ if TYPE_CHECKING:
     from underseal_core.scheme.profiles import Profile
     from underseal_core.scheme.workers import Workers
 
-Group = Residues
-"""Shape ``(components, level, degree, 16)``: 16 ciphertexts interleaved."""
+
+_AT_ONCE: Final = 8
+"""Ciphertexts of a batch that a thread takes at a time."""
 
 
 def prepare_key(key: Residues, profile: Profile) -> Residues:
@@ -73,10 +72,10 @@ def apply_galois(
     """
     ring = _full_basis(profile)
 
-    def work(group: Group, out: Group) -> None:
-        _kernel.apply_galois(ring, group, key, element, out)
+    def work(one: Residues, out: Residues) -> None:
+        _kernel.apply_galois(ring, one, key, element, out)
 
-    return _by_groups(ciphertexts, ciphertexts.shape[1:3], work, profile, workers)
+    return _each(ciphertexts, ciphertexts.shape[1:3], work, profile, workers)
 
 
 def relinearise(
@@ -125,56 +124,41 @@ def rescale(ciphertexts: Residues, stop: int, profile: Profile, workers: Workers
     if stop == level:
         return ciphertexts
 
-    def work(group: Group, out: Group) -> None:
+    def work(one: Residues, out: Residues) -> None:
         for below in range(level - 1, stop, -1):
-            lower = aligned((components, below, profile.degree, LANES))
-            _kernel.rescale(ring, group, lower)
-            group = lower
-        _kernel.rescale(ring, group, out)
+            lower = aligned((components, below, profile.degree))
+            _kernel.rescale(ring, one, lower)
+            one = lower
+        _kernel.rescale(ring, one, out)
 
-    return _by_groups(ciphertexts, (components, stop), work, profile, workers)
-
-
-def interleave(ciphertexts: Residues, profile: Profile) -> Group:
-    """Return at most 16 ciphertexts ``(count, components, level, degree)`` as one group."""
-    _, components, level, degree = ciphertexts.shape
-    group = aligned((components, level, degree, LANES))
-    _full_basis(profile).interleave(np.ascontiguousarray(ciphertexts), group)
-    return group
-
-
-def deinterleave(group: Group, out: Residues, profile: Profile) -> None:
-    """Write the first ``len(out)`` ciphertexts of a group to ``out``."""
-    _full_basis(profile).deinterleave(group, out)
+    return _each(ciphertexts, (components, stop), work, profile, workers)
 
 
 def _switch(ciphertexts: Residues, key: Residues, profile: Profile, workers: Workers) -> Residues:
     ring = _full_basis(profile)
 
-    def work(group: Group, out: Group) -> None:
-        _kernel.switch_key(ring, group, key, out)
+    def work(one: Residues, out: Residues) -> None:
+        _kernel.switch_key(ring, one, key, out)
 
     shape = (2, ciphertexts.shape[2])
-    return _by_groups(ciphertexts, shape, work, profile, workers)
+    return _each(ciphertexts, shape, work, profile, workers)
 
 
-def _by_groups(
+def _each(
     ciphertexts: Residues,
     shape: tuple[int, ...],
-    work: Callable[[Group, Group], None],
+    work: Callable[[Residues, Residues], None],
     profile: Profile,
     workers: Workers,
 ) -> Residues:
     check_array(ciphertexts, "batch of ciphertexts")
     result = aligned((len(ciphertexts), *shape, profile.degree))
 
-    def group_at(start: int) -> None:
-        stop = min(start + LANES, len(ciphertexts))
-        out = aligned((*shape, profile.degree, LANES))
-        work(interleave(ciphertexts[start:stop], profile), out)
-        deinterleave(out, result[start:stop], profile)
+    def piece(first: int) -> None:
+        for i in range(first, min(first + _AT_ONCE, len(ciphertexts))):
+            work(ciphertexts[i], result[i])
 
-    workers.run(group_at, range(0, len(ciphertexts), LANES))
+    workers.run(piece, range(0, len(ciphertexts), _AT_ONCE))
     return result
 
 

@@ -71,7 +71,7 @@ def test_rescale_over_two_primes_is_seals_twice(seal: SealParty, workers: Worker
 
 
 def test_a_batch_is_computed_like_its_ciphertexts(seal: SealParty, workers: Workers) -> None:
-    """More ciphertexts than a group of 16 holds, not a multiple of it."""
+    """More ciphertexts than a thread takes at a time, not a multiple of it."""
     profile = seal.profile
     key = prepare_key(seal.keys.relinearisation, profile)
     batch = uniform(np.random.default_rng(13), profile, 1, 19, 2)

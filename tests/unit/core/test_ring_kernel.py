@@ -156,30 +156,55 @@ def test_native_code_checks_shapes_itself() -> None:
         ring.elementwise(3, good, good, good)
 
 
-def _groups(components: int, level: int) -> np.ndarray:
-    return np.zeros((components, level, 16, 16), dtype=U32)
-
-
-def test_native_group_functions_check_shapes() -> None:
+def test_native_ciphertext_functions_check_shapes() -> None:
     ring = kernel.basis(16, SMALL)
     key = np.zeros((1, 2, 2, 16), dtype=U32)
-    one, two = _groups(2, 1), _groups(2, 2)
+    one, two = (np.zeros((2, level, 16), dtype=U32) for level in (1, 2))
     with pytest.raises(ValueError, match="level"):
         _kernel.apply_galois(ring, two, np.zeros((2, 2, 2, 16), dtype=U32), 3, two.copy())
     with pytest.raises(ValueError, match="odd"):
         _kernel.apply_galois(ring, one, key, 4, one.copy())
+    with pytest.raises(ValueError, match="different memory"):
+        _kernel.apply_galois(ring, one, key, 3, one)
     with pytest.raises(ValueError, match="key"):
         _kernel.switch_key(ring, one, key[:, :1], one.copy())
     with pytest.raises(ValueError, match="digits"):
         _kernel.switch_key(ring, one, key[:0], one.copy())
-    with pytest.raises(ValueError, match="group"):
-        _kernel.switch_key(ring, _groups(4, 1), key, one)
-    with pytest.raises(ValueError, match="lanes"):
-        _kernel.expand(ring, one, 9, key, 3, 1, one.copy())
     with pytest.raises(ValueError, match="different memory"):
-        _kernel.expand(ring, one, 16, key, 3, 1, one)
-    with pytest.raises(ValueError, match="group"):
+        _kernel.switch_key(ring, one, key, one)
+    with pytest.raises(ValueError, match="ciphertext"):
+        _kernel.switch_key(ring, np.zeros((4, 1, 16), dtype=U32), key, one)
+    with pytest.raises(ValueError, match="out"):
+        _kernel.switch_key(ring, one, key, two)
+    with pytest.raises(ValueError, match="ciphertext"):
         _kernel.rescale(ring, one, one.copy())
+    with pytest.raises(ValueError, match="out"):
+        _kernel.rescale(ring, two, two.copy())
+
+
+def test_native_expansion_checks_shapes() -> None:
+    ring = kernel.basis(16, SMALL)
+    key = np.zeros((1, 2, 2, 16), dtype=U32)
+    expansion = _kernel.Expansion(ring, [key, key])
+    node, out = np.zeros((2, 1, 16), dtype=U32), np.zeros((4, 2, 1, 16), dtype=U32)
+    with pytest.raises(ValueError, match="key"):
+        _kernel.Expansion(ring, [key[:, :1].copy()])
+    with pytest.raises(ValueError, match="more columns"):
+        _kernel.Expansion(ring, [key] * 5)
+    with pytest.raises(ValueError, match="10 levels"):
+        _kernel.Expansion(kernel.basis(16, SMALL), [key] * 11)
+    with pytest.raises(ValueError, match="levels"):
+        expansion.descend(node, 0, 0, 3, out)
+    with pytest.raises(ValueError, match="levels"):
+        expansion.descend(node, 0, 2, 1, out)
+    with pytest.raises(ValueError, match="node"):
+        expansion.descend(node, 2, 1, 2, out)
+    with pytest.raises(ValueError, match="out"):
+        expansion.descend(node, 0, 0, 2, out[:2].copy())
+    with pytest.raises(ValueError, match="level"):
+        expansion.descend(node, 0, 0, 2, np.zeros((4, 2, 2, 16), dtype=U32))
+    with pytest.raises(ValueError, match="ciphertext"):
+        expansion.descend(np.zeros((3, 1, 16), dtype=U32), 0, 0, 2, out)
 
 
 def test_native_block_functions_check_shapes() -> None:
