@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from underseal_client.asking import Findings, Found
     from underseal_client.client import Client
     from underseal_client.enrolling import EnrolReport, Refused
+    from underseal_client.many import Answered, Sought
     from underseal_client.records import Gallery, StoredTemplate
     from underseal_client.settings import ClientSettings
     from underseal_client.units import TemplateRecord
 
 __all__ = [
+    "Answered",
     "AsyncClient",
     "Client",
     "ClientSettings",
@@ -27,11 +29,13 @@ __all__ = [
     "Found",
     "Gallery",
     "Refused",
+    "Sought",
     "StoredTemplate",
     "TemplateRecord",
 ]
 
 _MODULES: Final = {
+    "Answered": "many",
     "AsyncClient": "aio",
     "Client": "client",
     "ClientSettings": "settings",
@@ -40,6 +44,7 @@ _MODULES: Final = {
     "Found": "asking",
     "Gallery": "records",
     "Refused": "enrolling",
+    "Sought": "many",
     "StoredTemplate": "records",
     "TemplateRecord": "units",
 }

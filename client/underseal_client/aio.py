@@ -14,7 +14,7 @@ from underseal_client.client import Client
 from underseal_client.records import ALL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Sequence
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from underseal_client.enrolling import EnrolListener, EnrolReport
     from underseal_client.erasures import Erasure
     from underseal_client.filing import FiledWarrant
+    from underseal_client.many import Answered, Sought
     from underseal_client.records import (
         Gallery,
         Statistics,
@@ -293,6 +294,25 @@ class AsyncClient:
             threshold=threshold,
             listener=listener,
         )
+
+    async def search_many(
+        self,
+        searches: Iterable[Sought],
+        *,
+        gallery: str,
+        subjects: Sequence[str] | None = None,
+        top_k: int = 10,
+        threshold: float | None = None,
+    ) -> AsyncGenerator[Answered, None]:
+        """See ``Client.search_many``."""
+        answers = self._client.search_many(
+            searches, gallery=gallery, subjects=subjects, top_k=top_k, threshold=threshold
+        )
+        try:
+            while (answered := await asyncio.to_thread(next, answers, None)) is not None:
+                yield answered
+        finally:
+            await asyncio.to_thread(answers.close)
 
     async def verify(
         self,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
 from underseal_client import gallery as galleries
+from underseal_client.connection import USUAL
 from underseal_client.logged import check_logged
 from underseal_client.release import Label, open_origins, open_release, read_label
 from underseal_client.resume import Asked
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from underseal_client.connection import RetryPolicy
     from underseal_client.context import ClientContext
     from underseal_client.logged import InLog
     from underseal_client.records import Delivered, Gallery, Progress
@@ -155,21 +157,32 @@ def search_vector(
     InvalidInput
         The embedding has another shape or norm.
     """
-    check_vector(vector, gallery.pin.model_dimension)
     context.check_keys(gallery)
     listener.stage("encrypt")
+    probe, spent = encrypted(context, vector, gallery, embed_seconds)
+    return search_probe(context, probe, gallery, question, listener, spent)
+
+
+def encrypted(
+    context: ClientContext,
+    vector: npt.NDArray[np.float64],
+    gallery: Gallery,
+    embed_seconds: float = 0.0,
+) -> tuple[bytes, Preparation]:
+    """Return the wire bytes of a probe; see :func:`search_vector`."""
+    check_vector(vector, gallery.pin.model_dimension)
     begun = time.monotonic()
     probe = context.encryptor.encrypt_probe(vector).to_bytes()
-    spent = Preparation(embed_seconds, time.monotonic() - begun)
-    return search_probe(context, probe, gallery, question, listener, spent)
+    return probe, Preparation(embed_seconds, time.monotonic() - begun)
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """Seconds that went into a probe: none for one that is enrolled."""
+    """Seconds that went into an answer: none for a probe that is enrolled."""
 
     embed: float = 0.0
     encrypt: float = 0.0
+    compare: float = 0.0
 
 
 _NO_PREPARATION: Final = Preparation()
@@ -189,11 +202,24 @@ def search_probe(
     begun = time.monotonic()
     listener.stage("compare")
     answer = _compare(context, gallery, probe, question, listener)
-    compared = time.monotonic()
+    compared = time.monotonic() - begun
     listener.stage("open")
-    delivered, release, logged = _open(context, answer)
+    return open_answer(context, gallery, answer, probe, replace(spent, compare=compared))
+
+
+def open_answer(
+    context: ClientContext,
+    gallery: Gallery,
+    answer: SealedAnswer,
+    probe: bytes,
+    spent: Preparation,
+    policy: RetryPolicy = USUAL,
+) -> Findings:
+    """Have the auditors open a server's answer, and verify what they release."""
+    begun = time.monotonic()
+    delivered, release, logged = _open(context, answer, policy)
     found = open_findings(release, delivered.origins, context.connection.me)
-    opened = time.monotonic()
+    opened = time.monotonic() - begun
     return Findings(
         release=release,
         found=found,
@@ -202,7 +228,7 @@ def search_probe(
         gallery_version=answer.result.snapshot.version,
         model_id=gallery.pin.model_id,
         profile=gallery.pin.profile,
-        timings=Timings(spent.embed, spent.encrypt, compared - begun, opened - compared),
+        timings=Timings(spent.embed, spent.encrypt, spent.compare, opened),
         logged=logged,
         probe=probe,
         bytes_received=answer.bytes_received,
@@ -228,7 +254,9 @@ def _compare(
     )
 
 
-def _open(context: ClientContext, answer: SealedAnswer) -> tuple[Delivered, Release, InLog]:
+def _open(
+    context: ClientContext, answer: SealedAnswer, policy: RetryPolicy
+) -> tuple[Delivered, Release, InLog]:
     """Submit, and verify what comes back. The hashes are kept first, to verify it later too."""
     request = answer.request
     asked = Asked(
@@ -236,7 +264,7 @@ def _open(context: ClientContext, answer: SealedAnswer) -> tuple[Delivered, Rele
     )
     context.state.asked(asked)
     try:
-        delivered = submit(context.connection, answer)
+        delivered = submit(context.connection, answer, policy)
     except PermissionRefused as error:
         if request.request_id in error.hint:
             raise

@@ -10,6 +10,7 @@ from underseal_client import gallery as galleries
 from underseal_client.context import ClientContext
 from underseal_client.curation import Curation
 from underseal_client.enrolling import Unheard
+from underseal_client.many import ManySearches
 from underseal_client.renewal import renew_bundle
 from underseal_client.resume import gallery_key
 from underseal_client.search import Question, wanted
@@ -19,7 +20,7 @@ from underseal_core.errors import InvalidInput
 from underseal_core.statements import Targets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from underseal_client.asking import Findings, SearchListener, StoredRelease
     from underseal_client.enrolling import EnrolListener, EnrolReport
     from underseal_client.filing import FiledWarrant
+    from underseal_client.many import Answered, Sought
     from underseal_client.records import Gallery, Progress
     from underseal_client.units import TemplateRecord
 
@@ -302,6 +304,40 @@ class Client(Curation):
             return asking.search_probe(
                 self._context, b"", described, question, listener or _Silent()
             )
+
+    def search_many(
+        self,
+        searches: Iterable[Sought],
+        *,
+        gallery: str,
+        subjects: Sequence[str] | None = None,
+        top_k: int = 10,
+        threshold: float | None = None,
+    ) -> Generator[Answered, None, None]:
+        """Search with many photos or embeddings, in one call; yield each answer when it is there.
+
+        The server compares them together and as it has time; the auditors open each by itself, as
+        if it had been asked alone. Answers come in no certain order. One that fails does not end
+        the others.
+
+        Parameters
+        ----------
+        searches
+            What to ask; taken as it is needed, from another thread.
+        gallery, subjects, top_k, threshold
+            Of all of them; see :meth:`search`.
+
+        Examples
+        --------
+        >>> with Client() as client:
+        ...     photos = [Sought(p, "reunification", "2026-17") for p in Path("in").iterdir()]
+        ...     for answered in client.search_many(photos, gallery="missing"):
+        ...         print(answered.sought.probe, answered.findings or answered.error)
+        """
+        with self._compared_with(gallery, subjects) as targets:
+            asked = wanted(top_k, threshold)
+            many = ManySearches(self._context, self.gallery(gallery), asked, targets)
+            yield from many.answers(searches)
 
     @contextmanager
     def _compared_with(self, gallery: str, subjects: Sequence[str] | None) -> Iterator[Targets]:

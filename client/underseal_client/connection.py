@@ -1,11 +1,13 @@
 """Channels to the server and the registrar: mutual TLS, deadlines, errors, safe retries.
 
 A call is repeated only when that is harmless: reading, a unit with its token, a submission with
-its request id. The wait follows the peer's pushback, or doubles from a fifth of a second.
+its request id. The wait follows the peer's pushback, or doubles from a fifth of a second, and is
+longer by a random part.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ import grpc
 
 from underseal_client.settings import CONFIG_VARIABLE
 from underseal_core.credentials import Credentials, Role
-from underseal_core.errors import Busy, InvalidInput
+from underseal_core.errors import Busy, InvalidInput, Unreachable
 from underseal_core.rpc.status import from_rpc_error
 from underseal_core.rpc.tls import open_channel, own_peer
 from underseal_proto.v1.gallery_pb2_grpc import GalleryServiceStub
@@ -36,6 +38,7 @@ Response = TypeVar("Response")
 
 SERVER: Final = "server"
 REGISTRAR: Final = "registrar"
+_RANDOM: Final = secrets.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +49,49 @@ class RetryPolicy:
     ----------
     attempts
         Calls in all.
+    within_s
+        A peer that is there, but busy, is asked as often as it likes for so many seconds.
     first_wait_s
         Wait after the first one; doubled each time.
     longest_wait_s
         A peer that asks for more is not waited for.
+    jitter
+        Each wait is longer by a random part of this: those who were refused together do not come
+        back together.
     """
 
     attempts: int = 4
+    within_s: float = 0.0
     first_wait_s: float = 0.2
     longest_wait_s: float = 15.0
+    jitter: float = 0.5
+
+    def pause(self, error: Busy, attempt: int, spent_s: float) -> float:
+        """Return how many seconds to wait after the ``attempt``-th call, from 1.
+
+        Raises
+        ------
+        Busy
+            The error, when it is of no use to go on.
+        """
+        asked = error.retry_after_ms / 1000
+        own = min(self.longest_wait_s, self.first_wait_s * 2.0 ** (attempt - 1))
+        pause = max(asked, own) * _RANDOM.uniform(1.0, 1.0 + self.jitter)
+        there = not isinstance(error, Unreachable)
+        more = attempt < self.attempts or (there and spent_s + pause <= self.within_s)
+        if asked > self.longest_wait_s or not more:
+            raise error
+        return pause
+
+
+USUAL: Final = RetryPolicy()
+SEARCHING: Final = RetryPolicy(within_s=60.0)
+"""Of searches: a server that has much to do says when to come again."""
 
 
 def retrying(
     call: Callable[[], T],
-    policy: RetryPolicy = RetryPolicy(),
+    policy: RetryPolicy = USUAL,
     wait: Callable[[float], None] = time.sleep,
 ) -> T:
     """Return ``call()``, repeated while it raises :class:`Busy`.
@@ -69,15 +101,14 @@ def retrying(
     Busy
         The last attempt failed as well, or the peer asks for a long wait.
     """
-    for attempt in range(policy.attempts - 1):
+    begun, attempt = time.monotonic(), 0
+    while True:
         try:
             return call()
         except Busy as error:
-            asked = error.retry_after_ms / 1000
-            if asked > policy.longest_wait_s:
-                raise
-            wait(max(asked, policy.first_wait_s * 2**attempt))
-    return call()
+            attempt += 1
+            pause = policy.pause(error, attempt, time.monotonic() - begun)
+        wait(pause)
 
 
 class Connection:

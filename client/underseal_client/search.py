@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 
 from underseal_client import wire
-from underseal_client.connection import REGISTRAR, SERVER, retrying, translated
+from underseal_client.connection import (
+    REGISTRAR,
+    SEARCHING,
+    SERVER,
+    USUAL,
+    retrying,
+    translated,
+)
 from underseal_client.records import Progress, Sealed, SealedKind, SignedResult
 from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.statements import (
@@ -23,9 +30,9 @@ from underseal_core.statements import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from underseal_client.connection import Connection
+    from underseal_client.connection import Connection, RetryPolicy
     from underseal_client.records import Delivered, Gallery, SearchPart
     from underseal_core.signing import Envelope, Identity
 
@@ -166,41 +173,72 @@ def ask_server(
         request, envelope = sign_request(
             identity, connection.me.name, gallery, probe, question, validity
         )
+        collected = Collected(request, envelope, probe)
         with translated(SERVER):
             message = wire.search_to_wire(envelope, probe)
             answers = connection.searches.Search(message, timeout=connection.stream_timeout_s)
-            parts = (wire.search_part_from_wire(answer.part) for answer in answers)
-            sealed, result_envelope = _collect(parts, on_progress)
-        result = _open_result(result_envelope, server_key)
-        _check_result(request, result, sealed)
-        own = () if question.probe_template else (Sealed(SealedKind.PROBE, 0, probe),)
-        return SealedAnswer(request, envelope, result, result_envelope, (*own, *sealed))
+            for answer in answers:
+                part = wire.search_part_from_wire(answer.part)
+                if isinstance(part, Progress):
+                    on_progress(part)
+                collected.take(part)
+        return collected.answer(server_key)
 
-    return retrying(call)
+    return retrying(call, SEARCHING)
 
 
-def _collect(
-    parts: Iterable[SearchPart], on_progress: Callable[[Progress], None]
-) -> tuple[list[Sealed], Envelope]:
-    sealed: list[Sealed] = []
-    result: Envelope | None = None
-    for part in parts:
-        if result is not None:
+class Collected:
+    """Gathers what comes of one request.
+
+    Parameters
+    ----------
+    request, envelope
+        The request and its signed form.
+    probe
+        Wire bytes of the encrypted probe.
+    """
+
+    def __init__(self, request: SearchRequest, envelope: Envelope, probe: bytes) -> None:
+        self._request = request
+        self._envelope = envelope
+        self._probe = probe
+        self._sealed: list[Sealed] = []
+        self._result: Envelope | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the result has come, which is the last of it."""
+        return self._result is not None
+
+    def take(self, part: SearchPart) -> None:
+        """Take one part.
+
+        Raises
+        ------
+        Damaged
+            The server sends more than it should.
+        """
+        if self._result is not None:
             raise Damaged("the server goes on after its result")
-        if len(sealed) > MAX_RESULT_BLOCKS + len(("norm", "projection")):
+        if len(self._sealed) > MAX_RESULT_BLOCKS + len(("norm", "projection")):
             raise Damaged("the server sends more than the auditors open")
         match part:
-            case Progress():
-                on_progress(part)
             case Sealed():
                 if len(part.ciphertext) > MAX_SEALED_BYTES:
                     raise Damaged("the server sent something longer than a ciphertext")
-                sealed.append(part)
+                self._sealed.append(part)
             case SignedResult(envelope):
-                result = envelope
-    if result is None:
-        raise Damaged("the server ended the search without a result")
-    return sealed, result
+                self._result = envelope
+
+    def answer(self, server_key: bytes | None) -> SealedAnswer:
+        """Return the whole answer; see :func:`ask_server`."""
+        if self._result is None:
+            raise Damaged("the server ended the search without a result")
+        result = _open_result(self._result, server_key)
+        _check_result(self._request, result, self._sealed)
+        own = () if self._request.probe_template else (Sealed(SealedKind.PROBE, 0, self._probe),)
+        sealed = (*own, *self._sealed)
+        return SealedAnswer(self._request, self._envelope, result, self._result, sealed)
 
 
 def _open_result(envelope: Envelope, server_key: bytes | None) -> SearchResult:
@@ -230,7 +268,7 @@ def _check_result(request: SearchRequest, result: SearchResult, sealed: list[Sea
         raise Damaged("the server's result does not name the ciphertexts that came with it")
 
 
-def submit(connection: Connection, answer: SealedAnswer) -> Delivered:
+def submit(connection: Connection, answer: SealedAnswer, policy: RetryPolicy = USUAL) -> Delivered:
     """Hand everything to the registrar and return its release, not yet verified.
 
     Safe to repeat: one request id has one release, ever.
@@ -253,7 +291,7 @@ def submit(connection: Connection, answer: SealedAnswer) -> Delivered:
             )
         return wire.delivered_from_wire(response)
 
-    return retrying(call)
+    return retrying(call, policy)
 
 
 def fetch_release(connection: Connection, request_id: str) -> Delivered:

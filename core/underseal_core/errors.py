@@ -63,6 +63,10 @@ class Busy(UndersealError):
         self.retry_after_ms = retry_after_ms
 
 
+class Unreachable(Busy):
+    """The peer does not answer: not running, not at this address, or it went away."""
+
+
 class Waiting(UndersealError):
     """A person has to decide first: ask again later, with what the hint says."""
 

@@ -21,11 +21,12 @@ from underseal_client.records import (
     SignedResult,
 )
 from underseal_core.bundle import MAX_BUNDLE_BYTES
-from underseal_core.errors import Damaged
+from underseal_core.errors import Damaged, UndersealError
 from underseal_core.gallery.unit import Shape
 from underseal_core.log_entries import MAX_ENTRY, Logged
 from underseal_core.log_evidence import Evidence
 from underseal_core.provenance import HASH_BYTES, MAX_PATH, Origin
+from underseal_core.rpc.status import MAX_TEXT, named_error
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import MAX_BYTES, Pin
 from underseal_core.switching import MAX_SWITCHING_KEY_BYTES
@@ -34,6 +35,9 @@ from underseal_proto.v1 import common_pb2, gallery_pb2, log_pb2, registrar_pb2, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+ManyRequest = search_pb2.SearchManyRequest
+"""One request of many, as a message."""
 
 ID_BYTES: Final = 16
 LABELS_PER_MESSAGE: Final = 1000
@@ -235,6 +239,31 @@ def receipt_from_wire(message: gallery_pb2.EnrolResponse) -> Receipt:
 def search_to_wire(request: Envelope, probe: bytes) -> search_pb2.SearchRequest:
     """Return the 1:N request."""
     return search_pb2.SearchRequest(request=envelope_to_wire(request), probe=probe)
+
+
+def search_many_to_wire(request: Envelope, probe: bytes) -> ManyRequest:
+    """Return one request of many."""
+    return ManyRequest(search=search_to_wire(request, probe))
+
+
+def search_many_from_wire(
+    answer: search_pb2.SearchManyResponse,
+) -> tuple[int, SearchPart | UndersealError]:
+    """Return the number of a request, and a part of its answer or why it was refused.
+
+    Raises
+    ------
+    Damaged
+        No answer, or see :func:`search_part_from_wire`.
+    """
+    if answer.WhichOneof("answer") != "refusal":
+        return answer.index, search_part_from_wire(answer.part)
+    refusal = answer.refusal
+    pushback = str(refusal.retry_after_ms)
+    error = named_error(refusal.error, refusal.text, refusal.hint, pushback)
+    return answer.index, error or Damaged(
+        f"the server failed: {refusal.text[:MAX_TEXT] or 'no details'}"
+    )
 
 
 def search_part_from_wire(part: search_pb2.SearchPart) -> SearchPart:

@@ -26,6 +26,7 @@ from underseal_core.errors import (
     PermissionRefused,
     StorageFull,
     UndersealError,
+    Unreachable,
     Waiting,
 )
 
@@ -143,10 +144,26 @@ def from_rpc_error(error: grpc.RpcError, *, peer: str = "server") -> UndersealEr
     details = details[:MAX_TEXT]
     trailing = _trailing(error)
     hint = trailing.get(HINT_KEY, "")[:MAX_TEXT]
-    named = getattr(errors, trailing.get(ERROR_KEY, ""), None)
-    if isinstance(named, type) and named in CODES:
-        return _build(named, details, hint, trailing.get(PUSHBACK_KEY, ""))
-    return _untold(code, details, hint, peer)
+    name, pushback = trailing.get(ERROR_KEY, ""), trailing.get(PUSHBACK_KEY, "")
+    return named_error(name, details, hint, pushback) or _untold(code, details, hint, peer)
+
+
+def named_error(name: str, public: str, hint: str, pushback: str) -> UndersealError | None:
+    """Return the error that a peer named; ``None`` if there is no class of this name.
+
+    Parameters
+    ----------
+    name
+        As in ``underseal-error``.
+    public, hint
+        Its texts.
+    pushback
+        Milliseconds, of :class:`Busy`.
+    """
+    named = getattr(errors, name, None)
+    if not isinstance(named, type) or named not in CODES:
+        return None
+    return _build(named, public[:MAX_TEXT], hint[:MAX_TEXT], pushback)
 
 
 def _build(cls: type[UndersealError], public: str, hint: str, pushback: str) -> UndersealError:
@@ -166,14 +183,16 @@ def _untold(code: grpc.StatusCode | None, details: str, hint: str, peer: str) ->
                 f"the {peer} and this program do not accept each other's certificates",
                 hint="both must come from the same authority and be in date; check the address",
             )
-        return Busy(
+        return Unreachable(
             f"the {peer} cannot be reached or closed the connection",
             hint="is it running, the address right, the certificate of its authority?",
         )
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in lowered:
         return InvalidInput(f"a message is larger than the {peer} accepts")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return Busy(f"the {peer} did not answer in time", hint="try again, or allow more time")
+        return Unreachable(
+            f"the {peer} did not answer in time", hint="try again, or allow more time"
+        )
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return Mismatch(f"the {peer} does not know this call", hint="the versions differ")
     if code is not None and code in _CLASSES:

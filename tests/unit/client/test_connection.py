@@ -10,7 +10,7 @@ from underseal_client import gallery
 from underseal_client.connection import Connection, RetryPolicy, retrying
 from underseal_client.settings import ClientSettings
 from underseal_core.credentials import Role
-from underseal_core.errors import Busy, Conflict, InvalidInput
+from underseal_core.errors import Busy, Conflict, InvalidInput, Unreachable
 from underseal_server.pki import Authority, issue
 
 
@@ -31,7 +31,7 @@ class Flaky:
 def test_busy_peer_is_asked_again_after_its_pushback() -> None:
     waits: list[float] = []
     call = Flaky(Busy("queue full", retry_after_ms=1500), Busy("queue full", retry_after_ms=0))
-    assert retrying(call, RetryPolicy(), waits.append) == "done"
+    assert retrying(call, RetryPolicy(jitter=0), waits.append) == "done"
     assert waits == [1.5, 0.4]
 
 
@@ -39,9 +39,28 @@ def test_peer_that_stays_busy_is_given_up() -> None:
     waits: list[float] = []
     call = Flaky(*[Busy("queue full", retry_after_ms=0)] * 10)
     with pytest.raises(Busy):
-        retrying(call, RetryPolicy(attempts=3), waits.append)
+        retrying(call, RetryPolicy(attempts=3, jitter=0), waits.append)
     assert call.calls == 3
     assert waits == [0.2, 0.4]
+
+
+def test_peers_that_were_refused_together_do_not_come_back_together() -> None:
+    waits: list[float] = []
+    for _ in range(20):
+        call = Flaky(Busy("queue full", retry_after_ms=1000))
+        assert retrying(call, RetryPolicy(), waits.append) == "done"
+    assert all(1.0 <= wait <= 1.5 for wait in waits)
+    assert len(set(waits)) > 10
+
+
+def test_a_peer_that_is_there_is_asked_for_longer_than_one_that_is_not() -> None:
+    policy = RetryPolicy(attempts=2, within_s=60.0)
+    busy = Flaky(*[Busy("queue full", retry_after_ms=100)] * 10)
+    assert retrying(busy, policy, lambda seconds: None) == "done"
+    gone = Flaky(*[Unreachable("nobody there")] * 10)
+    with pytest.raises(Unreachable):
+        retrying(gone, policy, lambda seconds: None)
+    assert gone.calls == 2
 
 
 def test_long_pushback_is_not_waited_for() -> None:

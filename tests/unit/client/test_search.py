@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
@@ -10,9 +11,10 @@ import pytest
 from underseal_client.records import Gallery, Progress, Sealed, SealedKind, SearchPart, SignedResult
 from underseal_client.search import (
     MAX_SEALED_BYTES,
+    Collected,
     Question,
+    SealedAnswer,
     _check_result,
-    _collect,
     _open_result,
     sign_request,
     wanted,
@@ -163,30 +165,38 @@ def test_result_must_be_signed_by_the_pinned_server() -> None:
         _open_result(forged, None)
 
 
-def test_stream_is_collected_and_progress_is_told() -> None:
-    envelope = result(request()).sign(SERVER)
-    heard: list[Progress] = []
+def collected(parts: Iterable[SearchPart], asked: SearchRequest) -> SealedAnswer:
+    taking = Collected(asked, asked.sign(CLIENT), b"probe")
+    for part in parts:
+        taking.take(part)
+    return taking.answer(SERVER.public_key)
+
+
+def test_the_parts_of_an_answer_are_gathered() -> None:
+    asked = request()
+    envelope = result(asked).sign(SERVER)
     parts: list[SearchPart] = [Progress(2, 0, 0), SEALED[0], Progress(0, 1, 2), *SEALED[1:]]
-    collected = _collect([*parts, SignedResult(envelope)], heard.append)
-    assert collected == (SEALED, envelope)
-    assert heard == [Progress(2, 0, 0), Progress(0, 1, 2)]
+    answer = collected([*parts, SignedResult(envelope)], asked)
+    assert answer.sealed == (Sealed(SealedKind.PROBE, 0, b"probe"), *SEALED)
+    assert answer.result_envelope == envelope
+    assert answer.bytes_received == sum(len(one.ciphertext) for one in SEALED)
 
 
-def test_stream_without_a_result_or_beyond_it_is_refused() -> None:
-    envelope = result(request()).sign(SERVER)
+def test_an_answer_without_a_result_or_beyond_it_is_refused() -> None:
+    asked = request()
+    envelope = result(asked).sign(SERVER)
     with pytest.raises(Damaged, match="without a result"):
-        _collect(SEALED, lambda progress: None)
+        collected(SEALED, asked)
     with pytest.raises(Damaged, match="goes on"):
-        _collect([*SEALED, SignedResult(envelope), SEALED[0]], lambda progress: None)
+        collected([*SEALED, SignedResult(envelope), SEALED[0]], asked)
 
 
 def test_a_server_cannot_make_us_keep_more_than_the_auditors_open() -> None:
-    endless = repeat(SEALED[0])
     with pytest.raises(Damaged, match="more than the auditors open"):
-        _collect(endless, lambda progress: None)
+        collected(repeat(SEALED[0]), request())
     long = replace(SEALED[0], ciphertext=bytes(MAX_SEALED_BYTES + 1))
     with pytest.raises(Damaged, match="longer than a ciphertext"):
-        _collect([long], lambda progress: None)
+        collected([long], request())
 
 
 @pytest.mark.parametrize("kind", [Kind.RESULT, Kind.NORM, Kind.PROJECTION])
