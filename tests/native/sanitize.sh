@@ -44,6 +44,7 @@ for form in NARROW WIDE; do
 
     echo "$form"
     LD_PRELOAD=$runtime "$python" -S -m pytest -p no:cacheprovider --capture=sys -q \
-        tests/native tests/unit/core/test_ring_kernel.py tests/property/test_ring_arithmetic.py \
+        tests/native tests/unit/core/test_ring_kernel.py \
+        tests/unit/core/test_ring_score.py tests/property/test_ring_arithmetic.py \
         tests/unit/core/test_evaluation_seal.py tests/unit/core/test_evaluation.py "$@"
 done

@@ -5,6 +5,8 @@
 // tile of the probe stays in cache. Columns are [dimension][component][prime][N].
 #pragma once
 
+#include <algorithm>
+
 #include "basis.hpp"
 
 namespace underseal {
@@ -23,6 +25,19 @@ struct TileRange {
     size_t begin;
     size_t end;
 };
+
+// Calls work(prime, first tile, end) for the part of a range that lies under each prime.
+template <class Work>
+void by_prime(const BlockShape& shape, TileRange range, Work work) {
+    const size_t tiles = shape.tiles();
+    for (size_t i = 0; i < shape.level; ++i) {
+        const size_t begin = std::max(range.begin, i * tiles);
+        const size_t end = std::min(range.end, (i + 1) * tiles);
+        if (begin < end) {
+            work(i, begin - i * tiles, end - i * tiles);
+        }
+    }
+}
 
 // Probe tiles from columns, in Montgomery form.
 void prepare(const Basis& basis, const BlockShape& shape, const u32* columns, TileRange range,

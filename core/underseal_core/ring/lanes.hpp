@@ -28,6 +28,9 @@ namespace underseal {
 // C sums for each of 16 lanes.
 template <size_t C>
 struct PlainSums {
+    // Rows of as many probes and as many blocks are multiplied at once: what registers hold.
+    static constexpr size_t kSide = 1;
+
     u64 sums[C][kLanes] = {};
 
     // The tensor product of two two-component rows: q0 g0, q0 g1 + q1 g0, q1 g1.
@@ -40,17 +43,10 @@ struct PlainSums {
         }
     }
 
-    // One row times a constant, or two.
+    // One row times a constant.
     UNDERSEAL_INLINE void add_scaled(const u32* row, u32 factor) {
         for (size_t l = 0; l < kLanes; ++l) {
             sums[0][l] += static_cast<u64>(row[l]) * factor;
-        }
-    }
-
-    UNDERSEAL_INLINE void add_scaled(const u32* row, u32 first, u32 second) {
-        for (size_t l = 0; l < kLanes; ++l) {
-            sums[0][l] += static_cast<u64>(row[l]) * first;
-            sums[1][l] += static_cast<u64>(row[l]) * second;
         }
     }
 
@@ -74,55 +70,56 @@ struct PlainSums {
 using Vector = u64 __attribute__((vector_size(64)));
 using LoadedVector = u64 __attribute__((vector_size(64), aligned(4), may_alias));
 
+// The products of even words. Compilers would take a multiplication of 64-bit words instead.
+UNDERSEAL_INLINE Vector even_products(Vector a, Vector b) {
+    Vector product;
+    asm("vpmuludq %2, %1, %0" : "=v"(product) : "v"(a), "v"(b));
+    return product;
+}
+
+// A row whose even words are where even_products wants them, and its odd words moved there.
 struct WideRow {
     Vector even, odd;
 
-    UNDERSEAL_INLINE explicit WideRow(const u32* from) {
-        const Vector words = *reinterpret_cast<const LoadedVector*>(from);
-        even = words & 0xffffffffu;
-        odd = words >> 32;
-    }
+    UNDERSEAL_INLINE explicit WideRow(const u32* from)
+        : even(*reinterpret_cast<const LoadedVector*>(from)), odd(even >> 32) {}
 };
 
 template <size_t C>
 struct WideSums {
+    static constexpr size_t kSide = 2;
+
     Vector even[C] = {}, odd[C] = {};
 
     UNDERSEAL_INLINE void add_tensor(const u32* q0, const u32* q1, const u32* g0, const u32* g1) {
         const WideRow a(q0), b(q1), c(g0), d(g1);
-        even[0] += a.even * c.even;
-        odd[0] += a.odd * c.odd;
-        even[1] += a.even * d.even + b.even * c.even;
-        odd[1] += a.odd * d.odd + b.odd * c.odd;
-        even[2] += b.even * d.even;
-        odd[2] += b.odd * d.odd;
+        even[0] += even_products(a.even, c.even);
+        odd[0] += even_products(a.odd, c.odd);
+        even[1] += even_products(a.even, d.even) + even_products(b.even, c.even);
+        odd[1] += even_products(a.odd, d.odd) + even_products(b.odd, c.odd);
+        even[2] += even_products(b.even, d.even);
+        odd[2] += even_products(b.odd, d.odd);
     }
 
     UNDERSEAL_INLINE void add_scaled(const u32* row, u32 factor) {
         const WideRow a(row);
-        even[0] += a.even * static_cast<u64>(factor);
-        odd[0] += a.odd * static_cast<u64>(factor);
-    }
-
-    UNDERSEAL_INLINE void add_scaled(const u32* row, u32 first, u32 second) {
-        const WideRow a(row);
-        even[0] += a.even * static_cast<u64>(first);
-        odd[0] += a.odd * static_cast<u64>(first);
-        even[1] += a.even * static_cast<u64>(second);
-        odd[1] += a.odd * static_cast<u64>(second);
+        const Vector f = Vector{} + factor;
+        even[0] += even_products(a.even, f);
+        odd[0] += even_products(a.odd, f);
     }
 
     UNDERSEAL_INLINE void fold(size_t c, u32 factor) {
-        const u64 f = factor;
-        even[c] = (even[c] >> 32) * f + (even[c] & 0xffffffffu);
-        odd[c] = (odd[c] >> 32) * f + (odd[c] & 0xffffffffu);
+        const Vector f = Vector{} + factor;
+        even[c] = even_products(even[c] >> 32, f) + (even[c] & 0xffffffffu);
+        odd[c] = even_products(odd[c] >> 32, f) + (odd[c] & 0xffffffffu);
     }
 
     UNDERSEAL_INLINE void montgomery(size_t c, u32 p, u32 inverse, u32* out) const {
-        const Vector m0 = (even[c] * static_cast<u64>(inverse)) & 0xffffffffu;
-        const Vector m1 = (odd[c] * static_cast<u64>(inverse)) & 0xffffffffu;
-        const Vector r0 = (even[c] >> 32) - ((m0 * static_cast<u64>(p)) >> 32) + p;
-        const Vector r1 = (odd[c] >> 32) - ((m1 * static_cast<u64>(p)) >> 32) + p;
+        const Vector factor = Vector{} + inverse, prime = Vector{} + p;
+        const Vector m0 = even_products(even_products(even[c], factor), prime);
+        const Vector m1 = even_products(even_products(odd[c], factor), prime);
+        const Vector r0 = (even[c] >> 32) - (m0 >> 32) + p;
+        const Vector r1 = (odd[c] >> 32) - (m1 >> 32) + p;
         const Vector packed = r0 | (r1 << 32);
         std::memcpy(out, &packed, sizeof packed);
     }

@@ -97,13 +97,6 @@ UNDERSEAL_INLINE Words reduce_once(Words x, Words m) {
     return x < y ? x : y;
 }
 
-// The products of even words. Compilers would take a multiplication of 64-bit words instead.
-UNDERSEAL_INLINE Vector even_products(Vector a, Vector b) {
-    Vector product;
-    asm("vpmuludq %2, %1, %0" : "=v"(product) : "v"(a), "v"(b));
-    return product;
-}
-
 // The high words of both, in turn.
 UNDERSEAL_INLINE Words odd_words(Words even, Words odd) {
     return __builtin_shufflevector(even, odd, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 _AT_ONCE: Final = 8
-"""Ciphertexts of a batch that a thread takes at a time."""
+"""Most ciphertexts of a batch that a thread takes at a time."""
 
 
 def prepare_key(key: Residues, profile: Profile) -> Residues:
@@ -153,12 +153,13 @@ def _each(
 ) -> Residues:
     check_array(ciphertexts, "batch of ciphertexts")
     result = aligned((len(ciphertexts), *shape, profile.degree))
+    at_once = max(1, min(_AT_ONCE, -(-len(ciphertexts) // workers.threads)))
 
     def piece(first: int) -> None:
-        for i in range(first, min(first + _AT_ONCE, len(ciphertexts))):
+        for i in range(first, min(first + at_once, len(ciphertexts))):
             work(ciphertexts[i], result[i])
 
-    workers.run(piece, range(0, len(ciphertexts), _AT_ONCE))
+    workers.run(piece, range(0, len(ciphertexts), at_once))
     return result
 
 
