@@ -219,7 +219,7 @@ class Maker:
             raise outcome
         folding = self._gallery.folding()
         for pending in self._gallery.pending():
-            folding.add(pending, None)
+            folding.add(pending)
         self._gallery.prepare(folding.sums)
         self._gallery.activate(folding)
         return [template.template_id for template in templates]

@@ -126,7 +126,7 @@ def show_pending(gallery: GalleryStore) -> None:
     """Activate what is PENDING, as the server does in the background."""
     folding = gallery.folding()
     for unit in gallery.pending():
-        folding.add(unit, None)
+        folding.add(unit)
     if folding.units:
         gallery.prepare(folding.sums)
         gallery.activate(folding)

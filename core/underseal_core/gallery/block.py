@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Self
 
@@ -22,7 +22,7 @@ from underseal_core.gallery.memory import WORD_BYTES, BlockMemory, page_memory
 from underseal_core.gallery.tiles import tiles_root
 from underseal_core.gallery.unit import Shape, Unit
 from underseal_core.gallery.unit_files import UnitFiles
-from underseal_core.scheme.ciphertext import Residues
+from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator, tiles_shape
 
 _log: Final = structlog.get_logger("underseal.gallery")
@@ -181,6 +181,20 @@ class Block:
         self._fold(unit, columns, add=True)
         self.folded.add(unit.name)
 
+    def fold_rows_in(self, units: Sequence[Unit], rows: Sequence[Ciphertext]) -> None:
+        """Add units of one row each, together: the block is read and written once.
+
+        Parameters
+        ----------
+        units
+            Not folded in yet.
+        rows
+            The ciphertext of each.
+        """
+        with self._changing(len(units)) as tiles:
+            self._evaluator.add_rows(tiles, rows, [unit.placement.first_slot for unit in units])
+        self.folded.update(unit.name for unit in units)
+
     def fold_out(self, unit: Unit, columns: Residues | None = None) -> None:
         """Subtract exactly what :meth:`fold_in` added; same parameters and errors."""
         self._fold(unit, columns, add=False)
@@ -207,6 +221,9 @@ class Block:
             if unit.shape is Shape.ROW:
                 if columns is None:
                     (row,) = self._files.ciphertexts(unit)
+                    if add:
+                        evaluator.add_rows(tiles, [row], [first])
+                        return
                     columns = evaluator.expand(row)
                 place = evaluator.add if add else evaluator.subtract
                 place(tiles, columns, first)

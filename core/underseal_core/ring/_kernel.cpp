@@ -154,6 +154,16 @@ void bind_basis(nb::module_& m) {
             "key"_a.noconvert(), "out"_a.noconvert());
 }
 
+template <class Array>
+BlockShape block_shape(const Basis& b, const Array& tiles) {
+    require(tiles.ndim() == 5, "block has the wrong shape");
+    const BlockShape shape{tiles.shape(0), b.degree(), tiles.shape(2)};
+    require_level(b, shape.level, false);
+    require_shape(tiles, {shape.level, shape.tiles(), shape.dimension, 2, kLanes}, "block");
+    require(shape.dimension >= 1 && shape.dimension <= 1024, "dimension out of range");
+    return shape;
+}
+
 // An Expansion with the arrays of its keys.
 class HeldExpansion {
   public:
@@ -193,10 +203,44 @@ void descend(const HeldExpansion& held, const Input& node, size_t index, size_t 
     expansion.descend(node.data(), level, index, begin, end, out_level, out.data());
 }
 
+void add_rows(const HeldExpansion& held, const std::vector<Input>& nodes,
+              const std::vector<const Monomials*>& powers, size_t index, size_t begin,
+              Output tiles) {
+    const Expansion& expansion = held.get();
+    const Basis& b = expansion.basis();
+    require(!nodes.empty() && nodes.size() == powers.size(), "a power for each row");
+    const size_t level = switched_level(b, nodes.front(), 2);
+    const BlockShape shape = block_shape(b, tiles);
+    require(shape.dimension == size_t{1} << expansion.depth(), "block has the wrong shape");
+    require(shape.level <= level, "level out of range");
+    require(begin <= expansion.depth(), "levels of the tree out of range");
+    require(index < size_t{1} << begin, "no such node");
+    std::vector<const u32*> left;
+    for (size_t r = 0; r < nodes.size(); ++r) {
+        require_shape(nodes[r], {2, level, b.degree()}, "node");
+        const auto& primes = powers[r]->primes;
+        require(primes.size() >= shape.level && primes.front().size() == 2 * b.degree() / kLanes,
+                "a power of another ring");
+        left.push_back(nodes[r].data());
+    }
+    const Unlocked unlocked;
+    expansion.add_rows(left, powers, level, index, begin, shape, tiles.data());
+}
+
 void bind_expansion(nb::module_& m) {
+    nb::class_<Monomials>(m, "Power", "A power of X, to multiply with.")
+        .def(
+            "__init__",
+            [](Monomials* self, const Basis& b, size_t level, u64 power) {
+                require_level(b, level, false);
+                new (self) Monomials(b.monomials(level, power));
+            },
+            "basis"_a, "level"_a, "power"_a);
     nb::class_<HeldExpansion>(m, "Expansion", "The expansion tree of one set of Galois keys.")
         .def(nb::init<const Basis&, std::vector<Input>>(), "basis"_a, "keys"_a,
              nb::keep_alive<1, 2>())
+        .def("add_rows", &add_rows, "nodes"_a, "powers"_a, "index"_a, "begin"_a,
+             "tiles"_a.noconvert())
         .def("descend", &descend, "node"_a.noconvert(), "index"_a, "begin"_a, "end"_a,
              "out"_a.noconvert());
 }
@@ -248,16 +292,6 @@ void bind_ciphertexts(nb::module_& m) {
             b.rescale(ciphertext.data(), components, level, out.data());
         },
         "basis"_a, "ciphertext"_a.noconvert(), "out"_a.noconvert());
-}
-
-template <class Array>
-BlockShape block_shape(const Basis& b, const Array& tiles) {
-    require(tiles.ndim() == 5, "block has the wrong shape");
-    const BlockShape shape{tiles.shape(0), b.degree(), tiles.shape(2)};
-    require_level(b, shape.level, false);
-    require_shape(tiles, {shape.level, shape.tiles(), shape.dimension, 2, kLanes}, "block");
-    require(shape.dimension >= 1 && shape.dimension <= 1024, "dimension out of range");
-    return shape;
 }
 
 TileRange tile_range(const BlockShape& shape, size_t begin, size_t end) {

@@ -85,6 +85,21 @@ UNDERSEAL_INLINE void butterfly_loop(const u32* c, const u32* s, const Row* mono
     }
 }
 
+template <class Word>
+UNDERSEAL_INLINE void add_product_loop(const u32* from, const Row* monomials, size_t words, u32 p,
+                                       u32* to) {
+    const Word one = Word{} + p;
+    for (size_t x = 0; x < words; x += kLanes, monomials += 2) {
+        const u32* m = monomials[0].words;
+        UNDERSEAL_EACH_WORD(l) {
+            const Word moved = multiply_lazy(load<Word>(from + x + l),
+                                             LaneFactor<Word>::at(m + l), p);
+            const Word sum = load<Word>(to + x + l) + reduce_once(moved, one);
+            store<Word>(to + x + l, reduce_once(sum, one));
+        }
+    }
+}
+
 UNDERSEAL_KERNEL(divide, divide_loop,
                  (u32* value, const u32* lazy, size_t words, Factor f, u32 p),
                  (value, lazy, words, f, p))
@@ -102,6 +117,10 @@ UNDERSEAL_KERNEL(butterfly, butterfly_loop,
                  (const u32* c, const u32* s, const Row* monomials, size_t words, u32 p,
                   u32* sum, u32* difference),
                  (c, s, monomials, words, p, sum, difference))
+
+UNDERSEAL_KERNEL(add_products, add_product_loop,
+                 (const u32* from, const Row* monomials, size_t words, u32 p, u32* to),
+                 (from, monomials, words, p, to))
 
 UNDERSEAL_CLONES
 void add_half(u32* data, size_t words, u32 p) {
@@ -133,6 +152,24 @@ Basis::Basis(size_t degree, std::vector<u32> primes) : degree_(degree), primes_(
             divisor_inverses_.push_back(factor(underseal::inverse(divisor % p, p), p));
         }
     }
+}
+
+Monomials Basis::monomials(size_t level, u64 power) const {
+    Monomials result{{level, std::vector<Row>(2 * degree_ / kLanes)}};
+    for (size_t i = 0; i < level; ++i) {
+        const auto factors = monomial(tables(i), power);
+        for (size_t x = 0; x < degree_; ++x) {
+            Row* rows = result.primes[i].data() + x / kLanes * 2;
+            rows[0].words[x % kLanes] = factors[x].value;
+            rows[1].words[x % kLanes] = factors[x].quotient;
+        }
+    }
+    return result;
+}
+
+void Basis::add_product(const u32* from, const std::vector<Row>& monomial, size_t prime_index,
+                        u32* to) const {
+    add_products(from, monomial.data(), degree_, prime(prime_index), to);
 }
 
 void Basis::scale_key(const u32* key, size_t rows, u32* out) const {
@@ -257,7 +294,7 @@ void Basis::expand(const u32* in, size_t level, const ExpansionStep& step, u32* 
         level, step.key, memory, [&](size_t j) { return moved + j * plane(); },
         [&](size_t i, size_t at, u32* s0, u32* s1) {
             Row image[kBlockRows];
-            const Row* monomials = step.monomials[i].data() + 2 * at / kLanes;
+            const Row* monomials = step.monomials.primes[i].data() + 2 * at / kLanes;
             const size_t at0 = i * degree_ + at, at1 = at0 + level * degree_;
             permute(in + i * degree_, turn, at / kLanes, (at + words) / kLanes, image[0].words);
             add(s0, image[0].words, words, prime(i), s0);

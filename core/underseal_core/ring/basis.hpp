@@ -16,11 +16,17 @@
 
 namespace underseal {
 
+// Multiplication by a power of X: of each of the first `level` primes a row of values and one of
+// quotients in turn.
+struct Monomials {
+    std::vector<std::vector<Row>> primes;
+};
+
 // One level of the expansion tree: s = apply_galois(c), with X^-(nodes of the level) for (c - s).
 struct ExpansionStep {
     const u32* key;
     Automorphism automorphism;
-    std::vector<std::vector<Row>> monomials;  // of each prime: a row of values, one of quotients
+    Monomials monomials;
 };
 
 class Basis {
@@ -38,6 +44,13 @@ class Basis {
     size_t plane() const { return degree_ < kBlock ? kBlock : degree_; }
     size_t blocks() const { return plane() / kBlock; }
     size_t block_words() const { return degree_ < kBlock ? degree_ : kBlock; }
+
+    // power counts modulo 2N.
+    Monomials monomials(size_t level, u64 power) const;
+
+    // to = to + monomial * from, one prime.
+    void add_product(const u32* from, const std::vector<Row>& monomial, size_t prime,
+                     u32* to) const;
 
     // key (rows, primes, N) to Montgomery form.
     void scale_key(const u32* key, size_t rows, u32* out) const;

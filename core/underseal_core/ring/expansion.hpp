@@ -4,7 +4,7 @@
 // docs/explanation/scheme.md, section 2.
 #pragma once
 
-#include "basis.hpp"
+#include "blocks.hpp"
 
 namespace underseal {
 
@@ -21,6 +21,13 @@ class Expansion {
     // at its index in `out`. Below `level` primes in, `out_level` primes out, by rescaling.
     void descend(const u32* node, size_t level, size_t index, size_t begin, size_t end,
                  size_t out_level, u32* out) const;
+
+    // Adds X^power times each row's descendants of node `index` of level `begin` to a block's
+    // tiles; nodes and powers one for each row. Their sum is taken in cache, and the block is read
+    // and written once.
+    void add_rows(const std::vector<const u32*>& nodes, const std::vector<const Monomials*>& powers,
+                  size_t level, size_t index, size_t begin, const BlockShape& shape,
+                  u32* tiles) const;
 
   private:
     const Basis& basis_;

@@ -43,6 +43,8 @@ __all__ = [
 ]
 
 PROJECTION_DOMAIN: Final = b"underseal/v1/projection\0"
+_COLUMNS_LEVELS: Final = 4
+"""Columns are added up by ``2^4``, so that the sums of a thread stay in cache."""
 _SUBTREE_LEVELS: Final = 3
 """Each thread gets up to ``2^3`` subtrees of an expansion, so that all end at about one time."""
 
@@ -156,14 +158,46 @@ class Evaluator:
 
     def expand_many(self, rows: Sequence[Ciphertext]) -> list[Residues]:
         """Turn rows into columns, side by side: see :meth:`expand`."""
-        for row in rows:
-            if row.kind not in (Kind.PROBE_ROW, Kind.TEMPLATE_ROW):
-                raise MalformedCiphertext("only a row can be expanded")
-            self._check(row)
-        nodes = [np.ascontiguousarray(row.residues)[None] for row in rows]
+        nodes = self._nodes(rows)
         for begin, end in pairwise(self._stops(len(rows))):
             nodes = self._descend(nodes, begin, end)
         return nodes
+
+    def add_rows(self, tiles: Residues, rows: Sequence[Ciphertext], offsets: Sequence[int]) -> None:
+        """Expand rows and add them to a block, in place, as :meth:`expand` and :meth:`add` do.
+
+        The columns are added up while they are in cache, and the block is read and written once
+        for all rows.
+
+        Parameters
+        ----------
+        tiles
+            Shape ``tiles_shape(profile, dimension)``; nothing else may change it meanwhile.
+        rows
+            As for :meth:`expand`.
+        offsets
+            Slot of each row's first template.
+        """
+        profile, ring = self.profile, self._ring
+        check_array(tiles, "block", tiles_shape(profile, self.dimension))
+        if not tiles.flags.writeable:
+            raise InvalidInput("block is read-only")
+        if not rows or len(rows) != len(offsets):
+            raise InvalidInput("rows to be added need one slot each")
+        slots = [self._slot(offset) for offset in offsets]
+        powers = [_kernel.Power(ring, profile.gallery_level, slot) for slot in slots]
+        stops = self._stops(len(rows))
+        nodes = self._nodes(rows)
+        stops[-1] = max(stops[-2], stops[-1] - _COLUMNS_LEVELS)
+        for begin, end in pairwise(stops):
+            nodes = self._descend(nodes, begin, end)
+        plain = np.asarray(tiles)
+
+        def work(index: int) -> None:
+            above = [node[index] for node in nodes]
+            self._expansion.add_rows(above, powers, index, stops[-1], plain)
+
+        self._workers.run(work, range(1 << stops[-1]))
 
     def _descend(self, nodes: Sequence[Residues], begin: int, end: int) -> list[Residues]:
         """Go from level ``begin`` of the rows' expansion trees to level ``end``."""
@@ -177,6 +211,14 @@ class Evaluator:
 
         self._workers.run(work, product(range(len(nodes)), range(1 << begin)))
         return out
+
+    def _nodes(self, rows: Sequence[Ciphertext]) -> list[Residues]:
+        """Return the root of each row's expansion tree, shape ``(1, 2, fresh_level, degree)``."""
+        for row in rows:
+            if row.kind not in (Kind.PROBE_ROW, Kind.TEMPLATE_ROW):
+                raise MalformedCiphertext("only a row can be expanded")
+            self._check(row)
+        return [np.ascontiguousarray(row.residues)[None] for row in rows]
 
     def _stops(self, rows: int) -> list[int]:
         """Levels of the expansion tree where the threads wait for each other.

@@ -150,7 +150,7 @@ def _show_pending(opened: GalleryStore) -> None:
     """Let units that were stored last be of a version: then every one in an archive is."""
     folding = opened.folding()
     for unit in opened.pending():
-        folding.add(unit, None)
+        folding.add(unit)
     if folding.units:
         opened.prepare(folding.sums)
         opened.activate(folding)

@@ -16,7 +16,6 @@ from dataclasses import InitVar, dataclass, field
 from underseal_core.errors import Busy, Mismatch, NotFound
 from underseal_core.scheme.blocks import tiles_shape
 from underseal_core.scheme.evaluation import Evaluator
-from underseal_server.engine.executor import Executor
 from underseal_server.engine.intake import Intake
 from underseal_server.engine.locks import SharedLock
 from underseal_server.engine.pace import Pace
@@ -37,7 +36,6 @@ class Hosted:
     evaluator: Evaluator
     settled: Callable[[], bool]
     """Whether it is known what became of every change; if not, it must be opened again."""
-    executor: InitVar[Executor]
     pool: InitVar[Pool]
     intake: Intake = field(init=False)
     admitting: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -47,9 +45,9 @@ class Hosted:
     deleted: bool = False
     moved: bool = False
 
-    def __post_init__(self, executor: Executor, pool: Pool) -> None:
+    def __post_init__(self, pool: Pool) -> None:
         """Begin to take units."""
-        self.intake = Intake(self, executor, pool)
+        self.intake = Intake(self, pool)
 
     @property
     def gallery(self) -> Gallery:

@@ -8,7 +8,7 @@ go on; searches stand still only while the sums are taken over.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor as Pool
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from underseal_server.store.records import Receipt
 
 if TYPE_CHECKING:
     from underseal_core.gallery.unit_files import StagedUnit
-    from underseal_server.engine.executor import Executor
+    from underseal_core.scheme.ciphertext import Ciphertext
     from underseal_server.engine.hosted import Hosted
     from underseal_server.store.folding import Folding
     from underseal_server.store.records import NewUnit, StoredUnit
@@ -35,9 +35,8 @@ MAX_TOGETHER: Final = 32
 """Units that are shown together."""
 MAX_SUMS: Final = 2
 """Blocks that units which are shown together go into: each takes the memory of a block."""
-SIDE_BY_SIDE: Final = 2
-"""Rows expanded at a time, each on the evaluator's threads: the steps that keep only one thread
-busy then keep two."""
+ROWS_TOGETHER: Final = 4
+"""Rows of a block that are expanded and added up in one call: it takes 20 MB for each."""
 RETRY_SECONDS: Final = 5.0
 """After what has failed, such as a checkpoint for want of room."""
 
@@ -64,15 +63,12 @@ class Intake:
     ----------
     hosted
         The gallery.
-    executor
-        Expands rows.
     pool
-        For the store's work.
+        For the store's work, and to add up.
     """
 
-    def __init__(self, hosted: Hosted, executor: Executor, pool: Pool) -> None:
+    def __init__(self, hosted: Hosted, pool: Pool) -> None:
         self._hosted = hosted
-        self._executor = executor
         self._pool = pool
         self._arrived: list[_Arrival] = []
         self._shown: dict[bytes, asyncio.Future[None]] = {}
@@ -222,11 +218,7 @@ class Intake:
 
     async def _show(self, units: Sequence[StoredUnit]) -> None:
         folding = self._hosted.store.folding()
-        left = deque(units)
-        workers = [self._add_all(folding, left) for _ in range(SIDE_BY_SIDE)]
-        for error in await asyncio.gather(*workers, return_exceptions=True):
-            if error is not None:
-                raise error
+        await self._add_all(folding, units)
         if len(folding.units) < len(units):
             return  # one is broken, so the sums are not to be trusted: again without it
         async with self._hosted.changing:
@@ -236,20 +228,24 @@ class Intake:
                 await finish(self._pool, opened.activate, folding)
         self._tell([unit.token for unit in units], None)
 
-    async def _add_all(self, folding: Folding, left: deque[StoredUnit]) -> None:
-        files = self._hosted.store.files
-        while left:
-            unit = left.popleft()
+    async def _add_all(self, folding: Folding, units: Sequence[StoredUnit]) -> None:
+        """Add units up, several rows of a block at a time."""
+        rows: defaultdict[int, list[tuple[StoredUnit, Ciphertext]]] = defaultdict(list)
+        for unit in units:
             try:
-                columns = None
                 if unit.shape is Shape.ROW:
-                    (row,) = await finish(self._pool, list, files.ciphertexts(unit))
-                    columns = await self._executor.expand(self._hosted.evaluator, row)
-                await finish(self._pool, folding.add, unit, columns)
+                    row = await finish(self._pool, folding.row, unit)
+                    rows[unit.placement.block].append((unit, row))
+                else:
+                    await finish(self._pool, folding.add, unit)
             except Damaged as error:
                 _log.error("a unit cannot be shown", unit=unit.id, reason=error.public)
                 self._broken[unit.token] = error
                 self._tell([unit.token], error)
+        for waiting in rows.values():
+            for start in range(0, len(waiting), ROWS_TOGETHER):
+                chosen, ciphertexts = zip(*waiting[start : start + ROWS_TOGETHER], strict=True)
+                await finish(self._pool, folding.add_rows, chosen, ciphertexts)
 
     def _tell(self, tokens: Iterable[bytes], error: UndersealError | None) -> None:
         """Tell those who wait for units: they are shown, or cannot be."""

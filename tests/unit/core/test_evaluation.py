@@ -152,6 +152,51 @@ def test_columns_one_by_one_are_columns_at_once(seal: SealParty, evaluator: Eval
     np.testing.assert_array_equal(at_once, one_by_one)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("dimension", [2, 16, DIMENSION])
+def test_rows_added_together_are_rows_added_alone(
+    seal: SealParty, threads: int, dimension: int
+) -> None:
+    profile = seal.profile
+    rng = np.random.default_rng(dimension)
+    offsets = [0, 7, profile.degree - 1]
+    rows = [
+        Ciphertext(profile, Kind.TEMPLATE_ROW, uniform(rng, profile, profile.fresh_level, 2))
+        for _ in offsets
+    ]
+    tiles = np.zeros(tiles_shape(profile, dimension), dtype=np.uint32)
+    together = tiles.copy()
+    with Evaluator(profile, dimension, seal.keys, threads) as evaluator:
+        several = evaluator.expand_many(rows)
+        for row, offset, columns in zip(rows, offsets, several, strict=True):
+            np.testing.assert_array_equal(columns, evaluator.expand(row))
+            evaluator.add(tiles, columns, offset)
+        evaluator.add_rows(together, rows[:1], offsets[:1])
+        evaluator.add_rows(together, rows[1:], offsets[1:])
+    np.testing.assert_array_equal(together, tiles)
+
+
+def test_rows_that_do_not_fit_a_block_are_refused() -> None:
+    seal = party(SWIFT, DIMENSION)
+    row = Ciphertext(SWIFT, Kind.TEMPLATE_ROW, np.zeros((2, 3, SWIFT.degree), dtype=np.uint32))
+    probe = Ciphertext(SWIFT, Kind.COLUMN, np.zeros((2, 2, SWIFT.degree), dtype=np.uint32))
+    tiles = empty_block(SWIFT)
+    with Evaluator(SWIFT, DIMENSION, seal.keys) as evaluator:
+        with pytest.raises(InvalidInput, match="one slot each"):
+            evaluator.add_rows(tiles, [row], [])
+        with pytest.raises(InvalidInput, match="one slot each"):
+            evaluator.add_rows(tiles, [], [])
+        with pytest.raises(InvalidInput, match="no slot"):
+            evaluator.add_rows(tiles, [row], [SWIFT.degree])
+        with pytest.raises(InvalidInput, match="shape"):
+            evaluator.add_rows(tiles[:1], [row], [0])
+        with pytest.raises(MalformedCiphertext):
+            evaluator.add_rows(tiles, [probe], [0])
+        tiles.flags.writeable = False
+        with pytest.raises(InvalidInput, match="read-only"):
+            evaluator.add_rows(tiles, [row], [0])
+
+
 def test_blocks_in_memory_maps(seal: SealParty, evaluator: Evaluator, tmp_path: Path) -> None:
     profile = seal.profile
     rng = np.random.default_rng(27)

@@ -90,7 +90,7 @@ def enrol(gallery: GalleryStore, path: Path, evaluator: Evaluator) -> None:
 def show_pending(gallery: GalleryStore) -> None:
     folding = gallery.folding()
     for unit in gallery.pending():
-        folding.add(unit, None)
+        folding.add(unit)
     if folding.units:
         gallery.prepare(folding.sums)
         gallery.activate(folding)
