@@ -1,7 +1,8 @@
 """Server processes by the dozen: one that has loaded the program forks a new one on every order.
 
 Run as a program it reads settings, one JSON object a line, and runs the server of each in a
-process of its own until that ends. So a start costs what the server does, not what Python loads.
+process of its own until that ends; a JSON array is a command's arguments. So a start costs what
+the server does, not what Python loads.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,15 +78,22 @@ class ServerProcesses:
         """
         if self._running is not None:  # a test failed
             self.end(signal.SIGKILL)
-        assert self._parent.stdin is not None
-        self._parent.stdin.write(settings.model_dump_json() + "\n")
-        self._parent.stdin.flush()
-        self.said = ""
-        told = self._next()
+        told = self._order(settings.model_dump_json())
         if "port" not in told:
             raise NotStarted(self.said or f"ended with {told['ended']}")
         self._running = Started(told["port"], told["process"])
         return self._running
+
+    def run(self, *arguments: object) -> int:
+        """Run a command of ``underseal-server`` and return how it ended, as :meth:`ended` does."""
+        return int(self._order(json.dumps([str(argument) for argument in arguments]))["ended"])
+
+    def _order(self, line: str) -> dict[str, Any]:
+        assert self._parent.stdin is not None
+        self._parent.stdin.write(line + "\n")
+        self._parent.stdin.flush()
+        self.said = ""
+        return self._next()
 
     def _next(self) -> dict[str, Any]:
         assert self._parent.stdout is not None
@@ -141,12 +149,22 @@ def _tell(facts: Mapping[str, object]) -> None:
     os.write(1, json.dumps(facts).encode() + b"\n")
 
 
-def _fork(settings: Settings) -> None:
+def _run(arguments: list[str]) -> None:
+    from underseal_server.cli.app import app
+
+    with redirect_stdout(sys.stderr):
+        app(arguments, standalone_mode=False)
+
+
+def _fork(line: str) -> None:
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            _serve(settings)
+            if line.startswith("["):
+                _run(json.loads(line))
+            else:
+                _serve(Settings.model_validate_json(line))
             status = 0
         except UndersealError as error:
             _tell({"error": f"{type(error).__name__}: {error.public}"})
@@ -159,11 +177,12 @@ def _fork(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Fork a server for each line until the input ends."""
-    import underseal_server.api.serving  # noqa: F401  # loaded once, for all
+    """Fork a server, or a command, for each line until the input ends."""
+    import underseal_server.api.serving
+    import underseal_server.cli.app  # noqa: F401  # loaded once, for all
 
     for line in sys.stdin:
-        _fork(Settings.model_validate_json(line))
+        _fork(line)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import secrets
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,9 +16,10 @@ from random import Random
 
 from tests.disk_faults import Disk
 from tests.forked_server import NotStarted, ServerProcesses
-from tests.gallery_life import GalleryLife
+from tests.gallery_life import GalleryLife, Unanswered
 from tests.server_fixtures import DIMENSION, PROFILE
 from tests.server_rotation import CouncilLab, Succession, follow, succession
+from underseal_core.errors import Busy, Damaged, StorageFull
 from underseal_core.scheme.encryption import Encryptor
 from underseal_server.check import Checker
 from underseal_server.engine.keys import KeyEpochs, SwitchingKeys
@@ -26,6 +28,7 @@ from underseal_server.store.store import BUNDLES, SWITCHING_KEYS
 
 EPOCHS = 3
 KILLED = -signal.SIGKILL
+ERRORS = errno.EIO, errno.ENOSPC
 
 
 @lru_cache(maxsize=1)
@@ -67,9 +70,40 @@ def seed_of(name: str) -> int:
     return seed
 
 
-def points(ordinary: int) -> int:
-    """How many points a run takes: ``UNDERSEAL_KILLS`` in place of the ordinary number."""
-    return int(os.environ.get("UNDERSEAL_KILLS", ordinary))
+Operation = Callable[[GalleryLife], None]
+
+
+def attempt(life: GalleryLife, operation: Operation) -> None:
+    """Do it; what the caller is told when it fails is the storage's fault, in plain words."""
+    try:
+        operation(life)
+    except (Unanswered, StorageFull, Busy, Damaged) as error:
+        told = error.error if isinstance(error, Unanswered) else error
+        assert "cannot be reached" not in told.public
+        assert "call the operator" in told.hint
+
+
+def points(ordinary: int, most: int | None = None) -> int:
+    """How many points a run takes: the ordinary number, or ``UNDERSEAL_KILLS`` up to ``most``."""
+    wanted = int(os.environ.get("UNDERSEAL_KILLS", ordinary))
+    return wanted if most is None else min(wanted, most)
+
+
+def turns(random: Random, share: int) -> Iterator[int]:
+    """Which call fails, of one run after the other: the first, the second ...
+
+    All of them with ``UNDERSEAL_KILLS``; without, one of ``share`` that follow each other.
+    """
+    step = 1 if "UNDERSEAL_KILLS" in os.environ else share
+    return itertools.count(random.randint(1, step), step)
+
+
+@dataclass(frozen=True)
+class EpochFiles:
+    """What leads to a key epoch."""
+
+    bundle: Path
+    key: Path
 
 
 @dataclass
@@ -124,15 +158,23 @@ class Home:
 
     def rotate(self) -> bool:
         """Add the next key epoch, as ``underseal-server epoch add`` does; False at the last."""
-        move = next(self.moves, None)
+        move = self.next_epoch()
         if move is None:
             return False
-        move.new.bundle.save(self.folder / "next.usb")
-        move.key.save(self.folder / "next.usk")
         epochs = KeyEpochs(self.data / BUNDLES, 1)
-        epochs.add(self.folder / "next.usb")
-        SwitchingKeys(self.data / SWITCHING_KEYS, epochs).add(self.folder / "next.usk")
+        epochs.add(move.bundle)
+        SwitchingKeys(self.data / SWITCHING_KEYS, epochs).add(move.key)
         return True
+
+    def next_epoch(self) -> EpochFiles | None:
+        """Return what leads to the next key epoch, as auditors send it."""
+        move = next(self.moves, None)
+        if move is None:
+            return None
+        files = EpochFiles(self.folder / "next.usb", self.folder / "next.usk")
+        move.new.bundle.save(files.bundle)
+        move.key.save(files.key)
+        return files
 
     def check(self) -> None:
         """Look at everything, independently; the server must not run."""
@@ -162,4 +204,17 @@ class Place:
         return home
 
 
-__all__ = ["EPOCHS", "KILLED", "Home", "NotStarted", "Place", "labs", "points", "seed_of"]
+__all__ = [
+    "EPOCHS",
+    "ERRORS",
+    "KILLED",
+    "Home",
+    "NotStarted",
+    "Operation",
+    "Place",
+    "attempt",
+    "labs",
+    "points",
+    "seed_of",
+    "turns",
+]

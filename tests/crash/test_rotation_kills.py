@@ -1,4 +1,7 @@
-"""A server is killed on the way to a new key epoch; it ends in the bits of an undisturbed way."""
+"""A server is killed, or a call of its disk fails, on the way to a new key epoch.
+
+It ends in the bits of an undisturbed way.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,25 @@ from random import Random
 
 import pytest
 
-from tests.crash.place import KILLED, Home, NotStarted, Place, labs, seed_of, successions
+from tests.crash.place import (
+    ERRORS,
+    KILLED,
+    Home,
+    NotStarted,
+    Place,
+    attempt,
+    labs,
+    points,
+    seed_of,
+    successions,
+    turns,
+)
 from tests.disk_faults import Action
 from tests.gallery_life import DEADLINE, GalleryLife, Unanswered
 from underseal_core.gallery.unit import Shape
+from underseal_server.check import Checker
 
-POINTS = 12
+POINTS = points(4, 24)
 """Spread over all calls from the start to the new epoch."""
 
 
@@ -32,10 +48,15 @@ class Base:
 
     def again(self) -> tuple[Home, GalleryLife]:
         """Return the gallery as it was, with the new key epoch added."""
+        home, life = self.before()
+        home.rotate()
+        return home, life
+
+    def before(self) -> tuple[Home, GalleryLife]:
+        """Return the gallery as it was."""
         shutil.rmtree(self.home.data)
         shutil.copytree(self.folder, self.home.data)
         self.home.moves = iter(successions())
-        self.home.rotate()
         return self.home, self.life.copy()
 
 
@@ -45,13 +66,15 @@ def contents(home: Home) -> dict[str, bytes]:
     return {str(path.relative_to(home.data)): path.read_bytes() for path in found}
 
 
-def arrive(home: Home, life: GalleryLife) -> None:
+def arrive(home: Home, life: GalleryLife, *, searching: bool = False) -> None:
     """Wait until the gallery is of the new key epoch, and the old one's files are deleted."""
     deadline = time.monotonic() + DEADLINE
     old = labs()[0].bundle.epoch[:16]
     folders = [home.data / part / "1" / old for part in ("units", "blocks")]
     while life.lab is not labs()[1] or any(folder.exists() for folder in folders):
         assert time.monotonic() < deadline
+        if searching:
+            attempt(life, GalleryLife.search)
         life.look_for_epoch()
 
 
@@ -136,3 +159,59 @@ def test_every_disturbed_start_goes_on(base: Base) -> None:
         life.check()
     home.check()
     assert contents(home) == base.files
+
+
+def test_a_call_fails_on_the_way(base: Base) -> None:
+    """The server goes on by itself, and answers searches meanwhile."""
+    random = Random(seed_of("rotation"))
+    for nth in turns(random, 16):
+        home, life = base.again()
+        home.disk.strike(Action.FAIL, nth, error=random.choice(ERRORS))
+        struck = arrive_badly(home, life)
+        home.check()
+        assert contents(home) == base.files
+        if not struck:
+            break
+    assert nth > 50
+
+
+def arrive_badly(home: Home, life: GalleryLife) -> int:
+    """Move on a disk that fails once; return how often it did."""
+    while not home.processes.runs:
+        try:
+            with home.serving(life):
+                arrive(home, life, searching=True)
+                struck = home.disk.struck
+                home.disk.heal()
+                life.settle()
+                return struck
+        except NotStarted:
+            assert home.disk.struck
+            assert home.processes.said.startswith(("Damaged: ", "StorageFull: "))
+    raise AssertionError("a server runs already")
+
+
+@pytest.mark.parametrize("action", [Action.FAIL, Action.KILL_BEFORE, Action.KILL_AFTER])
+def test_a_call_fails_while_a_key_epoch_is_added(base: Base, action: Action) -> None:
+    """Adding it again does what is missing, and nothing is left of the first attempt."""
+    random = Random(seed_of("epoch"))
+    for nth in turns(random, 5):
+        home, life = base.before()
+        files = home.next_epoch()
+        assert files is not None
+        command = ["epoch", "add", files.key, "--bundle", files.bundle, "--data", home.data]
+        home.disk.strike(action, nth, error=random.choice(ERRORS))
+        failed = home.processes.run(*command)
+        struck = home.disk.struck
+        home.disk.heal()
+        assert not failed or struck
+        home.check()
+        assert home.processes.run(*command) == 0
+        if not struck:
+            break
+        assert Checker(home.data, lambda: None, deep=False, threads=1, repair=True).run().accounted
+    with home.serving(life):
+        arrive(home, life)
+        life.settle()
+    assert contents(home) == base.files
+    assert nth > 3

@@ -252,17 +252,29 @@ class Block:
         for unit in missing:
             self.fold_in(unit)
 
+    @property
+    def due(self) -> bool:
+        """Whether a checkpoint would do something."""
+        return self._file is not None and bool(self.unsaved or self.retired)
+
     def checkpoint(self) -> None:
         """Write the block to disk if it changed, then delete the files of units folded out.
 
         Raises
         ------
-        StorageFull
-            No room; the checkpoint before it still stands.
+        StorageFull, Damaged
+            The storage failed. The checkpoint before it still stands, or files of units that left
+            are still there; the next checkpoint goes on.
         """
-        file = self._file
-        if file is None or (not self.unsaved and self._stored):
+        if self._file is None:
             return
+        if self.unsaved or not self._stored:
+            self._write(self._file)
+        while self.retired:
+            self._files.remove(self.retired[-1])
+            self.retired.pop()
+
+    def _write(self, file: StoredFile) -> None:
         header = BlockHeader(
             self._evaluator.profile.name,
             self._evaluator.dimension,
@@ -272,6 +284,3 @@ class Block:
         )
         write_block(file, header, self.tiles)
         self.unsaved, self._stored = 0, True
-        for name in self.retired:
-            self._files.remove(name)
-        self.retired.clear()

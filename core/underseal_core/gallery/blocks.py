@@ -202,7 +202,7 @@ class Blocks:
     def checkpoint(self) -> None:
         """Save every changed block, and those that differ from the catalogue.
 
-        One that has no room stays as it is and is tried again.
+        One that cannot be saved stays as it is and is tried again.
         """
         for number in sorted(self._late):
             try:
@@ -210,15 +210,15 @@ class Blocks:
             except Damaged as error:
                 _log.error("a block cannot be made", block=number, reason=error.public)
         for block in self._all():
-            if block.unsaved:
+            if block.due:
                 try:
                     block.checkpoint()
-                except StorageFull as error:
+                except (StorageFull, Damaged) as error:
                     _log.warning("not saved", block=block.number, reason=error.public)
 
     def unsaved(self) -> bool:
         """Whether a checkpoint would do something."""
-        return bool(self._late) or any(block.unsaved for block in self._all())
+        return bool(self._late) or any(block.due for block in self._all())
 
     def close(self) -> None:
         """Take all blocks out of memory."""

@@ -42,6 +42,8 @@ _OWN: Final = frozenset(
 )
 _UNIT: Final = re.compile(r"[0-9a-f]{32}\.unit")
 _TILES: Final = re.compile(r"[0-9]+\.tiles")
+_BEGUN: Final = re.compile(r"\.[0-9a-f]+\.(usb|usk|jsonl)\.\w+")
+"""A file that ``replace_file`` had not put in its place yet."""
 _UNFINISHED: Final = frozenset({".part", ".damaged"})
 _STRANGE: Final = "it is none of the server's: look at it, and move it away"
 _CHUNK: Final = 500
@@ -84,7 +86,7 @@ class FilesCheck:
         for path in sorted((self._folder / BUNDLES).iterdir()):
             self._run.report.files += 1
             if path.suffix != SUFFIX:
-                self._strange(path)
+                self._uncalled_for(path)
                 continue
             try:
                 load_bundle(path, path.stem)
@@ -92,11 +94,18 @@ class FilesCheck:
                 hint = "remove the file and add it again: underseal-server bundle add FILE"
                 self._run.damage(f"{BUNDLES}/{path.name}", error.public, hint)
 
+    def _uncalled_for(self, path: Path) -> None:
+        """Report what is no bundle and no switching key: broken off, where its name says so."""
+        if _BEGUN.fullmatch(path.name):
+            self._strange(path, "it was never finished", path.unlink)
+        else:
+            self._strange(path)
+
     def _check_switching_keys(self) -> None:
         for path in sorted((self._folder / SWITCHING_KEYS).iterdir()):
             self._run.report.files += 1
             if path.suffix not in (SWITCHING_SUFFIX, ".jsonl"):
-                self._strange(path)
+                self._uncalled_for(path)
                 continue
             try:
                 self._run.switching.successor(path.stem)

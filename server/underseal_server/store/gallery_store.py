@@ -414,7 +414,7 @@ class GalleryStore:
         return unit
 
     def checkpoint(self) -> None:
-        """Save every changed block; one that has no room stays as it is and is tried again."""
+        """Save every changed block; one that cannot be stays as it is and is tried again."""
         self._blocks.checkpoint()
         with self._viewing:
             self._write_digests()
