@@ -13,7 +13,7 @@ from tests.crash.place import Home, NotStarted, Place, labs, points, seed_of
 from tests.gallery_life import GalleryLife, Unanswered
 from underseal_core.gallery.unit import Shape
 
-FLIPS = points(12)
+FLIPS = points(5)
 """Of each kind of file."""
 CLEAR = ("Damaged: ", "InvalidInput: ", "Mismatch: ", "Conflict: ")
 KINDS = {

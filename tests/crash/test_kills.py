@@ -52,7 +52,7 @@ def recover(home: Home, life: GalleryLife) -> None:
 
 def test_kills_at_random_points(place: Place) -> None:
     random = Random(seed_of("kills"))
-    for number in range(points(60)):
+    for number in range(points(24)):
         if number % LIFETIME == 0:
             home = place.home()
             life = home.life(random)

@@ -58,7 +58,7 @@ def test_what_was_answered_survives_a_loss_of_power(place: Place) -> None:
     disk = Remembered.of(home.data)
     moments = record(home, life, random, home.folder / "trace")
     done = list(calls(home.folder / "trace"))
-    chosen = set(random.sample(range(moments[0].call, len(done)), points(20)))
+    chosen = set(random.sample(range(moments[0].call, len(done)), points(8)))
     for number, call in enumerate(done, start=1):
         disk.apply(call)
         if number in chosen:
