@@ -6,7 +6,7 @@
 #   make crash     kill servers 200 times and fail every call of their disks; UNDERSEAL_SEED repeats a run
 #   make check     formatting, types, borders between packages, generated code, pins, deployment files
 #   make defences  take out each defence in turn and show that the tests of its attack then fail
-#   make bench     benchmarks of engine, service and log; one of them, or BENCH=oversight, BENCH=enrolment: BENCH=engine ARGS="--dim 128 --json"
+#   make bench     engine, service and other systems side by side: benchmarks/results/report.md; one program: BENCH=load, engine, enrolment, ...
 #   make proto     regenerate the Python code of proto/
 #   make sanitize  native tests under ASan and UBSan
 #   make format    apply the formatters and the safe fixes of the linter
@@ -15,7 +15,7 @@
 #   make clean     remove what was built; `make distclean` removes .venv as well
 
 PYTHON ?= python3
-BENCH  ?= engine service log
+BENCH  ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
@@ -78,7 +78,7 @@ defences: setup
 	@$(BIN)/python tools/remove_defences.py $(ARGS)
 
 bench: setup
-	@for name in $(BENCH); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit; done
+	@$(BIN)/python -m benchmarks$(addprefix .,$(BENCH)) $(ARGS)
 
 check: setup
 	$(BIN)/ruff check --quiet

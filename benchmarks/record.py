@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from benchmarks.hardware import Hardware, hardware
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 F = TypeVar("F", bound="DataclassInstance")
+
+_OUTPUT: Final = frozenset({"json", "out"})
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,21 @@ class Program:
             prog=f"python -m benchmarks.{name}", description=(doc or "").partition("\n")[0]
         )
         self.parser.add_argument("--json", action="store_true", help="print a record, no table")
-        self._machine = hardware()  # the load is that of others, before this program adds to it
+        self.hardware = hardware()  # the load is that of others, before this program adds to it
 
     def parse(self) -> argparse.Namespace:
         """Return the options."""
         return self.parser.parse_args()
 
+    def record(self, options: argparse.Namespace, figures: F, problems: Sequence[str]) -> Record[F]:
+        """Return the figures with what they were measured with."""
+        given = {name: value for name, value in vars(options).items() if name not in _OUTPUT}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return Record(self.name, now, given, figures, tuple(problems), self.hardware)
+
     def finish(self, options: argparse.Namespace, figures: F, problems: Sequence[str] = ()) -> int:
         """Print figures and problems; return the exit code."""
-        given = {name: value for name, value in vars(options).items() if name != "json"}
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        record = Record(self.name, now, given, figures, tuple(problems), self._machine)
+        record = self.record(options, figures, problems)
         print(to_json(record) if options.json else to_text(record))
         for problem in problems:
             print(f"error: {problem}", file=sys.stderr)
