@@ -10,19 +10,29 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
-from benchmarks import engine, enrolment, log, oversight, scale, service
+from benchmarks import engine, enrolment, load, log, oversight, scale, service
 from benchmarks.galleries import MODEL
 from benchmarks.hardware import hardware
+from benchmarks.inputs import inputs
+from benchmarks.peers import __main__ as peers
+from benchmarks.peers import lightphe_dot
+from benchmarks.peers.measuring import SYSTEMS, system_named
 from benchmarks.record import Record, to_json, to_text
+from benchmarks.traffic.target import Target
+from underseal_client import wire
 from underseal_client.demo.deployment import Deployment, Plan
+from underseal_client.records import Sealed, SealedKind, SearchPart
+from underseal_proto.v1 import search_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
+PNG = b"\x89PNG"
 SMALL = ("--profile", "swift", "--dim", "8")
 
 
@@ -51,7 +61,13 @@ def recorded(name: str, figures: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def metrics() -> str:
+    """Where the deployment's server shows its metrics."""
+    return load.free_address()
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory, metrics: str) -> Iterator[Deployment]:
     """Server, registrar and two guardians, for all benchmarks that need some of them."""
     plan = Plan(
         64,
@@ -59,12 +75,13 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         (service.GALLERY, oversight.GALLERY),
         profile="swift",
         purpose=service.PURPOSE,
+        clients=("agency", "bureau"),
         guardians=2,
         threshold=2,
     )
     with Deployment(tmp_path_factory.mktemp("deployment"), plan) as running:
         running.make_keys()
-        running.start()
+        running.start("--metrics-listen", metrics)
         yield running
 
 
@@ -107,3 +124,62 @@ def test_enrolment(deployment: Deployment) -> None:
     rows, few, many = figures.costs
     assert rows.templates == 2 * few.templates < many.templates
     assert figures.client[0].templates == 3
+
+
+def test_load(deployment: Deployment, metrics: str, tmp_path: Path) -> None:
+    target = Target(deployment, templates=40, probes=2, deadline=30.0)
+    options = Namespace(templates=40, probes=2, seconds=0.4, minutes=0.01)
+    measured = load.measure(target, metrics, deployment.plan, options)
+    target.close()
+    figures = recorded("load", measured)
+    assert figures.problems() == []
+    steps = (*figures.closed, *figures.open, figures.endurance.step)
+    assert [step.accepted + step.shed for step in steps] == [step.sent for step in steps]
+    assert all(step.accepted > 0 for step in figures.closed)
+    assert figures.samples[-1].server_cpu_seconds >= figures.samples[0].server_cpu_seconds > 0
+    record = Record("load", "", {}, measured, (), hardware())
+    load.write(record, tmp_path)
+    assert (tmp_path / "load.png").read_bytes().startswith(PNG)
+
+
+def test_load_notices_altered_answers(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target(deployment, templates=3, probes=1, deadline=30.0)
+    honest = wire.search_part_from_wire
+    assert target.ask(0).status == "accepted"
+
+    def altered(message: search_pb2.SearchPart) -> SearchPart:
+        part = honest(message)
+        if isinstance(part, Sealed) and part.kind is SealedKind.RESULT:
+            last = part.ciphertext[-1] ^ 1
+            return replace(part, ciphertext=part.ciphertext[:-1] + bytes([last]))
+        return part
+
+    monkeypatch.setattr(wire, "search_part_from_wire", altered)
+    assert target.ask(0).status == "wrong"
+    target.close()
+
+
+def test_peers(tmp_path: Path) -> None:
+    small = ("--dim", 8, "--templates", 4, "--threads", 2, "--out", tmp_path)
+    figures = read(peers.Report, run("peers", *small, "--systems", "numpy,swift,seal"))
+    assert [one.about.package for one in figures.systems] == ["numpy", "underseal", "tenseal"]
+    for one in figures.systems:
+        assert one.max_error <= one.about.tolerance
+        assert [cost.threads for cost in one.costs] == [2]
+    assert (tmp_path / "peers.png").read_bytes().startswith(PNG)
+    assert (tmp_path / "peers.md").read_text().count("| Underseal swift |") == 2
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_peers_find_the_scores_of_the_plaintext(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lightphe_dot, "KEY_BITS", 256)  # it takes minutes with secure ones
+    given = inputs(3, 8)
+    system = system_named(name)(given)
+    found = system.open(system.compare(system.prepare(system.query(), 1), 1))
+    error = abs(found - given.templates @ given.probe).max()
+    assert error <= system.about.tolerance
+    assert error < 0.01 < abs(found).max()
+    sizes = system.sizes()
+    assert sizes.template > 0 < sizes.query

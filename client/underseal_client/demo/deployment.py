@@ -208,9 +208,9 @@ class Deployment:
             run_program(AUDITOR_PROGRAM, "policy", "sign", self.policy, *signing)
         return signers
 
-    def start(self) -> None:
+    def start(self, *server_options: object) -> None:
         """Start server, guardians and registrar and wait until all serve."""
-        self.start_server()
+        self.start_server(*server_options)
         if self.council is not None:
             self.council.start(self._guardian_options)
         self.start_registrar()
