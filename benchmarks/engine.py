@@ -1,18 +1,19 @@
 """The engine on encrypted data, with every score checked against the plaintext.
 
     python -m benchmarks.engine [--profile guarded] [--dim 512] [--templates 32768] [--threads 1]
-                                [--repeat 7] [--json]
+                                [--probes 16] [--repeat 7] [--json]
 
-Runs a key ceremony, encrypts a gallery in bulk and a probe, expands, scores all blocks, opens the
-results and compares. Times are the best of several runs: what the machine does when nothing else
-disturbs it. Exit code 1 when any score is off by more than the profile's bound.
+Runs a key ceremony, encrypts a gallery in bulk and some probes, expands, scores all blocks for one
+probe and for all of them together, opens the results and compares. Reading the gallery in order,
+and multiplying words in registers, are measured in turn with the scores: the limits of the machine
+(docs/explanation/roofline.md). Times are the best of several runs: what the machine does when
+nothing else disturbs it. Exit code 1 when any score is off by more than the profile's bound.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,13 +21,14 @@ import numpy as np
 
 from benchmarks.accuracy import BOUND, opened
 from benchmarks.inputs import Inputs, inputs
+from benchmarks.limits import Limits
 from benchmarks.record import Program, say
-from benchmarks.timing import best
+from benchmarks.timing import best, best_of_each
 from underseal_auditor.keys.ceremony import SoleCeremony, run_sole
 from underseal_core.ring import kernel
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, wire_size
 from underseal_core.scheme.encryption import Encryptor
-from underseal_core.scheme.evaluation import Evaluator, tiles_shape
+from underseal_core.scheme.evaluation import Evaluator, Probe, tiles_shape
 from underseal_core.scheme.profiles import PROFILES, padded_dimension
 from underseal_core.signing import Identity
 
@@ -36,13 +38,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What one run measured. Sizes in bytes, rates in 10^9 bytes per second."""
+    """What one run measured. Sizes in bytes, rates in 10^9 bytes per second.
+
+    ``share_of_stream``: bytes of the gallery that one probe's scores take in a second, of those
+    that can be read. ``share_of_multiply``: products that a batch adds up in a second, of those
+    that the machine can.
+    """
 
     profile: str
     dimension: int
     templates: int
     threads: int
     us_per_comparison: float
+    batch_probes: int
+    batch_us_per_comparison: float
     expand_ms: float
     prepare_ms: float
     checks_ms: float
@@ -55,6 +64,20 @@ class Report:
     error_bound: float
     gallery_gb_per_s: float
     stream_gb_per_s: float
+    share_of_stream: float
+    multiplications_per_comparison: int
+    multiply_g_per_s: float
+    share_of_multiply: float
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Seconds of the scores of one probe and of a batch, and to read; products per second."""
+
+    one: float
+    batch: float
+    stream: float
+    multiply: float
 
 
 def main() -> int:
@@ -95,6 +118,16 @@ class Gallery:
             for index, column in enumerate(self.encryptor.encrypt_columns(templates)):
                 evaluator.add_column(block, index, column.residues, 0)
 
+    def probes(self, count: int) -> list[Real]:
+        """Return unit vectors to search for: the one of the inputs, then templates."""
+        others = np.resize(self.templates, (count - 1, self.dimension))
+        return [self.probe, *others]
+
+    @property
+    def slots(self) -> int:
+        """Templates that the blocks have room for."""
+        return len(self.blocks) * self.profile.degree
+
     @property
     def size(self) -> int:
         """Bytes of all blocks."""
@@ -106,25 +139,28 @@ def measure(
 ) -> Report:
     """Time the engine, and check every score."""
     say("measuring")
-    profile, count = gallery.profile, len(gallery.templates)
-    row = gallery.encryptor.encrypt_probe(gallery.probe)
-    columns = evaluator.expand(row)
-    probe = evaluator.prepare(columns)
-    results = evaluator.score_many([probe], gallery.blocks)[0]
-    errors = _errors(results, gallery, ceremony)
-    repeat = options.repeat
-    seconds = best(lambda: evaluator.score_many([probe], gallery.blocks), repeat)
-    streamed = best(lambda: _stream(gallery, options.threads), repeat)
+    profile, count, repeat = gallery.profile, len(gallery.templates), options.repeat
+    vectors = gallery.probes(options.probes)
+    rows = [gallery.encryptor.encrypt_probe(vector) for vector in vectors]
+    columns = evaluator.expand(rows[0])
+    probes = [evaluator.prepare(evaluator.expand(row)) for row in rows]
+    results = evaluator.score_many(probes, gallery.blocks)
+    found = zip(vectors, results, strict=True)
+    errors = np.concatenate([_errors(got, gallery, vector, ceremony) for vector, got in found])
+    speeds = _speeds(evaluator, gallery, probes, options)
+    products = 4 * gallery.dimension * profile.gallery_level
     keys = ceremony.bundle.keys
     return Report(
         profile=profile.name,
         dimension=gallery.dimension,
         templates=count,
         threads=options.threads,
-        us_per_comparison=seconds * 1e6 / count,
-        expand_ms=best(lambda: evaluator.expand(row), repeat) * 1e3,
+        us_per_comparison=speeds.one * 1e6 / count,
+        batch_probes=len(probes),
+        batch_us_per_comparison=speeds.batch * 1e6 / count / len(probes),
+        expand_ms=best(lambda: evaluator.expand(rows[0]), repeat) * 1e3,
         prepare_ms=best(lambda: evaluator.prepare(columns), repeat) * 1e3,
-        checks_ms=best(lambda: evaluator.checks(row, columns), repeat) * 1e3,
+        checks_ms=best(lambda: evaluator.checks(rows[0], columns), repeat) * 1e3,
         bytes_per_template=gallery.size / len(gallery.blocks) / profile.degree,
         evaluation_key_bytes=keys.relinearisation.nbytes
         + sum(key.nbytes for key in keys.galois.values()),
@@ -133,28 +169,39 @@ def measure(
         rms_error=float(np.sqrt(np.mean(errors**2))),
         max_error=float(np.abs(errors).max()),
         error_bound=BOUND[profile.name],
-        gallery_gb_per_s=gallery.size / seconds / 1e9,
-        stream_gb_per_s=gallery.size / streamed / 1e9,
+        gallery_gb_per_s=gallery.size / speeds.one / 1e9,
+        stream_gb_per_s=gallery.size / speeds.stream / 1e9,
+        share_of_stream=speeds.stream / speeds.one,
+        multiplications_per_comparison=products,
+        multiply_g_per_s=speeds.multiply / 1e9,
+        share_of_multiply=products * gallery.slots * len(probes) / speeds.batch / speeds.multiply,
     )
 
 
-def _errors(results: list[Ciphertext], gallery: Gallery, ceremony: SoleCeremony) -> Real:
+def _speeds(
+    evaluator: Evaluator, gallery: Gallery, probes: list[Probe], options: argparse.Namespace
+) -> Speeds:
+    with Limits(options.threads) as limits:
+        one, batch, stream, multiply = best_of_each(
+            (
+                lambda: evaluator.score_many(probes[:1], gallery.blocks),
+                lambda: evaluator.score_many(probes, gallery.blocks),
+                lambda: limits.stream(gallery.blocks),
+                limits.multiply,
+            ),
+            options.repeat,
+        )
+        return Speeds(one, batch, stream, limits.multiply() / multiply)
+
+
+def _errors(
+    results: list[Ciphertext], gallery: Gallery, probe: Real, ceremony: SoleCeremony
+) -> Real:
     """Decrypted minus plaintext score, for every slot, empty ones (score 0) included."""
     found = [opened(result, ceremony.share.secret) for result in results]
     wanted = np.zeros(len(results) * gallery.profile.degree)
-    wanted[: len(gallery.templates)] = gallery.templates @ gallery.probe
+    wanted[: len(gallery.templates)] = gallery.templates @ probe
     return np.concatenate(found) - wanted
-
-
-def _stream(gallery: Gallery, threads: int) -> None:
-    """Read the gallery once: the speed of light for one probe."""
-    if threads == 1:
-        for block in gallery.blocks:
-            block.max()
-        return
-    pieces = [piece for block in gallery.blocks for piece in np.split(block, len(block))]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(np.max, pieces))
 
 
 def _program() -> Program:
@@ -164,6 +211,7 @@ def _program() -> Program:
     parser.add_argument("--dim", type=int, default=512, help="dimension of the templates")
     parser.add_argument("--templates", type=int, default=32768)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--probes", type=int, default=16, help="probes of a batch")
     parser.add_argument("--repeat", type=int, default=7, help="runs per figure, the best counts")
     return program
 

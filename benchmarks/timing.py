@@ -39,3 +39,13 @@ def best(action: Callable[[], object], repeat: int) -> float:
         action()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def best_of_each(actions: Sequence[Callable[[], object]], repeat: int) -> list[float]:
+    """Shortest run of each action, in seconds; they take turns, so that all meet the same load."""
+    found = [best(action, 1) for action in actions]
+    rounds = min(repeat, int(PATIENCE_SECONDS * len(actions) / sum(found)))
+    for _ in range(1, rounds):
+        again = [best(action, 1) for action in actions]
+        found = [min(pair) for pair in zip(found, again, strict=True)]
+    return found

@@ -86,10 +86,17 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, metrics: str) -> Iterat
 
 
 def test_engine() -> None:
-    figures = read(engine.Report, run("engine", *SMALL, "--templates", 64, "--repeat", 2))
+    figures = read(
+        engine.Report, run("engine", *SMALL, "--templates", 64, "--probes", 3, "--repeat", 2)
+    )
     assert (figures.profile, figures.dimension, figures.templates) == ("swift", 8, 64)
     assert 0 < figures.rms_error <= figures.max_error <= figures.error_bound
     assert figures.us_per_comparison > 0
+    assert figures.batch_probes == 3
+    assert figures.batch_us_per_comparison > 0
+    assert figures.multiplications_per_comparison == 4 * 8 * 2
+    assert figures.share_of_stream > 0
+    assert figures.share_of_multiply > 0
 
 
 def test_log() -> None:
