@@ -25,7 +25,11 @@ from underseal_core.errors import (
     PermissionRefused,
 )
 from underseal_core.ring import kernel
-from underseal_core.scheme.ciphertext import Ciphertext, Kind
+from underseal_core.scheme.ciphertext import (
+    Ciphertext,
+    Kind,
+    parse_ciphertext,
+)
 from underseal_core.signing import Envelope
 
 UNIFORM = "the auditors refuse this request"
@@ -118,7 +122,7 @@ def shift(of: World, data: bytes, height: float) -> Ciphertext:
     profile = of.bundle.profile
     level = Kind.RESULT.level(profile)
     primes = profile.data_primes[:level]
-    flat = np.frombuffer(data, "<u4", offset=8).reshape(2, level, profile.degree).astype(np.uint32)
+    flat = parse_ciphertext(data, profile, Kind.RESULT).residues
     constant = round(height * Kind.RESULT.scale(profile, DIMENSION))
     added = np.array([constant % p for p in primes], np.uint32)[:, None]
     residues = flat.copy()

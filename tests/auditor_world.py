@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.catalogue_fixtures import live_entry, signed_unit, templates
+from tests.plain_form import unit_digest
 from underseal_auditor.books import Delivery
 from underseal_auditor.converted import EarlierUnits
 from underseal_auditor.examination import Examiner
@@ -229,7 +230,7 @@ class Operator:
 
     def enrol_again(self, number: int, parts: list[bytes]) -> None:
         """A unit as if its enroller had sent these columns, folded and signed honestly."""
-        sha256 = hashlib.sha256(b"".join(parts)).digest()
+        sha256 = unit_digest(parts)
         self.units[number] = replace(self.units[number], sha256=sha256)
         self._fold_only(number, parts)
         self.sign(number)
@@ -250,7 +251,7 @@ class Operator:
         self.version += 1
         token = self.units[number].token
         statement = Amendment.parse(amendment.payload)
-        sha256 = hashlib.sha256(b"".join(parts)).digest()
+        sha256 = unit_digest(parts)
         self.units[number] = replace(
             self.units[number], sha256=sha256, redaction=statement.redaction()
         )
@@ -549,7 +550,7 @@ def world(profile: str = "guarded", threshold: int = 1, count: int = 1) -> World
         for index, column in enumerate(columns):
             evaluator.add_column(tiles[block], index, column.residues, 0)
         parts = [column.to_bytes() for column in columns]
-        unit_sha256 = hashlib.sha256(b"".join(parts)).digest()
+        unit_sha256 = unit_digest(parts)
         subjects = [
             hashlib.sha256(b"%d %d" % (block, slot)).digest()[:16] for slot in range(len(vectors))
         ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from underseal_core.amendment import Amendment, write_places
 from underseal_core.bundle import PublicBundle
 from underseal_core.gallery.unit import Mask, coefficients
 from underseal_core.provenance import EnrolReceipt
-from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
+from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext, plain_sha256
 from underseal_core.scheme.encoding import decode_coefficients
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.scheme.redaction import redacted, redaction_test
@@ -90,7 +89,7 @@ def amendment_of(
         "token": unit.token.hex(),
         "enrolled_sha256": EnrolReceipt.parse(unit.receipt.payload).unit_sha256,
         "old_sha256": unit.sha256.hex(),
-        "new_sha256": hashlib.sha256(b"".join(parts)).hexdigest(),
+        "new_sha256": plain_sha256(new).hex(),
         "erased": write_places(erased),
         "count": 1 if unit.redaction is None else unit.redaction.count + 1,
         "members": k,

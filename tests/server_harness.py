@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from tests.plain_form import unit_digest
 from tests.server_fixtures import Lab, Vectors, labelled
 from underseal_core.credentials import Credentials, Role
 from underseal_core.gallery.unit import Shape
@@ -198,7 +199,7 @@ class Caller:
             for entry in part.templates.templates
         ]
         shape = Shape.ROW if begin.shape == ROW else Shape.COLUMNS
-        sha256 = hashlib.sha256(b"".join(part.ciphertext for part in unit)).digest()
+        sha256 = unit_digest(part.ciphertext for part in unit if part.ciphertext)
         enrolled = Enrolled(name, self.lab.pin, begin.token, shape, leaves, sha256)
         return enrolled.receipt(self.name, utc_text(datetime.now(UTC)))
 

@@ -80,8 +80,9 @@ class EarlierUnits:
         digest, signed = hashlib.sha256(), attested.unit
         try:
             for data in source.unit(attested.gallery, signed.token, attested.epoch):
-                digest.update(data)
-                yield parse_ciphertext(data, self.bundle.profile, UNIT_KINDS[signed.shape])
+                one = parse_ciphertext(data, self.bundle.profile, UNIT_KINDS[signed.shape])
+                one.hash_plain(digest)
+                yield one
         except NotFound as error:
             raise _missing() from error
         except MalformedCiphertext as error:

@@ -24,10 +24,10 @@ from underseal_auditor.store.catalogue import HalfRemoved
 from underseal_auditor.zero_tests import KINDS
 from underseal_core.amendment import Amendment, open_amendment, write_places
 from underseal_core.bundle import PublicBundle
-from underseal_core.errors import Busy, Damaged, NotFound, UndersealError
+from underseal_core.errors import Busy, Damaged, MalformedCiphertext, NotFound, UndersealError
 from underseal_core.gallery.unit import Unit, coefficients
 from underseal_core.roster import Roster
-from underseal_core.scheme.ciphertext import parse_ciphertext
+from underseal_core.scheme.ciphertext import parse_ciphertext, plain_sha256
 from underseal_core.scheme.redaction import redacted
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin, utc_text
@@ -194,7 +194,11 @@ class Eraser:
     def _erase(self, due: Due) -> Envelope:
         office, server = self._office, self._office.servers[due.server]
         old = list(server.unit(due.gallery, due.unit.token))
-        if hashlib.sha256(b"".join(old)).digest() != due.unit.sha256:
+        try:
+            same = self._sha256(due, old) == due.unit.sha256
+        except MalformedCiphertext:
+            same = False
+        if not same:
             raise Damaged("the server sent another unit than was signed for")
         errand = self._errand(due)
         with ThreadPoolExecutor(len(errand.active), thread_name_prefix="redaction") as threads:
@@ -208,6 +212,10 @@ class Eraser:
         if office.follow is not None:
             office.follow(due.server, due.gallery)
         return amendment
+
+    def _sha256(self, due: Due, parts: Sequence[bytes]) -> bytes:
+        profile, kind = self._office.bundle.profile, KINDS[due.unit.shape]
+        return plain_sha256(parse_ciphertext(part, profile, kind) for part in parts)
 
     def _errand(self, due: Due) -> Errand:
         generation = self._office.roster.generation.sha256
@@ -242,7 +250,7 @@ class Eraser:
             token=errand.token.hex(),
             enrolled_sha256=enrolled,
             old_sha256=errand.old_sha256.hex(),
-            new_sha256=hashlib.sha256(b"".join(new)).hexdigest(),
+            new_sha256=self._sha256(due, new).hex(),
             erased=write_places(errand.erased),
             count=1 if before is None else before.count + 1,
             members=len(errand.active),

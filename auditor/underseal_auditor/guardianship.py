@@ -58,6 +58,7 @@ from underseal_core.errors import (
 )
 from underseal_core.roster import Roster
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
+from underseal_core.scheme.fields import pack_residues
 from underseal_core.signing import Envelope, Identity, Signature
 from underseal_core.statements import Release, SearchRequest
 
@@ -331,7 +332,7 @@ class GuardianDesk:
             index = found.places.index(place)
             noise = found.terms.noise_std if place.kind is Kind.RESULT else CHECK_NOISE
             answer = found.opening.answer(index, noise)
-            return answer.astype("<u4", copy=False).tobytes()
+            return pack_residues(watch.bundle.profile, [answer])
 
     def countersign(self, session: bytes, envelope: Envelope) -> Signature:
         """Sign a release of this opening, and take note of its charge. Ends the session.

@@ -328,8 +328,9 @@ class RedactionDesk:
             profile, kind = self._bench.bundle.profile, KINDS[found.unit.shape]
             wanted = found.unit.shape.ciphertexts(self._bench.evaluator.dimension)
         new = []
+        digest = hashlib.sha256()
         for data in ciphertexts:
-            parse_ciphertext(data, profile, kind)
+            parse_ciphertext(data, profile, kind).hash_plain(digest)
             new.append(data)
             if len(new) > wanted:
                 break
@@ -339,7 +340,7 @@ class RedactionDesk:
             if found.new_sha256:
                 raise OpeningOutOfTurn("new ciphertexts are taken once")
             found.new = new
-            found.new_sha256 = hashlib.sha256(b"".join(new)).hexdigest()
+            found.new_sha256 = digest.hexdigest()
 
     def sign(self, session: bytes, issued_at: str) -> Signature:
         """Return this guardian's signature of the amendment, and end the session.

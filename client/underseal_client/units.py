@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from underseal_client.subjects import SubjectKey
     from underseal_core.bundle import PublicBundle
     from underseal_core.labels import SealingKey
+    from underseal_core.scheme.ciphertext import Ciphertext
     from underseal_core.scheme.encryption import Encryptor
     from underseal_core.scheme.profiles import Profile
     from underseal_core.signing import Envelope, Identity
@@ -239,9 +240,8 @@ class UnitMaker:
         sealed = text.seal(key, self._gallery.name, entry.template_id)
         return NewTemplate(entry.template_id, entry.subject_id, sealed)
 
-    def _ciphertexts(self, shape: Shape, vectors: npt.NDArray[np.float64]) -> Iterator[bytes]:
+    def _ciphertexts(self, shape: Shape, vectors: npt.NDArray[np.float64]) -> Iterator[Ciphertext]:
         if shape is Shape.ROW:
-            yield self._encryptor.encrypt_row(vectors).to_bytes()
+            yield self._encryptor.encrypt_row(vectors)
             return
-        for column in self._encryptor.encrypt_columns(vectors):
-            yield column.to_bytes()
+        yield from self._encryptor.encrypt_columns(vectors)

@@ -1,7 +1,7 @@
 """The switching key from one key epoch to the next, signed by old and new key holders.
 
     offset  size            field
-    0       4               magic "USK1"
+    0       4               magic "USK2"
     4       1               profile number
     5       1               threshold k of the old epoch
     6       1               members n of the new epoch
@@ -10,12 +10,13 @@
     40      32              new key epoch
     72      32              transcript hash of the rotation
     104     k               points of the old members who made it, ascending
-            8 L (L+1) N     key                   [digit][component][prime][N]
+            2 L E           key                   [digit][component][prime][N]
             64 k            signatures of these old members, in order
             64 n            signatures of all new members, in order
 
-Residues are ``uint32`` little-endian in SEAL's NTT order, the special prime last. The key's id is
-SHA-256 over a domain and everything before the signatures.
+Residues are packed (``ring/packing``) in SEAL's NTT order, the special prime last; ``E`` bytes are
+a polynomial modulo all ``L + 1`` primes. The key's id is SHA-256 over a domain and everything
+before the signatures.
 
 Both sides sign because both vouch for something: ``k`` old members could open the old gallery
 anyway, and say that this epoch succeeds theirs; the new ones say that they opened a known answer
@@ -35,7 +36,7 @@ from underseal_core.bundle import MAX_MEMBERS
 from underseal_core.durable import replace_file
 from underseal_core.errors import Damaged, InvalidInput, Mismatch, NotFound, StorageFull
 from underseal_core.roster import Roster
-from underseal_core.scheme.fields import FieldReader
+from underseal_core.scheme.fields import FieldReader, pack_residues, residues_size
 from underseal_core.scheme.profiles import Profile, profile_by_wire_id
 from underseal_core.signing import verify_bytes
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from underseal_core.bundle import PublicBundle
     from underseal_core.scheme.ciphertext import Residues
 
-MAGIC: Final = b"USK1"
+MAGIC: Final = b"USK2"
 MAX_SWITCHING_KEY_BYTES: Final = 4_000_000
 
 _PREFIX_BYTES: Final = 8
@@ -79,7 +80,7 @@ class SwitchingKey:
         prefix = bytes((self.profile.wire_id, len(self.active), self.new_members, 0))
         epochs = bytes.fromhex(self.old_epoch) + bytes.fromhex(self.new_epoch)
         head = MAGIC + prefix + epochs + self.transcript + bytes(self.active)
-        return head + self.key.astype("<u4", copy=False).tobytes()
+        return head + pack_residues(self.profile, [self.key])
 
     @cached_property
     def id(self) -> str:
@@ -216,7 +217,7 @@ def check_successor(old: PublicBundle, new: PublicBundle) -> None:
 
 def switching_key_size(profile: Profile, threshold: int, members: int) -> int:
     """Exact number of bytes of a switching key."""
-    residues = 8 * profile.fresh_level * (profile.fresh_level + 1) * profile.degree
+    residues = 2 * profile.fresh_level * residues_size(profile, profile.fresh_level + 1)
     fixed = _PREFIX_BYTES + 3 * _HASH_BYTES + threshold
     return fixed + residues + _SIGNATURE_BYTES * (threshold + members)
 

@@ -39,7 +39,11 @@ from underseal_core.errors import InvalidInput, Mismatch, NotFound, PermissionRe
 from underseal_core.gallery.tiles import tiles_root
 from underseal_core.gallery.unit import Placement, Shape
 from underseal_core.provenance import EnrolReceipt
-from underseal_core.scheme.ciphertext import Ciphertext, Kind
+from underseal_core.scheme.ciphertext import (
+    Ciphertext,
+    Kind,
+    plain_sha256,
+)
 from underseal_core.scheme.evaluation import tiles_shape
 from underseal_core.scheme.rerandomise import probe_of
 from underseal_core.statements import SearchRequest, Targets, utc_text
@@ -97,7 +101,7 @@ def with_rows(of: World, vectors: Vectors, rows: list[Ciphertext] | None = None)
                 [entry],
                 CLIENT,
                 shape=Shape.ROW,
-                sha256=hashlib.sha256(data).digest(),
+                sha256=plain_sha256([row]),
                 version=2,
             )
         )

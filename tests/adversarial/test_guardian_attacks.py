@@ -35,6 +35,7 @@ from underseal_core.errors import (
     PermissionRefused,
 )
 from underseal_core.scheme.ciphertext import Kind, parse_ciphertext
+from underseal_core.scheme.fields import pack_residues, residues_size
 from underseal_core.signing import Envelope, Identity
 from underseal_core.statements import Release
 
@@ -278,12 +279,12 @@ def test_release_that_is_not_of_the_opening_is_not_countersigned(
 
 def noise(data: bytes) -> bytes:
     of = world(PROFILE, 2, 3).bundle.profile
-    level = len(data) // (4 * of.degree)
+    level = len(data) // residues_size(of, 1)
     rows = [
         np.random.default_rng(prime).integers(0, prime, of.degree, dtype=np.uint32)
         for prime in of.data_primes[:level]
     ]
-    return np.stack(rows).astype("<u4").tobytes()
+    return pack_residues(of, [np.stack(rows)])
 
 
 def test_guardian_that_answers_nonsense_is_detected(bench: Bench) -> None:

@@ -24,6 +24,7 @@ from underseal_core.bundle import parse_bundle
 from underseal_core.errors import UndersealError
 from underseal_core.log_entries import decode_entry, open_entry
 from underseal_core.scheme.ciphertext import Kind, parse_ciphertext, wire_size
+from underseal_core.scheme.fields import residues_size
 from underseal_core.scheme.profiles import SWIFT
 from underseal_core.statements import Release, SearchRequest, SearchResult
 from underseal_core.tlog.checkpoint import open_checkpoint
@@ -175,8 +176,24 @@ def test_residues_at_their_primes_are_refused() -> None:
     honest = delivered()[0]["probe"]
     assert len(honest) == wire_size(SWIFT, Kind.PROBE_ROW)
     for index, prime in enumerate(SWIFT.data_primes):
-        at = 8 + 4 * SWIFT.degree * index
-        assert read("probe", honest[:at] + (prime - 1).to_bytes(4, "little") + honest[at + 4 :])
-        for residue in (prime, 2**32 - 1):
-            hostile = honest[:at] + residue.to_bytes(4, "little") + honest[at + 4 :]
-            assert not read("probe", hostile)
+        at = 8 + residues_size(SWIFT, 1) * index
+        for residue in (0, prime - 1):
+            assert read("probe", with_first(honest, at, residue))
+        for residue in (prime, 2**26 - 1):
+            assert not read("probe", with_first(honest, at, residue))
+
+
+def with_first(data: bytes, at: int, residue: int) -> bytes:
+    """Replace the residue of 26 bits that begins at a byte."""
+    word = int.from_bytes(data[at : at + 4], "little")
+    word = word >> 26 << 26 | residue
+    return data[:at] + word.to_bytes(4, "little") + data[at + 4 :]
+
+
+@pytest.mark.parametrize("form", ["plain", "words"])
+def test_a_ciphertext_has_one_form(form: str) -> None:
+    """The same residues as 32-bit words, with either magic, are not taken for another name."""
+    honest = delivered()[0]["probe"]
+    words = parse_ciphertext(honest, SWIFT, Kind.PROBE_ROW).residues.astype("<u4").tobytes()
+    magic = b"USC1" if form == "plain" else b"USC2"
+    assert not read("probe", magic + honest[4:8] + words)

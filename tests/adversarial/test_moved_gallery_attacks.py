@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.plain_form import file_digest
 from tests.server_fixtures import unit_vectors
 from tests.server_harness import calling, make_credentials, serving
 from tests.server_rotation import CouncilLab, succession
@@ -101,7 +101,7 @@ def test_unit_exchanged_while_the_gallery_moved(
     assert len(planted) == len(stored.read_bytes())
     stored.write_bytes(planted)
     with closing(sqlite3.connect(settings.data / "catalogue.sqlite")) as catalogue:
-        catalogue.execute("UPDATE units SET sha256 = ?", (hashlib.sha256(planted).digest(),))
+        catalogue.execute("UPDATE units SET sha256 = ?", (file_digest(planted),))
         catalogue.execute("DELETE FROM snapshots")  # it named the honest state to a client already
         catalogue.commit()
     for block in (settings.data / "blocks/1" / NEW.bundle.epoch[:16]).glob("*.tiles"):

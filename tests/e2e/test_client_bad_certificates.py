@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.people import people
 from tests.e2e.refusals import SHORT, Asker, Code, Refused, signer, templates
+from tests.plain_form import any_ciphertext
 from underseal_client import Client, ClientSettings, TemplateRecord, wire
 from underseal_client.connection import Connection
 from underseal_client.demo.deployment import AUDITOR, Deployment
@@ -81,7 +82,7 @@ def test_roles_do_what_the_table_allows_only(
     message = wire.search_to_wire(asker.sign(asker.request()), asker.probe)
     gallery, entries = asker.gallery, templates(1)
     unit = (gallery.name, gallery.pin, bytes(16), Shape.ROW, entries)
-    parts = wire.unit_to_wire(*unit, [row], signer(connection, *unit))
+    parts = wire.unit_to_wire(*unit, [any_ciphertext(row)], signer(connection, *unit))
     messages = [wire.enrol_part(part) for part in parts]
     delete = gallery_wire.delete_gallery_to_wire(asker.gallery.name)
     with channel(deployment, auditor, root) as opened:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from tests.auditor_place import (
 from tests.ceremony_place import PASSPHRASE, Council, council, free_ports
 from tests.e2e.test_council import end, serve_guardian
 from tests.guardian_place import CHEAP
+from tests.plain_form import file_digest
 from tests.redaction_oracle import opened
 from tests.server_harness import serving
 from underseal_auditor.keys import share_file
@@ -127,8 +127,8 @@ def test_a_removed_template_is_erased_everywhere(
         check_receipts(place, bundle)
     (amendment,) = amendments(tmp_path, made.credentials(1))
     assert amendment.redaction().erased == GONE
-    assert amendment.old_sha256 == hashlib.sha256(old).hexdigest()
-    assert amendment.new_sha256 == hashlib.sha256(new).hexdigest()
+    assert amendment.old_sha256 == file_digest(old).hex()
+    assert amendment.new_sha256 == file_digest(new).hex()
     assert amendment.members == 2
 
 

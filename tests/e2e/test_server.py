@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from tests import catalogue_fixtures
+from tests.plain_form import unit_digest
 from tests.server_fixtures import Lab, labelled, unit_vectors
 from tests.server_harness import (
     Caller,
@@ -393,7 +394,7 @@ def test_auditors_fetch_units_as_they_were_enrolled(people: dict[str, Caller]) -
     for unit in units:
         request = gallery_pb2.FetchUnitRequest(gallery="missing", token=unit.token)
         sent = [part.ciphertext for part in auditor.galleries.FetchUnit(request)]
-        assert hashlib.sha256(b"".join(sent)).digest() == unit.sha256
+        assert unit_digest(sent) == unit.sha256
         receipt = EnrolReceipt.open(unit.receipt, agency.credentials.identity.public_key)
         assert (receipt.unit_sha256, receipt.token) == (unit.sha256.hex(), unit.token.hex())
         with pytest.raises(PermissionRefused):

@@ -40,16 +40,16 @@ def test_arbitrary_bytes_are_refused(data: bytes) -> None:
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=8, max_size=8))
-def test_residues_are_read_exactly_when_all_are_below_their_primes(values: list[int]) -> None:
+def test_plain_residues_are_read_exactly_when_below_their_primes(values: list[int]) -> None:
     array = np.array(values, dtype="<u4").reshape(2, 4)
     primes = (97, 2**31)
     reader = FieldReader(array.tobytes())
     if max(values[:4]) < 97 and max(values[4:]) < 2**31:
-        assert np.array_equal(reader.residues(primes, (2, 4)), array)
+        assert np.array_equal(reader.plain_residues(primes, (2, 4)), array)
         reader.finish()
     else:
         with pytest.raises(InvalidInput):
-            reader.residues(primes, (2, 4))
+            reader.plain_residues(primes, (2, 4))
 
 
 @given(st.binary(max_size=20), st.lists(st.integers(0, 8), max_size=6))

@@ -17,7 +17,7 @@ from underseal_auditor.keys.elements import automorphism, gadget, key_primes, to
 from underseal_auditor.keys.sampling import PublicStream, error, ternary, uniform
 from underseal_core.ring import kernel
 from underseal_core.scheme.evaluation import EvaluationKeys, galois_elements
-from underseal_core.scheme.fields import FieldReader
+from underseal_core.scheme.fields import FieldReader, pack_residues
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,10 +74,9 @@ class Contribution:
     second: Residues
     galois: Residues
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, profile: Profile) -> bytes:
         """Serialise; the exact inverse of :meth:`parse`."""
-        arrays = [getattr(self, field.name) for field in fields(self)]
-        return b"".join(array.astype("<u4", copy=False).tobytes() for array in arrays)
+        return pack_residues(profile, (getattr(self, field.name) for field in fields(self)))
 
     @classmethod
     def parse(cls, payload: bytes, profile: Profile, dimension: int) -> Self:

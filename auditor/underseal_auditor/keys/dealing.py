@@ -15,7 +15,7 @@ from underseal_auditor.keys.elements import key_primes, total
 from underseal_auditor.keys.pairs import SEED_BYTES, PairSecrets, half_for
 from underseal_auditor.keys.share import Share
 from underseal_core.labels import SEALING_OVERHEAD_BYTES
-from underseal_core.scheme.fields import FieldReader
+from underseal_core.scheme.fields import FieldReader, plain_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Delivery:
 
     def seal(self, key: SealingKey, value: Residues | None, half: bytes) -> bytes:
         """Seal a dealer's value, shape ``(fresh_level + 1, degree)``, and 32 bytes."""
-        content = b"" if value is None else value.astype("<u4", copy=False).tobytes()
+        content = b"" if value is None else plain_bytes(value)
         return key.seal(content + half, self.info())
 
     def open(self, key: OpeningKey, sealed: bytes) -> tuple[Residues | None, bytes]:
@@ -62,7 +62,7 @@ class Delivery:
         """
         reader = FieldReader(key.open(sealed, self.info()))
         dealt = self.sender in self.file.dealers
-        value = reader.key_residues(self.file.profile, ()) if dealt else None
+        value = reader.plain_key_residues(self.file.profile, ()) if dealt else None
         half = reader.take(SEED_BYTES)
         reader.finish()
         return value, half

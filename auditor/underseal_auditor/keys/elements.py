@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def key_primes(profile: Profile) -> tuple[int, ...]:
     """Return the primes of the key level: all data primes, then the special one."""
-    return (*profile.data_primes, profile.special_prime)
+    return profile.primes(profile.fresh_level + 1)
 
 
 def transform(values: Small, primes: tuple[int, ...]) -> Residues:

@@ -25,7 +25,7 @@ from underseal_auditor.keys.decryption import (
 from underseal_auditor.keys.sampling import SecretStream
 from underseal_core.errors import Damaged, InvalidInput, Mismatch, UndersealError
 from underseal_core.scheme.ciphertext import COMPONENTS
-from underseal_core.scheme.fields import FieldReader
+from underseal_core.scheme.fields import FieldReader, pack_residues, residues_size
 from underseal_core.signing import verify_bytes
 
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ def check_commitments(occasion: Occasion, commitments: Sequence[ZeroCommitment])
 
 def zeros_size(profile: Profile, ciphertexts: Sequence[Ciphertext]) -> int:
     """Exact number of bytes of a member's salt and encryptions of zero."""
-    levels: int = sum(ciphertext.residues.shape[1] for ciphertext in ciphertexts)
-    return SALT_BYTES + 4 * COMPONENTS * levels * profile.degree
+    sizes = (residues_size(profile, ciphertext.residues.shape[1]) for ciphertext in ciphertexts)
+    return SALT_BYTES + COMPONENTS * sum(sizes)
 
 
 def mask_all(
@@ -284,7 +284,7 @@ class MemberOpening:
         for ciphertext in self._ciphertexts:
             level = ciphertext.residues.shape[1]
             zero = encrypt_zero(bundle.public_key, bundle.profile, level, self._stream)
-            parts.append(zero.astype("<u4", copy=False).tobytes())
+            parts.append(pack_residues(bundle.profile, [zero]))
         return b"".join(parts)
 
 

@@ -22,7 +22,7 @@ from underseal_core.ring import kernel
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.scheme.encoding import encode_row
 from underseal_core.scheme.evaluation import EvaluationKeys, Evaluator, tiles_shape
-from underseal_core.scheme.fields import FieldReader
+from underseal_core.scheme.fields import FieldReader, pack_residues
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from underseal_auditor.keys.sampling import Stream
     from underseal_core.scheme.ciphertext import Residues
     from underseal_core.scheme.encoding import Real
+    from underseal_core.scheme.profiles import Profile
 
 SIGMA: Final = 2.0**-6
 """Generous, to reveal little: wrong keys give values spread over the whole modulus."""
@@ -96,10 +97,9 @@ class DummyZeros:
             ),
         )
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, profile: Profile) -> bytes:
         """Serialise; the exact inverse of :meth:`parse`."""
-        arrays = (self.probe, self.gallery, self.whole, *self.masks)
-        return b"".join(array.astype("<u4", copy=False).tobytes() for array in arrays)
+        return pack_residues(profile, (self.probe, self.gallery, self.whole, *self.masks))
 
     @classmethod
     def parse(cls, payload: bytes, file: Sharing, point: int) -> Self:

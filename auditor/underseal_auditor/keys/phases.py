@@ -34,7 +34,7 @@ from underseal_auditor.keys.whole_share import spanning_with
 from underseal_core.bundle import PublicBundle
 from underseal_core.roster import Generation
 from underseal_core.scheme.evaluation import galois_elements
-from underseal_core.scheme.fields import FieldReader
+from underseal_core.scheme.fields import FieldReader, pack_residues, residues_size
 from underseal_core.signing import verify_bytes
 
 if TYPE_CHECKING:
@@ -91,18 +91,17 @@ def _needed(secret: SecretPart | None) -> SecretPart:
 def payload_size(file: Sharing, round_: IntEnum, point: int) -> int:
     """Exact number of bytes of a member's message: bounds what is taken from it."""
     profile = file.profile
-    polynomial = 4 * profile.degree
-    element = polynomial * len(key_primes(profile))
     digits = profile.fresh_level
-    masks = len(subsets_with(file, point)) * profile.result_level
+    element = residues_size(profile, digits + 1)
+    masks = len(subsets_with(file, point)) * residues_size(profile, profile.result_level)
     parcels = len(file.members) * sealed_size(profile, with_value=point in file.dealers)
     rotations = len(galois_elements(profile, file.dimension))
     return {
         Round.NONCE: NONCE_BYTES,
         Round.CONTRIBUTION: element * (1 + digits * (2 + rotations)),
         Round.RELINEARISATION: element * digits + parcels,
-        Round.DUMMY_SEARCH: 2 * (element + polynomial * (2 * digits + masks)),
-        Round.PARTIAL_DECRYPTION: polynomial * masks + element * len(spanning_with(file, point)),
+        Round.DUMMY_SEARCH: 2 * (element + 2 * residues_size(profile, digits) + masks),
+        Round.PARTIAL_DECRYPTION: masks + element * len(spanning_with(file, point)),
         Round.SIGNATURE: SIGNATURE_BYTES,
     }[Round(round_)]
 
@@ -122,7 +121,8 @@ class Contributions(Phase[Outcome]):
     def payload(self) -> bytes:
         """Mask the secret."""
         secret = _needed(self._secret)
-        return secret.contribute(self._common, self._context.file.dimension).to_bytes()
+        file = self._context.file
+        return secret.contribute(self._common, file.dimension).to_bytes(file.profile)
 
     def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase[Outcome]:
         """Add up the contributions."""
@@ -162,7 +162,7 @@ class Relinearisation(Phase[Outcome]):
         part = secret.relinearise(self._joint.first, self._joint.second)
         sealed = self._deal(secret)
         secret.erase()
-        return part.astype("<u4", copy=False).tobytes() + b"".join(sealed)
+        return pack_residues(self._context.file.profile, [part]) + b"".join(sealed)
 
     def kept(self) -> None:
         """Forget the secret: the shares that come from it are on their way."""

@@ -15,7 +15,7 @@ from underseal_auditor.keys.known_answer import (
 from underseal_auditor.keys.member import Phase
 from underseal_auditor.keys.messages import Round, parse_all
 from underseal_auditor.keys.whole_share import WholeShareTest, spanning, spanning_with
-from underseal_core.scheme.fields import FieldReader
+from underseal_core.scheme.fields import FieldReader, pack_residues
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,7 +64,7 @@ class DummySearches(Phase[T]):
         """Encrypt zeros."""
         me = self._me
         zeros = DummyZeros.make(me.file, self._public_key, me.point, me.stream)
-        return zeros.to_bytes()
+        return zeros.to_bytes(me.file.profile)
 
     def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase[T]:
         """Run the search."""
@@ -111,7 +111,7 @@ class Answers(Phase[T]):
         answers += [
             self._whole.answer(share, active, stream) for active in spanning_with(file, me.point)
         ]
-        return b"".join(answer.astype("<u4", copy=False).tobytes() for answer in answers)
+        return pack_residues(file.profile, answers)
 
     def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase[T]:
         """Check every group's opening."""

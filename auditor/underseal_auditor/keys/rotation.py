@@ -18,7 +18,7 @@ import numpy as np
 
 from underseal_auditor.keys.ceremony import run_round
 from underseal_auditor.keys.decryption import combine, encrypt_zero, partial_decryption, rerandomise
-from underseal_auditor.keys.elements import key_primes, total
+from underseal_auditor.keys.elements import total
 from underseal_auditor.keys.known_answer import SIGMA, check_opened, subsets, subsets_with
 from underseal_auditor.keys.member import Ended, Member, Phase
 from underseal_auditor.keys.memory import ShortMemory
@@ -31,7 +31,7 @@ from underseal_core.errors import InvalidInput, Mismatch
 from underseal_core.ring import kernel
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.scheme.encoding import encode_polynomials
-from underseal_core.scheme.fields import FieldReader
+from underseal_core.scheme.fields import FieldReader, pack_residues, residues_size
 from underseal_core.scheme.keyswitch import prepare_key, rescale, switch_key
 from underseal_core.scheme.reencryption import raise_level
 from underseal_core.scheme.workers import Workers
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from underseal_core.roster import Generation
     from underseal_core.scheme.ciphertext import Residues
     from underseal_core.scheme.encoding import Real
+    from underseal_core.scheme.profiles import Profile
     from underseal_core.signing import Identity
 
 
@@ -111,16 +112,16 @@ def rotation_payload_size(
 ) -> int:
     """Exact number of bytes of a participant's message: bounds what is taken from it."""
     profile = new.profile
-    polynomial = 4 * profile.degree
     point = file.new_point(participant)
     groups = 0 if point is None else len(subsets_with(new, point))
     level, digits = profile.result_level, profile.fresh_level
-    contribution = 2 * digits * len(key_primes(profile)) * polynomial
+    contribution = 2 * digits * residues_size(profile, digits + 1)
+    mask = groups * residues_size(profile, level)
     holds_old = file.old_point(participant) is not None
     return {
         RotationRound.CONTRIBUTION: holds_old * contribution
-        + 2 * polynomial * (digits + groups * level),
-        RotationRound.PARTIAL_DECRYPTION: groups * level * polynomial,
+        + 2 * (residues_size(profile, digits) + mask),
+        RotationRound.PARTIAL_DECRYPTION: mask,
         RotationRound.SIGNATURE: SIGNATURE_BYTES,
     }[RotationRound(round_)]
 
@@ -138,11 +139,10 @@ class Opening:
     zero: Residues
     masks: dict[tuple[int, ...], Residues]
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, profile: Profile) -> bytes:
         """Serialise; the exact inverse of :meth:`parse`."""
         first = () if self.contribution is None else (self.contribution,)
-        arrays = (*first, self.zero, *self.masks.values())
-        return b"".join(array.astype("<u4", copy=False).tobytes() for array in arrays)
+        return pack_residues(profile, (*first, self.zero, *self.masks.values()))
 
     @classmethod
     def parse(
@@ -195,7 +195,7 @@ class Contributions(Phase[SwitchingKey]):
             for active in _groups(context.file, new, context.participant)
         }
         zero = encrypt_zero(context.old.public_key, profile, profile.fresh_level, stream)
-        return Opening(contribution, zero, masks).to_bytes()
+        return Opening(contribution, zero, masks).to_bytes(profile)
 
     def _contribute(self) -> Residues:
         context = self._context
@@ -286,7 +286,7 @@ class Answers(Phase[SwitchingKey]):
             )
             for active in _groups(context.file, context.new, context.participant)
         ]
-        return b"".join(answer.astype("<u4", copy=False).tobytes() for answer in answers)
+        return pack_residues(context.new.profile, answers)
 
     def next(self, payloads: Sequence[bytes], transcript: bytes) -> Phase[SwitchingKey]:
         """Check every group's opening."""

@@ -16,7 +16,7 @@ from underseal_core.bundle import MAX_MEMBERS
 from underseal_core.errors import Damaged, InvalidInput, Mismatch
 from underseal_core.labels import OpeningKey
 from underseal_core.roster import Generation
-from underseal_core.scheme.fields import FieldReader
+from underseal_core.scheme.fields import FieldReader, plain_bytes
 from underseal_core.scheme.profiles import profile_named
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def save(path: Path, share: Share, passphrase: bytes, cost: Argon2Cost | None = 
         "succession": share.generation.sha256,
         "threshold": share.threshold,
     }
-    secret = share.secret.astype("<u4", copy=False).tobytes() + bytes(share.pairs.content)
+    secret = plain_bytes(share.secret) + bytes(share.pairs.content)
     save_sealed(path, SHARE_KIND, SealedContent(about, secret), passphrase, cost)
 
 
@@ -94,7 +94,7 @@ def _share(content: SealedContent) -> Share:
     about = content.about
     profile = profile_named(str(about["profile"]))
     reader = FieldReader(content.secret)
-    secret = reader.key_residues(profile, ())
+    secret = reader.plain_key_residues(profile, ())
     point, members = int(about["point"]), int(about["members"])
     if not 1 <= point <= members <= MAX_MEMBERS:
         raise InvalidInput("the share's point or threshold is impossible")

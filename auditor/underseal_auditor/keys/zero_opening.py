@@ -22,7 +22,7 @@ from underseal_auditor.keys.sampling import SecretStream, gaussian
 from underseal_auditor.keys.sharing import lagrange
 from underseal_core.errors import InvalidInput
 from underseal_core.ring import kernel
-from underseal_core.scheme.fields import FieldReader
+from underseal_core.scheme.fields import FieldReader, plain_bytes
 from underseal_core.scheme.zero_test import VALUES
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class MemberZeroTests:
         answers = (
             _answer(share, conditions, index, stream) for index in range(len(conditions.tests))
         )
-        packed = b"".join(answer.astype("<u4").tobytes() for answer in answers)
+        packed = b"".join(plain_bytes(answer.astype(np.uint32)) for answer in answers)
         self._answer = secrets.token_bytes(SALT_BYTES) + packed
         self._commitments: dict[int, bytes] | None = None
         self.commitment = _commitment(conditions, share.point, self._answer)
@@ -200,7 +200,7 @@ def _parse(conditions: Conditions, answer: bytes) -> list[npt.NDArray[np.int64]]
     parsed = []
     for test in conditions.tests:
         primes = test.profile.data_primes[: test.profile.gallery_level]
-        transposed = reader.residues(primes, (VALUES, len(primes), 1))
+        transposed = reader.plain_residues(primes, (VALUES, len(primes), 1))
         parsed.append(transposed[..., 0].astype(np.int64))
     reader.finish()
     return parsed

@@ -15,7 +15,7 @@ from underseal_auditor.keys.rotation_file import RotationFile
 from underseal_core.durable import create_file
 from underseal_core.errors import Conflict, Damaged, InvalidInput, StorageFull
 from underseal_core.scheme.ciphertext import Residues
-from underseal_core.scheme.fields import FieldReader
+from underseal_core.scheme.fields import FieldReader, pack_residues
 from underseal_core.scheme.profiles import Profile
 
 
@@ -54,7 +54,7 @@ class ContributionRecord:
         if stored is not None:
             return stored
         made = make()
-        content = self._digest + made.astype("<u4", copy=False).tobytes()
+        content = self._digest + pack_residues(self._profile, [made])
         try:
             create_file(self._path, content)
         except FileExistsError:

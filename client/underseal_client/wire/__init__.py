@@ -36,6 +36,8 @@ from underseal_proto.v1 import common_pb2, gallery_pb2, log_pb2, registrar_pb2, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from underseal_core.scheme.ciphertext import Ciphertext
+
 ManyRequest = search_pb2.SearchManyRequest
 """One request of many, as a message."""
 
@@ -183,15 +185,16 @@ def unit_to_wire(
     token: bytes,
     shape: Shape,
     templates: Sequence[NewTemplate],
-    ciphertexts: Iterable[bytes],
+    ciphertexts: Iterable[Ciphertext],
     sign: Callable[[bytes], Envelope],
     *,
     wait: bool = True,
 ) -> Iterator[bytes]:
     """Yield a unit as serialised EnrolRequest messages, ciphertexts as they are made.
 
-    ``sign`` makes the receipt, given the SHA-256 over all ciphertexts. ``wait``: for the answer
-    until searches compare with the unit, not only until it is durable.
+    ``sign`` makes the receipt, given the SHA-256 over the plain form of all
+    ciphertexts. ``wait``: for the answer until searches compare with the unit, not only until it is
+    durable.
     """
     state = gallery_pb2.UNIT_STATE_ACTIVE if wait else gallery_pb2.UNIT_STATE_PENDING
     header = gallery_pb2.EnrolHeader(gallery=gallery, pin=pin_to_wire(pin), answer_when=state)
@@ -212,8 +215,8 @@ def unit_to_wire(
         yield gallery_pb2.EnrolRequest(templates=batch).SerializeToString()
     digest = hashlib.sha256()
     for ciphertext in ciphertexts:
-        digest.update(ciphertext)
-        yield gallery_pb2.EnrolRequest(ciphertext=ciphertext).SerializeToString()
+        ciphertext.hash_plain(digest)
+        yield gallery_pb2.EnrolRequest(ciphertext=ciphertext.to_bytes()).SerializeToString()
     receipt = envelope_to_wire(sign(digest.digest()))
     yield gallery_pb2.EnrolRequest(receipt=receipt).SerializeToString()
 

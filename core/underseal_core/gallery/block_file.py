@@ -1,11 +1,11 @@
 """Checkpoints of blocks: one file, replaced as a whole.
 
     offset  size    field
-    0       8       magic "USBLOCK2"
+    0       8       magic "USBLOCK3"
     8       4       length of the header's text, little-endian
     12      32      SHA-256 of the header's text
     44      ...     header: JSON of :class:`BlockHeader`, zeros up to a multiple of 4096
-    ...     ...     tiles, uint32 little-endian, shape ``tiles_shape(profile, dimension)``
+    ...     ...     tiles, shape ``tiles_shape(profile, dimension)``, packed (``ring/packing``)
 
 The header names the units whose sum the tiles are, so the file alone says what is missing from it,
 and the root over the tiles, so that they need not be read before they are used.
@@ -17,24 +17,27 @@ import hashlib
 import json
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Final
 
-import numpy as np
-
-from underseal_core.errors import Damaged
+from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.gallery.disk import disk_errors
 from underseal_core.gallery.files import StoredFile
 from underseal_core.gallery.memory import page_memory
 from underseal_core.gallery.tiles import tiles_root
+from underseal_core.ring.packing import pack, packed_size, unpack_into
 from underseal_core.scheme.ciphertext import Residues
+from underseal_core.scheme.profiles import profile_named
 
-_MAGIC: Final = b"USBLOCK2"
+_MAGIC: Final = b"USBLOCK3"
 _FIXED: Final = 44
 _HEAD: Final = 1 << 16
 """Read at first: the header of most blocks."""
 _PAGE: Final = 4096
 """Tiles begin on a page, hence on a cache line."""
+_PIECE: Final = 1 << 18
+"""Residues that are packed or unpacked at once: they stay in the cache."""
 _MAX_TEXT: Final = 1 << 20
 """A block of N = 8192 one-template units needs a third of this."""
 
@@ -69,7 +72,8 @@ def write_block(file: StoredFile, header: BlockHeader, tiles: Residues) -> None:
         try:
             with part.open("wb") as writing:
                 writing.write(header.to_bytes())
-                writing.write(np.asarray(tiles).data.cast("B"))
+                for piece, prime in _pieces(header, tiles):
+                    writing.write(pack(piece, (prime,)).data)
                 writing.flush()
                 os.fsync(writing.fileno())
             file.files.put([(part, file.name)])
@@ -116,16 +120,24 @@ def read_tiles(
     """
     tiles = page_memory(shape)
     with disk_errors(), file.open() as reading:
-        if os.fstat(reading.fileno()).st_size != offset + tiles.nbytes:
+        size = sum(packed_size((prime,), piece.shape) for piece, prime in _pieces(header, tiles))
+        if os.fstat(reading.fileno()).st_size != offset + size:
             raise Damaged("a block file is damaged: wrong length")
         reading.seek(offset)
-        rest = tiles.data.cast("B")
-        while rest:
-            rest = rest[reading.readinto(rest) or _short() :]
+        for piece, prime in _pieces(header, tiles):
+            try:
+                unpack_into(piece, reading.read(packed_size((prime,), piece.shape)), (prime,))
+            except InvalidInput as error:
+                raise Damaged("a block file is damaged: it does not hold residues") from error
     if tiles_root(tiles) != header.tiles_root:
         raise Damaged("a block file is damaged: its checksum differs")
     return tiles
 
 
-def _short() -> int:
-    raise Damaged("a block file is damaged: wrong length")
+def _pieces(header: BlockHeader, tiles: Residues) -> Iterator[tuple[Residues, int]]:
+    """Yield views of about a megabyte, ``(1, n)``, in the order of the file, with their primes."""
+    primes = profile_named(header.profile).data_primes
+    for plane, prime in zip(tiles, primes, strict=False):
+        values = plane.reshape(1, -1)
+        for start in range(0, values.size, _PIECE):
+            yield values[:, start : start + _PIECE], prime

@@ -79,8 +79,9 @@ class Redaction:
 class Unit:
     """A unit in its place.
 
-    ``token``: 16 bytes, names it within its gallery for good. ``sha256``: over its ciphertexts, one
-    after another, as they were sent or as they were redacted last. ``redaction``: None if never.
+    ``token``: 16 bytes, names it within its gallery for good. ``sha256``: over the plain form of
+    its ciphertexts, one after another, as they were sent or as they were redacted last.
+    ``redaction``: None if never.
     """
 
     token: bytes

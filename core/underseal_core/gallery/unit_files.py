@@ -1,7 +1,7 @@
-"""Ciphertexts of units, byte for byte as they were sent: one file per unit.
+"""Ciphertexts of units: one file per unit, its ciphertexts one after another.
 
-A unit's file is its ciphertexts one after another, so its SHA-256 is the unit's. Files are written
-under a temporary name while they stream in, synced, and renamed when the unit is accepted.
+A unit's SHA-256 is over their plain form (``scheme/ciphertext``). Files are written under a
+temporary name while they stream in, synced, and renamed when the unit is accepted.
 """
 
 from __future__ import annotations
@@ -19,10 +19,17 @@ from underseal_core.errors import Damaged, MalformedCiphertext
 from underseal_core.gallery.disk import disk_errors
 from underseal_core.gallery.files import Files
 from underseal_core.gallery.unit import Shape, Unit
-from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext, wire_size
+from underseal_core.scheme.ciphertext import (
+    Ciphertext,
+    Kind,
+    parse_ciphertext,
+    plain_sha256,
+    wire_size,
+)
 from underseal_core.scheme.profiles import Profile
 
 UNIT_SUFFIX: Final = ".unit"
+_DAMAGED: Final = "a stored unit is damaged"
 UNIT_KINDS: Final = {Shape.ROW: Kind.TEMPLATE_ROW, Shape.COLUMNS: Kind.COLUMN}
 
 
@@ -87,7 +94,7 @@ class StagedUnit:
             rest = memoryview(data)
             while rest:
                 rest = rest[self._file.write(rest) :]
-        self._digest.update(data)
+        ciphertext.hash_plain(self._digest)
         self._count += 1
 
     def sync(self) -> None:
@@ -147,16 +154,15 @@ class UnitFiles:
         """Delete a unit's file; fine when it is gone."""
         self._files.delete([file_name(name)])
 
-    def sha256(self, name: bytes) -> bytes:
-        """Return the hash of a unit's file, whatever it should be.
+    def sha256(self, unit: Unit) -> bytes:
+        """Return the hash of the ciphertexts that a unit's file holds, whatever it should be.
 
         Raises
         ------
         Damaged
-            It is missing or cannot be read.
+            It is missing, cannot be read or does not hold a unit of this shape.
         """
-        with disk_errors(), self._files.open(file_name(name)) as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        return plain_sha256(self._read(unit))
 
     def ciphertexts(self, unit: Unit) -> Generator[Ciphertext, None, None]:
         """Yield the unit's ciphertexts, reading one at a time.
@@ -166,19 +172,24 @@ class UnitFiles:
         Damaged
             The file is missing or is not what was stored.
         """
+        digest = hashlib.sha256()
+        for ciphertext in self._read(unit):
+            ciphertext.hash_plain(digest)
+            yield ciphertext
+        if digest.digest() != unit.sha256:
+            raise Damaged(_DAMAGED)
+
+    def _read(self, unit: Unit) -> Generator[Ciphertext, None, None]:
         kind = UNIT_KINDS[unit.shape]
         size = wire_size(self._profile, kind)
-        digest = hashlib.sha256()
         try:
             with disk_errors(), self._files.open(file_name(unit.name)) as file:
                 for _ in range(unit.shape.ciphertexts(self._dimension)):
-                    data = file.read(size)
-                    digest.update(data)
-                    yield parse_ciphertext(data, self._profile, kind)
+                    yield parse_ciphertext(file.read(size), self._profile, kind)
+                if file.read(1):
+                    raise Damaged(_DAMAGED)
         except MalformedCiphertext as error:
-            raise Damaged("a stored unit is damaged") from error
-        if digest.digest() != unit.sha256:
-            raise Damaged("a stored unit is damaged")
+            raise Damaged(_DAMAGED) from error
 
     def sweep(self, names: Collection[bytes]) -> int:
         """Delete every file that is of none of these names; return how many."""

@@ -13,6 +13,7 @@
 
 #include "blocks.hpp"
 #include "expansion.hpp"
+#include "packing.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -23,6 +24,8 @@ namespace {
 using Input = nb::ndarray<const u32, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<u32, nb::c_contig, nb::device::cpu>;
 using Signs = nb::ndarray<const unsigned char, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Bytes = nb::ndarray<const unsigned char, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Packed = nb::ndarray<unsigned char, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Unlocked = nb::gil_scoped_release;
 
 void require(bool condition, const char* what) {
@@ -376,6 +379,54 @@ void bind_blocks(nb::module_& m) {
         "projection"_a.noconvert(), "begin"_a, "end"_a);
 }
 
+// Calls transfer(values of a plane, their bytes, bits) for each plane of an array of shape (count,
+// primes, values); it returns the largest residue. Returns whether all are below their primes.
+template <class Values, class Stream, class Transfer>
+bool each_plane(const std::vector<u32>& primes, const Values& values, const Stream& stream,
+                Transfer transfer) {
+    require(values.ndim() == 3 && values.shape(1) == primes.size(), "values have the wrong shape");
+    require(values.shape(2) % kPackedGroup == 0, "a plane must be a multiple of 8 values");
+    const size_t plane = values.shape(2);
+    size_t bytes = 0;
+    for (const u32 prime : primes) {
+        require(prime >= 2 && prime < kPrimeLimit, "prime out of range");
+        bytes += plane / 8 * residue_bits(prime);
+    }
+    require(stream.shape(0) == values.shape(0) * bytes, "bytes have the wrong length");
+    const Unlocked unlocked;
+    bool below = true;
+    auto* at = values.data();
+    auto* packed = stream.data();
+    for (size_t r = 0; r < values.shape(0); ++r) {
+        for (const u32 prime : primes) {
+            const unsigned bits = residue_bits(prime);
+            below = transfer(at, packed, bits) < prime && below;
+            at += plane;
+            packed += plane / 8 * bits;
+        }
+    }
+    return below;
+}
+
+void bind_packing(nb::module_& m) {
+    m.def(
+        "pack",
+        [](const std::vector<u32>& primes, const Input& values, Packed out) {
+            return each_plane(primes, values, out, [&](const u32* from, auto* to, unsigned bits) {
+                return pack(from, values.shape(2), bits, to);
+            });
+        },
+        "primes"_a, "values"_a.noconvert(), "out"_a.noconvert());
+    m.def(
+        "unpack",
+        [](const std::vector<u32>& primes, const Bytes& stream, Output out) {
+            return each_plane(primes, out, stream, [&](u32* to, auto* from, unsigned bits) {
+                return unpack(from, out.shape(2), bits, to);
+            });
+        },
+        "primes"_a, "stream"_a.noconvert(), "out"_a.noconvert());
+}
+
 }  // namespace
 }  // namespace underseal
 
@@ -384,4 +435,5 @@ NB_MODULE(_kernel, m) {
     underseal::bind_ciphertexts(m);
     underseal::bind_expansion(m);
     underseal::bind_blocks(m);
+    underseal::bind_packing(m);
 }

@@ -4,31 +4,41 @@ The format is ours and parsed here, in Python, with exact length, kind, level, c
 ``residue < prime`` checks: no foreign byte reaches SEAL's deserialiser (scheme.md section 6).
 
     offset  size  field
-    0       4     magic "USC1"
+    0       4     magic "USC2"
     4       1     profile number
     5       1     kind
     6       1     components
     7       1     level (number of data primes)
-    8       ...   residues, uint32 little-endian, [component][prime][coefficient], NTT order of SEAL
+    8       ...   residues, packed (see ``ring/packing``), [component][prime][coefficient], NTT
+                  order of SEAL
 
 The scale is not on the wire: profile, kind and gallery dimension determine it.
+
+In the **plain form**, magic "USC1", residues are uint32 little-endian. It is what hashes of units
+are over, so that a unit's signed name does not depend on how it is stored or sent, and how
+archives of version 1 hold them.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from math import prod
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from underseal_core.errors import MalformedCiphertext
+from underseal_core.errors import InvalidInput, MalformedCiphertext
+from underseal_core.ring.packing import pack, packed_size, unpack
 from underseal_core.scheme.profiles import Profile
 
 Residues = npt.NDArray[np.uint32]
 
-MAGIC: Final = b"USC1"
+MAGIC: Final = b"USC2"
+PLAIN_MAGIC: Final = b"USC1"
 HEADER_BYTES: Final = 8
 
 
@@ -54,6 +64,10 @@ class Kind(IntEnum):
             case Kind.RESULT | Kind.NORM:
                 return profile.result_level
 
+    def primes(self, profile: Profile) -> tuple[int, ...]:
+        """Moduli of its residues."""
+        return profile.data_primes[: self.level(profile)]
+
     def scale(self, profile: Profile, dimension: int) -> float:
         """Scale of the message, given the gallery's dimension."""
         match self:
@@ -75,6 +89,13 @@ COMPONENTS: Final = 2
 """Every ciphertext on the wire is relinearised."""
 
 
+class Digest(Protocol):
+    """A hash that is being computed, as ``hashlib`` has them."""
+
+    def update(self, data: memoryview | bytes, /) -> None:
+        """Take more bytes."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Ciphertext:
     """Residues of a two-component ciphertext in SEAL's NTT order.
@@ -89,13 +110,38 @@ class Ciphertext:
 
     def to_bytes(self) -> bytes:
         """Serialise; the exact inverse of :func:`parse_ciphertext`."""
-        header = bytes((self.profile.wire_id, self.kind, COMPONENTS, self.kind.level(self.profile)))
-        return MAGIC + header + self.residues.astype("<u4", copy=False).tobytes()
+        packed = pack(self.residues, self.kind.primes(self.profile))
+        return b"".join((MAGIC, self._header(), packed.data))
+
+    def hash_plain(self, digest: Digest) -> None:
+        """Let a hash take the plain form."""
+        digest.update(PLAIN_MAGIC + self._header())
+        digest.update(np.ascontiguousarray(self.residues, dtype="<u4").data.cast("B"))
+
+    def _header(self) -> bytes:
+        return bytes((self.profile.wire_id, self.kind, COMPONENTS, self.kind.level(self.profile)))
+
+
+def plain_sha256(ciphertexts: Iterable[Ciphertext]) -> bytes:
+    """Return the SHA-256 of the plain forms one after another: what a unit is signed by."""
+    digest = hashlib.sha256()
+    for ciphertext in ciphertexts:
+        ciphertext.hash_plain(digest)
+    return digest.digest()
 
 
 def wire_size(profile: Profile, kind: Kind) -> int:
     """Exact number of bytes of a ciphertext of this kind."""
-    return HEADER_BYTES + COMPONENTS * kind.level(profile) * profile.degree * 4
+    return HEADER_BYTES + packed_size(kind.primes(profile), _shape(profile, kind))
+
+
+def plain_size(profile: Profile, kind: Kind) -> int:
+    """Exact number of bytes of its plain form."""
+    return HEADER_BYTES + 4 * prod(_shape(profile, kind))
+
+
+def _shape(profile: Profile, kind: Kind) -> tuple[int, int, int]:
+    return COMPONENTS, kind.level(profile), profile.degree
 
 
 def parse_ciphertext(data: bytes | memoryview, profile: Profile, kind: Kind) -> Ciphertext:
@@ -114,8 +160,30 @@ def parse_ciphertext(data: bytes | memoryview, profile: Profile, kind: Kind) -> 
         Wrong magic, profile, kind, component count, level, length, or a residue that is not
         below its prime.
     """
+    _check_header(data, MAGIC, profile, kind)
+    _check_length(len(data), wire_size(profile, kind))
+    try:
+        residues = unpack(data[HEADER_BYTES:], kind.primes(profile), _shape(profile, kind))
+    except InvalidInput as error:
+        raise _out_of_range() from error
+    return Ciphertext(profile, kind, residues)
+
+
+def parse_plain_ciphertext(data: bytes, profile: Profile, kind: Kind) -> Ciphertext:
+    """Parse the plain form, which old archives hold; see :func:`parse_ciphertext`."""
+    _check_header(data, PLAIN_MAGIC, profile, kind)
+    _check_length(len(data), plain_size(profile, kind))
+    flat = np.frombuffer(data, dtype="<u4", offset=HEADER_BYTES)
+    residues = flat.reshape(_shape(profile, kind)).astype(np.uint32)
+    primes = np.array(kind.primes(profile), dtype=np.uint32)
+    if not bool((residues < primes[:, None]).all()):
+        raise _out_of_range()
+    return Ciphertext(profile, kind, residues)
+
+
+def _check_header(data: bytes | memoryview, magic: bytes, profile: Profile, kind: Kind) -> None:
     level = kind.level(profile)
-    if len(data) < HEADER_BYTES or bytes(data[:4]) != MAGIC:
+    if len(data) < HEADER_BYTES or bytes(data[:4]) != magic:
         raise MalformedCiphertext("not an Underseal ciphertext")
     wire_id, wire_kind, components, wire_level = data[4:HEADER_BYTES]
     if wire_id != profile.wire_id:
@@ -126,13 +194,12 @@ def parse_ciphertext(data: bytes | memoryview, profile: Profile, kind: Kind) -> 
         raise MalformedCiphertext(f"ciphertext has {components} components, wanted {COMPONENTS}")
     if wire_level != level:
         raise MalformedCiphertext(f"ciphertext has level {wire_level}, wanted {level}")
-    expected = wire_size(profile, kind)
-    if len(data) != expected:
-        raise MalformedCiphertext(f"ciphertext has {len(data)} bytes, wanted exactly {expected}")
-    own = bytes(data)  # a caller's buffer could change after the check below
-    flat = np.frombuffer(own, dtype="<u4", offset=HEADER_BYTES)
-    residues = flat.reshape(COMPONENTS, level, profile.degree)
-    primes = np.array(profile.data_primes[:level], dtype=np.uint32)
-    if not bool((residues < primes[None, :, None]).all()):
-        raise MalformedCiphertext("ciphertext holds a residue that is not below its prime")
-    return Ciphertext(profile, kind, np.ascontiguousarray(residues, dtype=np.uint32))
+
+
+def _check_length(length: int, expected: int) -> None:
+    if length != expected:
+        raise MalformedCiphertext(f"ciphertext has {length} bytes, wanted exactly {expected}")
+
+
+def _out_of_range() -> MalformedCiphertext:
+    return MalformedCiphertext("ciphertext holds a residue that is not below its prime")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from underseal_core.durable import sync_folder
 from underseal_core.errors import Conflict, Damaged, InvalidInput
@@ -23,6 +23,9 @@ from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import Archive, StoredUnit, View
 from underseal_server.store.store import Store
 from underseal_server.store.transfer import Row
+
+BUNDLE_VERSION: Final = 2
+CIPHERTEXTS_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class Exporter:
         if with_bundle:
             epoch = gallery.spec.pin.key_epoch
             data = self._keys.bundle(epoch).to_bytes()
-            head = {"kind": "bundle", "version": 1, "epoch": epoch}
+            head = {"kind": "bundle", "version": BUNDLE_VERSION, "epoch": epoch}
             writer.write(head, len(data), [data])
         for table, rows in transfer.owned(gallery):
             _write_rows(writer, table, rows)
@@ -117,7 +120,7 @@ class Exporter:
         unit = self._store.units.by_token(opened.gallery, row["token"])
         if unit is None:
             raise Damaged("a unit is gone")
-        head = {"kind": "ciphertexts", "version": 1, "unit": unit.token.hex()}
+        head = {"kind": "ciphertexts", "version": CIPHERTEXTS_VERSION, "unit": unit.token.hex()}
         writer.write(head, unit.size, self._ciphertexts(opened, unit))
 
     def _ciphertexts(self, opened: GalleryStore, unit: StoredUnit) -> Iterator[bytes]:

@@ -9,15 +9,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from underseal_core.bundle import parse_plain_bundle
 from underseal_core.errors import Damaged, InvalidInput, NotFound
 from underseal_core.gallery.block import Block
 from underseal_core.gallery.blocks import checkpoint
 from underseal_core.gallery.disk import disk_errors
+from underseal_core.gallery.unit import Shape
 from underseal_core.gallery.unit_files import UNIT_KINDS, UnitFiles
-from underseal_core.scheme.ciphertext import wire_size
+from underseal_core.scheme.ciphertext import (
+    Kind,
+    parse_plain_ciphertext,
+    plain_size,
+    wire_size,
+)
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.archive.container import ArchiveReader, Record
-from underseal_server.archive.exporting import archive_of
+from underseal_server.archive.exporting import BUNDLE_VERSION, CIPHERTEXTS_VERSION, archive_of
 from underseal_server.archive.rows import KINDS, RowKind, check_version, unpack_rows
 from underseal_server.archive.seal import ArchiveSeal, open_seal
 from underseal_server.checking.provenance import Provenance
@@ -25,6 +32,8 @@ from underseal_server.engine.keys import SUFFIX, KeyEpochs
 from underseal_server.store.records import Gallery
 from underseal_server.store.store import BUNDLES, Store
 
+PLAIN_VERSION: Final = 1
+"""Bundles and ciphertexts of this version are in the plain form."""
 _HEX: Final = frozenset("0123456789abcdef")
 
 
@@ -168,6 +177,8 @@ class _Arrival:
 
     def _add_rows(self, record: Record, kind: RowKind) -> None:
         rows = unpack_rows(kind, record.head, record.body())
+        if kind.name == "units":
+            rows = [{**row, "bytes": self._size(row["shape"])} for row in rows]
         number, version = self.gallery.id, self.gallery.version
         if kind.name == "snapshots" and any(row["version"] > version for row in rows):
             raise Damaged("the archive names snapshots that its gallery has not reached")
@@ -175,6 +186,16 @@ class _Arrival:
             self._transfer.add_of_units(number, kind.table, rows)
         else:
             self._transfer.add_owned(number, kind.table, rows)
+
+    def _size(self, shape: str) -> int:
+        """Return the bytes of a unit's file: not the row's, which may be of the plain form."""
+        try:
+            one = Shape(shape)
+        except ValueError as error:
+            raise Damaged("the archive has a unit of an unknown shape") from error
+        gallery = self.gallery
+        size = wire_size(gallery.profile, UNIT_KINDS[one])
+        return one.ciphertexts(gallery.dimension) * size
 
     def _begin(self, record: Record) -> None:
         if self._gallery is not None:
@@ -187,8 +208,10 @@ class _Arrival:
 
     def _add_bundle(self, record: Record) -> None:
         """Add the bundle if the server lacks it; it is checked before it counts."""
-        check_version(record.head, 1)
+        check_version(record.head, BUNDLE_VERSION)
         data = record.body()
+        if record.head["version"] == PLAIN_VERSION:
+            data = parse_plain_bundle(data).to_bytes()
         epoch = self.gallery.spec.pin.key_epoch
         target = self._store.folder / BUNDLES / (epoch + SUFFIX)
         if record.head.get("epoch") != epoch:
@@ -205,7 +228,7 @@ class _Arrival:
         return self._keys.evaluator(self.gallery.spec.pin)
 
     def _add_ciphertexts(self, record: Record) -> None:
-        check_version(record.head, 1)
+        check_version(record.head, CIPHERTEXTS_VERSION)
         gallery = self.gallery
         if self._files is None:
             self._evaluator()  # before much is written: the bundle must be there, and fit
@@ -214,15 +237,22 @@ class _Arrival:
         unit = self._store.units.by_token(gallery, _token(record))
         if unit is None or unit.removed_version:
             raise Damaged("the archive has ciphertexts of a unit that it has not, or is removed")
-        size = wire_size(gallery.profile, UNIT_KINDS[unit.shape])
         with self._files.stage(unit.shape) as staged:
-            for piece in record.pieces(size):
-                staged.write(piece)
+            for ciphertext in self._pieces(record, UNIT_KINDS[unit.shape]):
+                staged.write(ciphertext)
             if not staged.complete or staged.sha256 != unit.sha256:
                 raise Damaged("the archive has other ciphertexts than its catalogue names")
             staged.sync()
             self._files.keep(staged, unit.name)
         self._units += 1
+
+    def _pieces(self, record: Record, kind: Kind) -> Iterator[bytes]:
+        profile = self.gallery.profile
+        if record.head["version"] != PLAIN_VERSION:
+            yield from record.pieces(wire_size(profile, kind))
+            return
+        for piece in record.pieces(plain_size(profile, kind)):
+            yield parse_plain_ciphertext(piece, profile, kind).to_bytes()
 
     def complete(self, seal: ArchiveSeal) -> Gallery:
         """Make the blocks, and return the gallery if it is what the seal says.

@@ -139,7 +139,7 @@ class GalleryCheck:
         self._run.report.units += 1
         self._run.looked()
         try:
-            return self._files.sha256(unit.name) == unit.sha256
+            return self._files.sha256(unit) == unit.sha256
         except Damaged:
             return False
 

@@ -274,7 +274,7 @@ class Hosting:
             files = await finish(self._pool, self._store.old_units, hosted.gallery, epoch)
             if not await finish(self._pool, files.exists, found.name):
                 raise NotFound("the unit was not there under this key epoch")
-            found = replace(found, sha256=await finish(self._pool, files.sha256, found.name))
+            found = replace(found, sha256=await finish(self._pool, files.sha256, found))
         ciphertexts = files.ciphertexts(found)
         try:
             while (one := await finish(self._pool, next, ciphertexts, None)) is not None:

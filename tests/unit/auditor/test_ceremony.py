@@ -26,7 +26,9 @@ from underseal_auditor.keys.sharing import deal
 from underseal_core.bundle import parse_bundle
 from underseal_core.errors import InvalidInput
 from underseal_core.labels import OpeningKey
+from underseal_core.ring.packing import unpack
 from underseal_core.scheme.ciphertext import Kind
+from underseal_core.scheme.fields import pack_residues, residues_size
 from underseal_core.scheme.profiles import SWIFT, Profile
 from underseal_core.signing import Identity
 
@@ -205,9 +207,12 @@ def test_wrong_relinearisation_part_fails_the_known_answer() -> None:
     machines = machines_before(Round.RELINEARISATION)
     commitments = [machine.commit() for machine in machines]
     reveals = [machine.reveal(commitments) for machine in machines]
-    noisy = np.frombuffer(reveals[2].payload, dtype="<u4").copy()
-    noisy[: 4 * 4096] = (noisy[: 4 * 4096] + 1) % SWIFT.data_primes[0]
-    forged = replace(reveals[2], payload=noisy.tobytes())
+    payload = reveals[2].payload
+    count = SWIFT.fresh_level + 1
+    size = residues_size(SWIFT, count)
+    part = unpack(payload[:size], SWIFT.primes(count), (count, SWIFT.degree))
+    noisy = pack_residues(SWIFT, [part[:, ::-1]])
+    forged = replace(reveals[2], payload=noisy + payload[size:])
     commitments[2] = forged.commitment(machines[0]._file.digest)
     for machine in machines:
         machine._commitments = tuple(commitments)
@@ -223,11 +228,10 @@ def test_multiple_of_the_secret_hidden_in_the_noise_fails_the_known_answer() -> 
     multiple = int(0.6 * SIGMA * Kind.RESULT.scale(SWIFT, 2))
 
     def add_multiple(payload: bytes) -> bytes:
-        values = np.frombuffer(payload, dtype="<u4").copy()
-        polynomials = 2 * 2 * SWIFT.fresh_level + 2 * (SWIFT.fresh_level + 1)
-        masks = values[polynomials * SWIFT.degree :].reshape(2, 2, SWIFT.degree)
-        masks[:, 1] = (masks[:, 1] + multiple) % SWIFT.data_primes[0]
-        return values.tobytes()
+        size, primes = 2 * 2 * residues_size(SWIFT, 1), SWIFT.data_primes[:1]
+        masks = unpack(payload[-size:], primes, (2, 2, 1, SWIFT.degree))
+        masks[:, 1] = (masks[:, 1] + multiple) % primes[0]
+        return payload[:-size] + pack_residues(SWIFT, [masks])
 
     commitments = [machine.commit() for machine in machines]
     reveals = [machine.reveal(commitments) for machine in machines]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from tests.plain_form import unit_digest
 from tests.server_fixtures import unit_vectors
 from tests.server_harness import ciphertexts
 from tests.server_rotation import CouncilLab, follow, succession
@@ -61,10 +61,6 @@ class Enrolment:
         return list(kept.unit(server, "server", attested))
 
 
-def digest(parts: list[bytes]) -> bytes:
-    return hashlib.sha256(b"".join(parts)).digest()
-
-
 @pytest.fixture(scope="module", params=list(Shape))
 def enrolment(request: pytest.FixtureRequest) -> Enrolment:
     shape: Shape = request.param
@@ -73,9 +69,9 @@ def enrolment(request: pytest.FixtureRequest) -> Enrolment:
         moved = [ciphertext.to_bytes() for ciphertext in switch.unit(sealed)]
     signed = [ciphertext.to_bytes() for ciphertext in sealed]
     leaves = [bytes(64)] * 3
-    made = Enrolled(GALLERY, OLD.pin, TOKEN, shape, leaves, digest(signed))
+    made = Enrolled(GALLERY, OLD.pin, TOKEN, shape, leaves, unit_digest(signed))
     placement = Placement(0, 0, shape.step(OLD.dimension), 3)
-    unit = Unit(token=TOKEN, shape=shape, placement=placement, sha256=digest(moved))
+    unit = Unit(token=TOKEN, shape=shape, placement=placement, sha256=unit_digest(moved))
     return Enrolment(unit, made.receipt("agency", "2026-01-01T00:00:00Z"), signed, moved)
 
 
@@ -86,7 +82,7 @@ def test_an_auditor_gets_what_an_honest_server_holds(enrolment: Enrolment) -> No
 def test_the_servers_own_reencryption_is_not_even_asked_for(enrolment: Enrolment) -> None:
     server = enrolment.server()
     server.units[""] = [bytes(len(part)) for part in enrolment.moved]
-    assert digest(enrolment.own(server, NOTHING_KEPT)) == enrolment.unit.sha256
+    assert unit_digest(enrolment.own(server, NOTHING_KEPT)) == enrolment.unit.sha256
 
 
 def test_a_changed_original_is_refused(enrolment: Enrolment) -> None:

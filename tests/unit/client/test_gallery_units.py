@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 
@@ -11,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.plain_form import unit_digest
+from tests.unit.core.test_ciphertext import random_ciphertext
 from underseal_client.records import NewTemplate
 from underseal_client.units import LabelText, TemplateRecord, chunks, columns_from
 from underseal_client.wire import LABELS_PER_MESSAGE, enrol_part, unit_to_wire
@@ -18,7 +19,8 @@ from underseal_core.errors import InvalidInput
 from underseal_core.gallery.unit import Shape
 from underseal_core.labels import MAX_LABEL_BYTES
 from underseal_core.rpc.tls import MESSAGE_LIMIT
-from underseal_core.scheme.profiles import profile_named
+from underseal_core.scheme.ciphertext import Ciphertext, Kind
+from underseal_core.scheme.profiles import SWIFT, profile_named
 from underseal_core.signing import Envelope
 from underseal_core.statements import Pin
 
@@ -96,10 +98,10 @@ def test_template_never_shows_in_repr() -> None:
 def test_unit_is_header_begin_labels_ciphertexts() -> None:
     made: list[int] = []
 
-    def ciphertexts() -> Iterator[bytes]:
+    def ciphertexts() -> Iterator[Ciphertext]:
         for index in range(3):
             made.append(index)
-            yield bytes([index]) * 10
+            yield random_ciphertext(SWIFT, Kind.COLUMN, index)
 
     count = 2 * LABELS_PER_MESSAGE + 1
     templates = [NewTemplate(bytes(16), bytes(16), b"label") for _ in range(count)]
@@ -116,8 +118,8 @@ def test_unit_is_header_begin_labels_ciphertexts() -> None:
     assert kinds == ["header", "begin", *["templates"] * 3, *["ciphertext"] * 3, "receipt"]
     assert (parts[1].begin.templates, parts[1].begin.token) == (count, b"t" * 16)
     sent = [part.ciphertext for part in parts[5:8]]
-    assert sent == [b"\0" * 10, b"\1" * 10, b"\2" * 10]
-    assert parts[8].receipt.payload == hashlib.sha256(b"".join(sent)).digest()
+    assert sent == [random_ciphertext(SWIFT, Kind.COLUMN, index).to_bytes() for index in range(3)]
+    assert parts[8].receipt.payload == unit_digest(sent)
 
 
 def test_label_batches_stay_below_the_message_limit() -> None:

@@ -15,6 +15,7 @@ from underseal_core.bundle import (
     bundle_size,
     load_bundle,
     parse_bundle,
+    parse_plain_bundle,
     verify_signatures,
 )
 from underseal_core.errors import Damaged, InvalidInput, Mismatch, NotFound, StorageFull
@@ -130,7 +131,25 @@ def test_oversized_bundle_is_refused() -> None:
         parse_bundle(bundle().to_bytes() + b"\x00")
 
 
-@pytest.mark.parametrize("offset", [0, 4 * 4096 * 3, 4 * 4096 * 11])
+def plain_form() -> bytes:
+    return bundle().content() + b"".join(bundle().signatures)
+
+
+def test_plain_form_is_the_same_bundle() -> None:
+    data = plain_form()
+    assert data[:4] == b"USB1"
+    assert len(data) == bundle_size(SWIFT, 16, 3, plain=True) > len(bundle().to_bytes())
+    assert parse_plain_bundle(data).epoch == bundle().epoch
+    assert parse_plain_bundle(data).to_bytes() == bundle().to_bytes()
+    with pytest.raises(InvalidInput, match="not an Underseal public bundle"):
+        parse_bundle(data)
+    with pytest.raises(InvalidInput, match="wanted exactly"):
+        parse_plain_bundle(data[:-1])
+    with pytest.raises(Damaged, match="not signed by all"):
+        parse_plain_bundle(with_byte(data, RESIDUES_AT, data[RESIDUES_AT] ^ 1))
+
+
+@pytest.mark.parametrize("offset", [0, 13312 * 3, 13312 * 11])
 def test_residue_that_is_not_below_its_prime_is_refused(offset: int) -> None:
     data = bytearray(bundle().to_bytes())
     data[RESIDUES_AT + offset : RESIDUES_AT + offset + 4] = b"\xff" * 4
