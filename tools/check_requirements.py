@@ -21,9 +21,10 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "auditor": ("auditor",),
     "build": (),
     "client": ("client",),
-    "dev": ("auditor", "client", "postgres", "s3", "server"),
+    "dev": ("auditor", "client", "postgres", "ray", "s3", "server"),
     "lock": (),
     "server": ("postgres", "s3", "server"),
+    "cluster": ("postgres", "ray", "s3", "server"),
 }
 """Requirements file -> the extras of ``pyproject.toml`` that it locks."""
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -15,6 +15,7 @@ compile() { # FILE ARGUMENTS...
 compile dev pyproject.toml --all-extras --group dev "$@"
 compile client pyproject.toml --extra client --group headless --constraint requirements/dev.txt "$@"
 compile server pyproject.toml --extra server --extra postgres --extra s3 --constraint requirements/dev.txt "$@"
+compile cluster pyproject.toml --extra server --extra postgres --extra s3 --extra ray --constraint requirements/dev.txt "$@"
 compile auditor pyproject.toml --extra auditor --constraint requirements/dev.txt "$@"
 compile build --group build --constraint requirements/dev.txt "$@"
 compile lock --group lock "$@"

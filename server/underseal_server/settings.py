@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -26,6 +26,11 @@ Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
+def _blocks_memory(given: dict[str, Any]) -> int:
+    """Return the default of ``memory_mib``: shards have the blocks that searches need."""
+    return half_of_memory() // (1 if given["executor"] == "threads" else 8)
+
+
 class Settings(BaseSettings):
     """See ``docs/reference/server.md``."""
 
@@ -41,10 +46,13 @@ class Settings(BaseSettings):
     objects_key_id: str = ""
     objects_secret: SecretStr = SecretStr("")
     objects_cache_mib: Positive = 10240
+    executor: Literal["threads", "ray"] = "threads"
+    ray_address: str = ""
+    ray_shard_threads: Annotated[int, Field(ge=0)] = 0
     credentials: Path = Path("credentials/server")
     bundles: tuple[Path, ...] = ()
     threads: Positive = Field(default_factory=lambda: os.cpu_count() or 1)
-    memory_mib: Positive = Field(default_factory=half_of_memory)
+    memory_mib: Positive = Field(default_factory=_blocks_memory)
     running_searches: Positive = 1
     queue_length: Annotated[int, Field(ge=0)] = 16
     queue_wait: Annotated[float, Field(ge=0)] = 1.5

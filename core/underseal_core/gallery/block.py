@@ -91,6 +91,11 @@ class Block:
         self.folded = {bytes.fromhex(name) for name in header.units}
 
     @property
+    def saved_root(self) -> str:
+        """The root of the checkpoint; empty while the block differs from it."""
+        return self._root if self._stored and not self.unsaved else ""
+
+    @property
     def size(self) -> int:
         """Bytes of the tiles."""
         return WORD_BYTES * int(np.prod(self._shape))

@@ -23,7 +23,7 @@ from typing import Final
 
 from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.gallery.disk import disk_errors
-from underseal_core.gallery.files import StoredFile
+from underseal_core.gallery.files import Readable, StoredFile
 from underseal_core.gallery.memory import page_memory
 from underseal_core.gallery.tiles import tiles_root
 from underseal_core.ring.packing import pack, packed_size, unpack_into
@@ -81,7 +81,7 @@ def write_block(file: StoredFile, header: BlockHeader, tiles: Residues) -> None:
             part.unlink(missing_ok=True)
 
 
-def read_header(file: StoredFile) -> tuple[BlockHeader, int]:
+def read_header(file: Readable) -> tuple[BlockHeader, int]:
     """Return a checkpoint's header and the offset of its tiles.
 
     Raises
@@ -109,7 +109,7 @@ def read_header(file: StoredFile) -> tuple[BlockHeader, int]:
 
 
 def read_tiles(
-    file: StoredFile, header: BlockHeader, offset: int, shape: tuple[int, ...]
+    file: Readable, header: BlockHeader, offset: int, shape: tuple[int, ...]
 ) -> Residues:
     """Read a checkpoint's tiles into memory and check them.
 

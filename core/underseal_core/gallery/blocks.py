@@ -31,9 +31,14 @@ SUFFIX: Final = ".tiles"
 _log: Final = structlog.get_logger("underseal.gallery")
 
 
+def checkpoint_name(number: int) -> str:
+    """Return the name of the file of a block's checkpoint."""
+    return f"{number}{SUFFIX}"
+
+
 def checkpoint(files: Files, number: int) -> StoredFile:
     """Return the file of a block's checkpoint."""
-    return StoredFile(files, f"{number}{SUFFIX}")
+    return StoredFile(files, checkpoint_name(number))
 
 
 class UnitList(Protocol):

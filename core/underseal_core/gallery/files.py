@@ -96,6 +96,16 @@ class LocalFiles:
                 (self._folder / name).unlink(missing_ok=True)
 
 
+class Readable(Protocol):
+    """A file that is there, wherever that is. Errors as of :class:`Files`."""
+
+    def open(self) -> BufferedReader:
+        """Open it, from its beginning."""
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return a piece of it, shorter where it ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredFile:
     """One file among others; need not exist."""

@@ -25,7 +25,7 @@ from underseal_server.api.search import SearchServicer
 from underseal_server.api.successions import Successions
 from underseal_server.engine.admission import Admission
 from underseal_server.engine.enrolled import EnrolledProbes
-from underseal_server.engine.executor import ThreadExecutor
+from underseal_server.engine.executor import Executor, ThreadExecutor
 from underseal_server.engine.hosting import Hosting
 from underseal_server.engine.keys import KeyEpochs, SwitchingKeys
 from underseal_server.engine.places import PerClient
@@ -92,7 +92,7 @@ async def running(
         switching = SwitchingKeys(settings.data / SWITCHING_KEYS, keys)
         threads = Threads()
         stack.callback(threads.close)
-        executor = ThreadExecutor(threads)
+        executor = await stack.enter_async_context(_executor(settings, store, keys, threads))
         hosting = Hosting(store, keys, executor, threads)
         await hosting.open_all()
         stack.push_async_callback(hosting.save)
@@ -173,6 +173,31 @@ def _server_name(credentials: Credentials) -> str:
             hint="use the folder 'server' that `underseal-server init` made",
         )
     return peer.name
+
+
+@asynccontextmanager
+async def _executor(
+    settings: Settings, store: Store, keys: KeyEpochs, threads: Threads
+) -> AsyncIterator[Executor]:
+    if settings.executor == "threads":
+        yield ThreadExecutor(threads)
+        return
+    # Imported here: Ray is an extra.
+    try:
+        from underseal_server.cluster.checkpoints import Checkpoints
+        from underseal_server.cluster.executor import cluster_executor
+        from underseal_server.cluster.fleet import Cluster
+    except ImportError as error:
+        raise InvalidInput(
+            "this server has no Ray", hint="install underseal[server,ray]"
+        ) from error
+    objects = settings.object_storage()
+    checkpoints = Checkpoints.of(settings.data, None if objects is None else objects.location)
+    cluster = Cluster(
+        settings.ray_address, settings.ray_shard_threads, f"underseal-{store.identity}"
+    )
+    async with cluster_executor(cluster, checkpoints, keys, threads) as executor:
+        yield executor
 
 
 def _admission(settings: Settings, unread: Unread, metrics: Metrics) -> Admission:

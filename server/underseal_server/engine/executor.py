@@ -12,6 +12,7 @@ from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator, Probe
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.store.gallery_store import GalleryStore
+from underseal_server.store.records import Gallery
 
 BLOCKS_PER_CALL: Final = 4
 """Blocks scored together: the probe stays in cache. Cancelled between calls."""
@@ -80,6 +81,9 @@ class Executor(Protocol):
             A block's checkpoint is, and a unit's file, too.
         """
 
+    async def forget(self, gallery: Gallery, blocks: Collection[int] | None) -> None:
+        """Let nothing stay in memory elsewhere of blocks that were changed; ``None``: of all."""
+
 
 class ThreadExecutor:
     """The executor of a single machine."""
@@ -108,6 +112,9 @@ class ThreadExecutor:
             results = await finish(self._pool, seal_scores, opened.evaluator, probes, tiles)
             for number, sealed in zip(some, results, strict=True):
                 yield Scored(number, sealed)
+
+    async def forget(self, gallery: Gallery, blocks: Collection[int] | None) -> None:
+        """See :class:`Executor`: the gallery's own memory is all there is."""
 
     async def _tiles(self, opened: GalleryStore, numbers: Sequence[int]) -> list[Residues]:
         """Read blocks side by side; ends when all have, also when one is damaged."""

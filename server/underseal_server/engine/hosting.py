@@ -191,6 +191,7 @@ class Hosting:
             hosted = self._settled(gallery.id)
             if hosted is None:
                 await finish(self._pool, self._store.delete_gallery, gallery)
+                await self._executor.forget(gallery, None)
                 return
             async with hosted.admitting, hosted.changing, hosted.writing():
                 await self._delete_open(hosted)
@@ -217,6 +218,7 @@ class Hosting:
                 hosted.moved = True
                 del self._hosted[hosted.gallery.id]
                 await finish(self._pool, hosted.store.close)
+                await self._executor.forget(hosted.gallery, None)
             gallery = await self.row(hosted.gallery.name)
             self._hosted[gallery.id] = await self._open(gallery)
 
@@ -229,6 +231,7 @@ class Hosting:
             raise
         self._hosted.pop(hosted.gallery.id, None)
         await finish(self._pool, hosted.store.close)
+        await self._executor.forget(hosted.gallery, None)
 
     async def enrol(
         self, hosted: Hosted, unit: NewUnit, staged: StagedUnit, until: State
@@ -303,6 +306,7 @@ class Hosting:
                 columns = before, await self._executor.expand(hosted.evaluator, staged.row)
             async with hosted.writing() as opened:
                 now = await finish(self._pool, opened.amend, unit, amendment, staged, columns)
+            await self._executor.forget(hosted.gallery, {unit.placement.block})
             await finish(self._pool, self._store.forget_former, hosted.gallery, now)
             return now
 
@@ -345,6 +349,7 @@ class Hosting:
                     removed += await finish(self._pool, opened.remove, unit, chosen, columns)
                 (now,) = await finish(self._pool, self._store.units.by_ids, [unit.id])
                 if now.removed_version:
+                    await self._executor.forget(hosted.gallery, {unit.placement.block})
                     await finish(self._pool, self._store.forget_former, hosted.gallery, now)
         return removed
 

@@ -21,6 +21,11 @@ def epoch_name(epoch: str) -> str:
     return epoch[:_EPOCH_DIGITS]
 
 
+def part_name(part: str, gallery: int, epoch: str) -> str:
+    """Return where files of a gallery under a key epoch are, below what holds all of them."""
+    return f"{part}/{gallery}/{epoch_name(epoch)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Folders:
     """Files of one gallery under one key epoch."""
@@ -95,4 +100,4 @@ class LocalPlaces:
         """See :class:`Places`: nothing runs."""
 
     def _folder(self, part: str, gallery: int, epoch: str) -> Path:
-        return self._data / part / str(gallery) / epoch_name(epoch)
+        return self._data / part_name(part, gallery, epoch)

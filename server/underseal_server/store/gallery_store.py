@@ -169,6 +169,16 @@ class GalleryStore:
         """Whether a block's tiles are in memory."""
         return self._blocks.resident(number)
 
+    def saved_root(self, number: int) -> str:
+        """Return the root of a block's checkpoint; empty while the block differs from it.
+
+        Raises
+        ------
+        Damaged
+            A unit's file is.
+        """
+        return self._blocks.get(number).saved_root
+
     def receipt(self, unit: NewUnit) -> Receipt | None:
         """Return the receipt if the unit was stored before; see :meth:`Units.receipt`."""
         return self._units.receipt(self.gallery, unit)

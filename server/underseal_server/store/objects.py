@@ -16,7 +16,7 @@ from underseal_core.errors import Busy, Damaged
 from underseal_core.gallery.disk import disk_errors, make_folder
 from underseal_server.store.bucket import Bucket
 from underseal_server.store.cache import Cache
-from underseal_server.store.folders import BLOCKS, PARTS, UNITS, Folders, epoch_name
+from underseal_server.store.folders import BLOCKS, PARTS, UNITS, Folders, epoch_name, part_name
 
 UPLOADS: Final = 8
 """Requests at a time for files that are put together."""
@@ -176,7 +176,7 @@ class Objects:
         )
 
     def _files(self, part: str, gallery: int, epoch: str, *, replaced: bool) -> ObjectFiles:
-        name = f"{part}/{gallery}/{epoch_name(epoch)}"
+        name = part_name(part, gallery, epoch)
         with self._lock:
             if name not in self._opened:
                 folder = self._data / name
@@ -190,7 +190,7 @@ class Objects:
     def delete_epoch(self, gallery: int, epoch: str, *, with_units: bool) -> None:
         """See :class:`Places`."""
         for part in PARTS if with_units else (BLOCKS,):
-            self._delete_under(f"{part}/{gallery}/{epoch_name(epoch)}")
+            self._delete_under(part_name(part, gallery, epoch))
 
     def delete_gallery(self, gallery: int) -> None:
         """See :class:`Places`."""

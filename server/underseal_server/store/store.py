@@ -128,6 +128,11 @@ class Store:
         """The catalogue's database, for who looks at all of it."""
         return self._database
 
+    @property
+    def identity(self) -> str:
+        """Name of the catalogue, for good."""
+        return self._database.identity
+
     def database_problems(self) -> list[str]:
         """Return what the catalogue's database finds wrong with itself."""
         return self._database.problems()

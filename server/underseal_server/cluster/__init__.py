@@ -1,0 +1,1 @@
+"""Search on many machines: shards of blocks in the memory of a Ray cluster."""

@@ -1,0 +1,210 @@
+"""The executor of a cluster: probes are expanded here, and scored where the blocks are.
+
+No search depends on a shard. What one that was lost has not answered goes to the others, which
+read its blocks; what no shard can do, and blocks whose checkpoint is behind, are scored here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager
+from hashlib import sha256
+from math import prod
+from typing import Final
+
+import ray
+import structlog
+
+from underseal_core.errors import MalformedCiphertext
+from underseal_core.gallery.memory import WORD_BYTES
+from underseal_core.scheme.ciphertext import Ciphertext, Kind, Residues, parse_ciphertext
+from underseal_core.scheme.evaluation import Evaluator, Probe, tiles_shape
+from underseal_core.scheme.profiles import Profile
+from underseal_server.cluster.checkpoints import Checkpoints, Piece
+from underseal_server.cluster.fleet import Cluster, Failed, Fleet, Lost, Member
+from underseal_server.cluster.shard import Scores
+from underseal_server.engine.executor import (
+    BLOCKS_PER_CALL,
+    ReadyProbe,
+    Scored,
+    Sealed,
+    ThreadExecutor,
+)
+from underseal_server.engine.keys import KeyEpochs
+from underseal_server.engine.threads import Threads, finish
+from underseal_server.store.folders import BLOCKS, part_name
+from underseal_server.store.gallery_store import GalleryStore
+from underseal_server.store.records import Gallery
+
+CALLS_AHEAD: Final = 2
+"""Calls that a shard has at a time: it begins with the next while the answer travels."""
+
+_log: Final = structlog.get_logger("underseal.cluster")
+
+
+class RayExecutor:
+    """See :class:`underseal_server.engine.executor.Executor`.
+
+    Parameters
+    ----------
+    fleet
+        The shards.
+    keys
+        Key epochs: shards get their evaluation keys.
+    threads
+        For what is computed here.
+    """
+
+    def __init__(self, fleet: Fleet, keys: KeyEpochs, threads: Threads) -> None:
+        self._fleet = fleet
+        self._keys = keys
+        self._here = ThreadExecutor(threads)
+        self._pool = threads.store
+
+    async def expand(self, evaluator: Evaluator, row: Ciphertext) -> Residues:
+        """See :class:`Executor`: here."""
+        return await self._here.expand(evaluator, row)
+
+    async def prepare(self, evaluator: Evaluator, row: Ciphertext) -> ReadyProbe:
+        """See :class:`Executor`: here."""
+        return await self._here.prepare(evaluator, row)
+
+    async def forget(self, gallery: Gallery, blocks: Collection[int] | None) -> None:
+        """See :class:`Executor`."""
+        await self._fleet.forget(_place(gallery), blocks)
+
+    async def score(
+        self, opened: GalleryStore, probes: Sequence[Probe], numbers: Collection[int]
+    ) -> AsyncGenerator[Scored, None]:
+        """See :class:`Executor`."""
+        pieces = await finish(self._pool, _pieces, opened, numbers)
+        behind = set(numbers) - {piece.number for piece in pieces}
+        epoch = opened.gallery.spec.pin.key_epoch
+        if not self._fleet.knows(epoch):
+            bundle = await finish(self._pool, self._keys.bundle, epoch)
+            dimension = opened.evaluator.dimension
+            self._fleet.publish(epoch, bundle.profile.name, dimension, bundle.keys)
+        run = _Run(self._fleet, opened.gallery.profile, probes, pieces)
+        work = asyncio.create_task(run.work())
+        try:
+            async with aclosing(self._here.score(opened, probes, behind)) as here:
+                async for one in here:
+                    yield one
+            while (found := await run.results.get()) is not None:
+                yield found
+            await work
+        finally:
+            work.cancel()
+            await asyncio.wait((work,))
+        async with aclosing(self._here.score(opened, probes, run.refused)) as here:
+            async for one in here:
+                yield one
+
+
+class _Run:
+    """One call of :meth:`RayExecutor.score`: what the shards do of it."""
+
+    def __init__(
+        self, fleet: Fleet, profile: Profile, probes: Sequence[Probe], pieces: Sequence[Piece]
+    ) -> None:
+        self._fleet = fleet
+        self._profile = profile
+        self._probes = probes
+        self._pieces = pieces
+        self._lost: list[Piece] = []
+        self.results: asyncio.Queue[Scored | None] = asyncio.Queue()
+        """Ends with ``None``."""
+        self.refused: list[int] = []
+        """Blocks that no shard can score; complete when :meth:`work` has ended."""
+
+    async def work(self) -> None:
+        """Have all blocks scored; those of lost shards by others."""
+        try:
+            pieces = self._pieces
+            shared = await asyncio.to_thread(ray.put, list(self._probes)) if pieces else None
+            while pieces:
+                self._lost = []
+                await self._round(self._fleet.place(pieces), shared)
+                pieces = self._lost
+                if not self._fleet.size:
+                    break
+            self.refused += [piece.number for piece in pieces]
+        finally:
+            self.results.put_nowait(None)
+
+    async def _round(self, shares: list[tuple[Member, list[Piece]]], shared: object) -> None:
+        async with asyncio.TaskGroup() as calls:
+            for member, some in shares:
+                left = deque(some)
+                for _ in range(CALLS_AHEAD):
+                    calls.create_task(self._ask(member, left, shared))
+
+    async def _ask(self, member: Member, left: deque[Piece], shared: object) -> None:
+        while left:
+            some = [left.popleft() for _ in range(min(BLOCKS_PER_CALL, len(left)))]
+            try:
+                await self._fleet.teach(member, some[0].epoch)
+                answers = await member.call("score", shared, some, answers=len(some))
+            except Lost as error:
+                self._fleet.drop(member, str(error))
+                self._lost += [*some, *left]
+                left.clear()
+            except Failed as error:
+                _log.error("a shard failed", node=member.room.node, reason=str(error))
+                self.refused += [piece.number for piece in some]
+            else:
+                self._take(some, answers)
+
+    def _take(self, pieces: Sequence[Piece], answers: Sequence[Scores]) -> None:
+        for piece, scores in zip(pieces, answers, strict=True):
+            sealed = sealed_scores(scores, len(self._probes), self._profile)
+            if sealed is None:
+                self.refused.append(piece.number)
+            else:
+                self.results.put_nowait(Scored(piece.number, sealed))
+
+
+def sealed_scores(scores: Scores, count: int, profile: Profile) -> tuple[Sealed, ...] | None:
+    """Return what a shard answered for one block, if it is ``count`` results of the profile."""
+    if scores is None or len(scores) != count:
+        return None
+    try:
+        for data in scores:
+            parse_ciphertext(data, profile, Kind.RESULT)
+    except MalformedCiphertext:
+        return None
+    return tuple(Sealed(data, sha256(data).hexdigest()) for data in scores)
+
+
+def _place(gallery: Gallery) -> str:
+    return part_name(BLOCKS, gallery.id, gallery.spec.pin.key_epoch)
+
+
+def _pieces(opened: GalleryStore, numbers: Collection[int]) -> list[Piece]:
+    """Return the blocks whose checkpoints are up to date."""
+    evaluator, gallery = opened.evaluator, opened.gallery
+    size = WORD_BYTES * prod(tiles_shape(evaluator.profile, evaluator.dimension))
+    epoch, place = gallery.spec.pin.key_epoch, _place(gallery)
+    roots = [(number, opened.saved_root(number)) for number in numbers]
+    return [Piece(epoch, place, number, root, size) for number, root in roots if root]
+
+
+@asynccontextmanager
+async def cluster_executor(
+    cluster: Cluster, checkpoints: Checkpoints, keys: KeyEpochs, threads: Threads
+) -> AsyncIterator[RayExecutor]:
+    """Join a cluster; leave it at the end.
+
+    Raises
+    ------
+    InvalidInput
+        See :meth:`Fleet.start`.
+    """
+    fleet = Fleet(cluster, checkpoints)
+    await fleet.start()
+    try:
+        yield RayExecutor(fleet, keys, threads)
+    finally:
+        await fleet.close()

@@ -1,0 +1,153 @@
+"""What runs on the machines of a cluster, without the cluster."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import astuple, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.s3_fixtures import SECRET, S3Server
+from tests.server_fixtures import Lab, UnitContent, enrol_now, labelled, signed_for, unit_vectors
+from tests.unit.server.kill_child import Place
+from underseal_core.gallery.unit import Shape
+from underseal_core.scheme.evaluation import Evaluator, Probe
+from underseal_server.cluster.checkpoints import Checkpoints, Piece
+from underseal_server.cluster.shard import Shard
+from underseal_server.store.bucket import Location
+from underseal_server.store.folders import BLOCKS, part_name
+from underseal_server.store.gallery_store import GalleryStore
+from underseal_server.store.records import GallerySpec
+from underseal_server.store.store import Store
+
+LAB = Lab()
+COUNT = 3
+
+
+@pytest.fixture(scope="module")
+def evaluator() -> Iterator[Evaluator]:
+    with LAB.evaluator() as evaluator:
+        yield evaluator
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "data")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def gallery(store: Store, evaluator: Evaluator) -> GalleryStore:
+    return filled(store, evaluator)
+
+
+@pytest.fixture
+def probe(evaluator: Evaluator) -> Probe:
+    return evaluator.prepare(evaluator.expand(LAB.probe(unit_vectors(1)[0])))
+
+
+def filled(store: Store, evaluator: Evaluator) -> GalleryStore:
+    """A gallery of three blocks, saved."""
+    spec = GallerySpec("missing", LAB.pin, "agency", frozenset({"agency"}), 3)
+    gallery = store.open_gallery(store.galleries.create(spec, store.clock()), evaluator)
+    for number in range(COUNT):
+        enrol(gallery, unit_vectors(4000, seed=number), Shape.COLUMNS)
+    gallery.checkpoint()
+    return gallery
+
+
+def enrol(gallery: GalleryStore, vectors: np.ndarray, shape: Shape) -> None:
+    with gallery.files.stage(shape) as staged:
+        for one in [LAB.row(vectors)] if shape is Shape.ROW else LAB.columns(vectors):
+            staged.write(one.to_bytes())
+        staged.sync()
+        templates = labelled(len(vectors))
+        content = UnitContent(secrets.token_bytes(16), shape, templates, staged, LAB.pin)
+        enrol_now(gallery, signed_for("missing", content), staged)
+
+
+def piece(gallery: GalleryStore, number: int) -> Piece:
+    place = part_name(BLOCKS, gallery.gallery.id, LAB.bundle.epoch)
+    root, size = gallery.saved_root(number), gallery.tiles(number).nbytes
+    return Piece(LAB.bundle.epoch, place, number, root, size)
+
+
+def shard(checkpoints: Checkpoints, limit: int = 1 << 30) -> Shard:
+    made = Shard(checkpoints, limit, threads=1)
+    made.learn(LAB.bundle.epoch, LAB.profile, LAB.dimension, LAB.bundle.keys)
+    return made
+
+
+def expected(gallery: GalleryStore, probe: Probe, number: int) -> tuple[bytes]:
+    return (gallery.evaluator.score(probe, gallery.tiles(number)).to_bytes(),)
+
+
+def test_a_shard_finds_what_the_server_finds_and_reads_a_block_once(
+    store: Store, gallery: GalleryStore, probe: Probe
+) -> None:
+    made = shard(Checkpoints.of(store.folder, None))
+    pieces = [piece(gallery, number) for number in range(COUNT)]
+    for _ in range(2):
+        found = made.score([probe, probe], pieces)
+        assert found == [2 * expected(gallery, probe, number) for number in range(COUNT)]
+    assert made.held() == pieces
+    assert made.reads() == COUNT
+
+
+def test_a_block_that_changed_is_read_again_and_what_it_was_is_refused(
+    store: Store, gallery: GalleryStore, probe: Probe
+) -> None:
+    made = shard(Checkpoints.of(store.folder, None))
+    before = piece(gallery, 0)
+    made.score([probe], [before])
+    enrol(gallery, unit_vectors(1, seed=9), Shape.ROW)
+    assert gallery.saved_root(0) == ""
+    gallery.checkpoint()
+    after = piece(gallery, 0)
+    assert after.root != before.root
+    assert made.score([probe], [after]) == [expected(gallery, probe, 0)]
+    assert made.score([probe], [before, piece(gallery, 1)]) == [
+        None,
+        expected(gallery, probe, 1),
+    ]
+
+
+def test_memory_is_bounded_and_forgotten_blocks_leave_it(
+    store: Store, gallery: GalleryStore, probe: Probe
+) -> None:
+    pieces = [piece(gallery, number) for number in range(COUNT)]
+    made = shard(Checkpoints.of(store.folder, None), limit=2 * pieces[0].size)
+    for one in pieces:
+        made.load([one])
+    assert made.held() == pieces[1:]
+    made.forget(pieces[0].place, {1})
+    assert made.held() == pieces[2:]
+    made.forget("blocks/7/other", None)
+    assert made.held() == pieces[2:]
+    made.forget(pieces[0].place, None)
+    assert made.held() == []
+    assert made.score([probe], pieces) == [expected(gallery, probe, n) for n in range(COUNT)]
+
+
+def test_blocks_come_from_the_bucket_with_the_machines_own_access_key(
+    s3: S3Server,
+    evaluator: Evaluator,
+    probe: Probe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    location: Location = s3.bucket()
+    store = Place(str(tmp_path / "data"), objects=astuple(location)).open()
+    gallery = filled(store, evaluator)
+    checkpoints = Checkpoints.of(store.folder, location)
+    assert checkpoints.objects == replace(location, key_id="", secret="")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tester")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    made = shard(checkpoints)
+    pieces = [piece(gallery, number) for number in range(COUNT)]
+    assert made.score([probe], pieces) == [expected(gallery, probe, n) for n in range(COUNT)]
+    store.close()
