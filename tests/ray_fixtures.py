@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,8 @@ RAY = Path(sys.executable).with_name("ray")
 MARK = "UNDERSEAL_TEST_NODE"
 MIB = 1 << 20
 SECONDS = 150.0
+STARTED = b"Ray runtime started"
+ATTEMPTS = 3
 
 
 class Node:
@@ -29,10 +30,19 @@ class Node:
 
     def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.mark = secrets.token_hex(8)
-        with log.open("ab") as output:
+        self.log = log
+        with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command, env=environment | {MARK: self.mark}, stdout=output, stderr=output
             )
+
+    def started(self) -> bool:
+        """Wait until it runs; it gives up by itself after 30 seconds, on a busy machine."""
+        while STARTED not in self.log.read_bytes():
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.1)
+                return False
+        return True
 
     def processes(self, title: str = "") -> list[int]:
         """Its processes; those of a title only."""
@@ -103,10 +113,9 @@ class RayCluster:
         options = ["--head", f"--port={port}", "--num-cpus=0", "--memory=0"]
         options += ["--include-dashboard=false", f"--temp-dir={self.folder}"]
         self._start([], self._host, options)
-        self._wait_for_head(port)
 
     def join(self) -> Node:
-        """Start a node with room for one shard; it joins when it is ready."""
+        """Start a node with room for one shard."""
         prefix, host = [], self._host
         if self.apart:
             space = f"{self._bridge}n{len(self._spaces)}"
@@ -118,7 +127,7 @@ class RayCluster:
 
     def log(self) -> str:
         """Return the last that the nodes said."""
-        return (self.folder / "nodes.log").read_text()[-10_000:]
+        return "".join(node.log.read_text()[-2000:] for node in self.nodes)
 
     def close(self) -> None:
         """End everything."""
@@ -133,9 +142,14 @@ class RayCluster:
     def _start(self, prefix: list[str], host: str, options: list[str]) -> Node:
         options += [f"--node-ip-address={host}", f"--object-store-memory={80 * MIB}"]
         command = [*prefix, str(RAY), "start", "--block", *options]
-        node = Node(command, os.environ | self.environment, self.folder / "nodes.log")
-        self.nodes.append(node)
-        return node
+        log = self.folder / f"node{len(self.nodes)}.log"
+        for _ in range(ATTEMPTS):
+            node = Node(command, os.environ | self.environment, log)
+            self.nodes.append(node)
+            if node.started():
+                return node
+            node.kill()
+        raise AssertionError(log.read_text())
 
     def _connect(self, space: str, host: str) -> None:
         self._spaces.append(space)
@@ -158,15 +172,6 @@ class RayCluster:
         issued.private_key_pem.write_to_path(self.folder / "key.pem")
         for blob in issued.cert_chain_pems:
             blob.write_to_path(self.folder / "cert.pem", append=True)
-
-    def _wait_for_head(self, port: int) -> None:
-        deadline = time.monotonic() + SECONDS
-        started = self.folder / "nodes.log"
-        while "Ray runtime started" not in started.read_text():
-            assert time.monotonic() < deadline, started.read_text()
-            with suppress(OSError), socket.create_connection((self._host, port), 1):
-                pass
-            time.sleep(0.05)
 
 
 def ray_cluster() -> Iterator[RayCluster]:

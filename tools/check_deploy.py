@@ -115,6 +115,14 @@ def _pod_problems(path: Path, found: Mapping[str, Any]) -> Iterator[str]:
         )
         if not hardened or "memory" not in container.get("resources", {}).get("limits", {}):
             yield f"{path.name}: container {container['name']} is not hardened, or has no limit"
+        if "ray start" in " ".join(container.get("args", [])) and not _ray_is_closed(path):
+            yield f"{path.name}: {container['name']} lets strangers into the cluster of Ray"
+
+
+def _ray_is_closed(path: Path) -> bool:
+    """Whether Ray asks for a token and speaks TLS: it does neither by itself."""
+    environment: dict[str, str] = yaml.safe_load((path.parent / "ray.yaml").read_text())["data"]
+    return environment.get("RAY_AUTH_MODE") == "token" and environment.get("RAY_USE_TLS") == "1"
 
 
 def settings_problems(path: Path) -> Iterator[str]:

@@ -39,6 +39,8 @@ def test_what_is_shipped_passes() -> None:
         ("kubernetes/operator/server.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "as root"),
         ("kubernetes/operator/server.yaml", "replicas: 1", "replicas: one", "StatefulSet"),
         ("kubernetes/operator/server.yaml", "replicas: 1", "replica: 1", "StatefulSet"),
+        ("kubernetes/cluster/ray.yaml", 'RAY_USE_TLS: "1"', "RAY_USE: no", "lets strangers"),
+        ("kubernetes/cluster/ray.yaml", "RAY_AUTH_MODE: token", "RAY_A: b", "lets strangers"),
         ("kubernetes/auditor/guardian.yaml", "drop: [ALL]", "drop: []", "not hardened"),
         ("kubernetes/auditor/kustomization.yaml", "guardian.yaml", "g.yaml", "there is no g.yaml"),
         ("kubernetes/auditor/guardian.toml", "listen =", "listens =", "guardian.toml"),
@@ -52,6 +54,7 @@ def test_it_notices(folder: Path, file: str, old: str, new: str, text: str) -> N
     before = path.read_text()
     assert old in before
     path.write_text(before.replace(old, new))
+    path = path.with_name("workers.yaml") if path.name == "ray.yaml" else path
     if file.startswith("monitoring"):
         found = list(check_deploy.monitoring_problems(folder / "monitoring"))
     else:
