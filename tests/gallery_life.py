@@ -386,7 +386,7 @@ class GalleryLife:
         wanted, told = np.zeros(slots), np.ones(slots, dtype=bool)
         for unit in self.units.values():
             for one, score in zip(unit.ids, unit.vectors @ probe, strict=True):
-                block, slot = unit.slots[one]
+                block, slot = unit.slots.get(one, (-1, -1))  # erased: the slot may be another's
                 if block == number:
                     wanted[slot], told[slot] = score, one in unit.live
         return wanted, told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,18 +13,19 @@ import pytest
 
 from tests.server_fixtures import Lab, Vectors, labelled, unit_vectors
 from tests.server_harness import Caller, Found, calling, make_credentials, serving
+from tests.server_relabelling import relabelling, shown
 from underseal_auditor.wire.catalogue import changes_from_wire
 from underseal_core.errors import Conflict, InvalidInput, NotFound, PermissionRefused
 from underseal_core.gallery.unit import Shape
-from underseal_core.provenance import EnrolReceipt, template_leaf
+from underseal_core.provenance import EnrolReceipt
 from underseal_core.statements import utc_text
 from underseal_proto.v1 import gallery_pb2
 from underseal_server.settings import Settings
 from underseal_server.store.records import NewTemplate
-from underseal_server.wire import envelope_to_wire
 
 LAB = Lab()
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
+SIGNED = utc_text(NOW)
 SOON = 30.0
 
 
@@ -94,40 +94,6 @@ def listed(caller: Caller, **asked: object) -> list[gallery_pb2.Template]:
 def searched(caller: Caller, vector: Vectors, now: datetime) -> Found:
     """Search, by the server's clock."""
     return caller.search(vector, **times(now))
-
-
-def shown(caller: Caller, *ids: bytes) -> gallery_pb2.ListLeavesResponse:
-    """The one unit of these templates, as its enroller is shown it."""
-    request = gallery_pb2.ListLeavesRequest(gallery="missing", template_ids=ids)
-    (unit,) = caller.galleries.ListLeaves(request)
-    assert isinstance(unit, gallery_pb2.ListLeavesResponse)
-    return unit
-
-
-def relabelling(
-    caller: Caller,
-    unit: gallery_pb2.ListLeavesResponse,
-    labels: dict[bytes, bytes],
-    **changes: object,
-) -> gallery_pb2.RelabelRequest:
-    """A request for new labels, signed for by the caller; ``changes`` of its receipt."""
-    earlier = EnrolReceipt.parse(unit.receipt.payload)
-    hashes = {one: hashlib.sha256(label).digest() for one, label in labels.items()}
-    leaves = [
-        template_leaf(
-            leaf.template_id, leaf.subject_id, hashes.get(leaf.template_id, leaf.label_sha256)
-        )
-        for leaf in unit.leaves
-    ]
-    receipt = earlier.relabelled(leaves, utc_text(NOW)).model_copy(update=changes)
-    return gallery_pb2.RelabelRequest(
-        gallery="missing",
-        labels=[
-            gallery_pb2.NewLabel(template_id=one, sealed_label=label)
-            for one, label in labels.items()
-        ],
-        receipt=envelope_to_wire(receipt.sign(caller.credentials.identity)),
-    )
 
 
 def settled(caller: Caller, templates: int) -> None:
@@ -208,7 +174,7 @@ def test_labels_change_and_auditors_hear_of_it(people: dict[str, Caller], shape:
     ids = [template.template_id for template in made]
     unit, before = shown(agency, ids[1]), agency.state()
     assert [leaf.template_id for leaf in unit.leaves] == ids
-    change = relabelling(agency, unit, {ids[1]: b"new", ids[2]: b"other"})
+    change = relabelling(agency, unit, {ids[1]: b"new", ids[2]: b"other"}, SIGNED)
     version = agency.galleries.Relabel(change).gallery_version
     assert version == before.version + 1 == agency.state().version
     assert agency.galleries.Relabel(change).gallery_version == version, "the same, repeated"
@@ -237,17 +203,25 @@ def test_labels_are_changed_by_who_enrolled_and_nothing_else_is(people: dict[str
     unit, version = shown(agency, ids[1]), agency.state().version
     new = {ids[1]: b"new"}
     wrong = [
-        (PermissionRefused, "another client", relabelling(other, unit, new)),
-        (InvalidInput, "client differs", relabelling(other, unit, new, client="other")),
-        (InvalidInput, "keep_until", relabelling(agency, unit, new, keep_until=in_days(9))),
-        (InvalidInput, "unit_sha256", relabelling(agency, unit, new, unit_sha256="0" * 64)),
-        (InvalidInput, "these labels", relabelling(agency, unit, new, templates_root="0" * 64)),
-        (Conflict, "meanwhile", relabelling(agency, unit, new, revision=2)),
-        (NotFound, "removed", relabelling(agency, unit, {ids[0]: b"of a removed one"})),
-        (NotFound, "this unit", relabelling(agency, unit, {strange[0].template_id: b"new"})),
-        (NotFound, "no live unit", relabelling(agency, unit, new, token="0" * 32)),
-        (InvalidInput, "1 to 256", relabelling(agency, unit, {})),
-        (InvalidInput, "sealed label", relabelling(agency, unit, {ids[1]: b""})),
+        (PermissionRefused, "another client", relabelling(other, unit, new, SIGNED)),
+        (InvalidInput, "client differs", relabelling(other, unit, new, SIGNED, client="other")),
+        (InvalidInput, "keep_until", relabelling(agency, unit, new, SIGNED, keep_until=in_days(9))),
+        (InvalidInput, "unit_sha256", relabelling(agency, unit, new, SIGNED, unit_sha256="0" * 64)),
+        (
+            InvalidInput,
+            "these labels",
+            relabelling(agency, unit, new, SIGNED, templates_root="0" * 64),
+        ),
+        (Conflict, "meanwhile", relabelling(agency, unit, new, SIGNED, revision=2)),
+        (NotFound, "removed", relabelling(agency, unit, {ids[0]: b"of a removed one"}, SIGNED)),
+        (
+            NotFound,
+            "this unit",
+            relabelling(agency, unit, {strange[0].template_id: b"new"}, SIGNED),
+        ),
+        (NotFound, "no live unit", relabelling(agency, unit, new, SIGNED, token="0" * 32)),
+        (InvalidInput, "1 to 256", relabelling(agency, unit, {}, SIGNED)),
+        (InvalidInput, "sealed label", relabelling(agency, unit, {ids[1]: b""}, SIGNED)),
     ]
     for kind, text, request in wrong:
         caller = other if "client" in text else agency
