@@ -3,9 +3,10 @@
 #
 #     tests/native/sanitize.sh [pytest arguments]
 #
-# Twice: with the loops that every machine runs, and with the wide ones (lanes.hpp) where the
-# processor has AVX-512. Needs GCC (for libasan) and the project's virtual environment, or
-# PYTHON=/path/to/python. Leaves the normal build alone: everything goes to build/sanitize.
+# With the loops that every machine runs, with what x86-64-v3 (AVX2) makes of them, and with the
+# wide ones (lanes.hpp) where the processor has AVX-512; UNDERSEAL_FORMS="V3 WIDE" picks some. Needs
+# GCC (for libasan) and the project's virtual environment, or PYTHON=/path/to/python. Leaves the
+# normal build alone: everything goes to build/sanitize.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -28,7 +29,8 @@ export PYTHONPATH="$out/core:$PWD:$PWD/auditor:$PWD/client:$PWD/proto:$PWD/serve
 export UNDERSEAL_SANITIZED=1
 runtime="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libstdc++.so)"
 
-for form in NARROW WIDE; do
+if [ "$(uname -m)" = x86_64 ]; then forms="NARROW V3 WIDE"; else forms=NARROW; fi
+for form in ${UNDERSEAL_FORMS:-$forms}; do
     cmake -S . -B "$out/$form" -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_COMPILER="$compiler" \
         -DPython_EXECUTABLE="$python" -DUNDERSEAL_SANITIZE=$form >/dev/null
     cmake --build "$out/$form" --parallel 2 >/dev/null

@@ -117,12 +117,14 @@ class Evaluator:
         self.dimension = dimension
         self._ring = basis(profile.degree, (*profile.data_primes, profile.special_prime))
         self._relinearisation = prepare_key(keys.relinearisation, profile)
-        galois = []
-        for element in galois_elements(profile, dimension):
+        elements = galois_elements(profile, dimension)
+        # All in one array: one of several MB comes in huge pages.
+        galois = aligned((len(elements), *self._relinearisation.shape))
+        for element, out in zip(elements, galois, strict=True):
             if element not in keys.galois:
                 raise InvalidInput(f"the keys have no Galois key for element {element}")
-            galois.append(prepare_key(keys.galois[element], profile))
-        self._expansion = _kernel.Expansion(self._ring, galois)
+            prepare_key(keys.galois[element], profile, out)
+        self._expansion = _kernel.Expansion(self._ring, list(galois))
         self._workers = Workers(threads)
 
     def close(self) -> None:

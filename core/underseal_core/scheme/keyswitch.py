@@ -24,13 +24,15 @@ _AT_ONCE: Final = 8
 """Most ciphertexts of a batch that a thread takes at a time."""
 
 
-def prepare_key(key: Residues, profile: Profile) -> Residues:
+def prepare_key(key: Residues, profile: Profile, out: Residues | None = None) -> Residues:
     """Bring a key-switching key into the kernel's form.
 
     Parameters
     ----------
     key
         Shape ``(fresh_level, 2, fresh_level + 1, degree)``, the special prime last.
+    out
+        Where to write it, if not to a new array; same shape.
 
     Returns
     -------
@@ -46,7 +48,8 @@ def prepare_key(key: Residues, profile: Profile) -> Residues:
     primes = (*profile.data_primes, profile.special_prime)
     check_array(key, "evaluation key", (levels, 2, levels + 1, profile.degree))
     ring = check_residues(key, primes, "evaluation key")
-    out = aligned(key.shape)
+    if out is None:
+        out = aligned(key.shape)
     ring.scale_key(key, out)
     return out
 
