@@ -1,7 +1,7 @@
 """The engine on encrypted data, with every score checked against the plaintext.
 
     python -m benchmarks.engine [--profile guarded] [--dim 512] [--templates 32768] [--threads 1]
-                                [--probes 16] [--repeat 7] [--json]
+                                [--probes 16] [--distinct 8] [--repeat 7] [--json]
 
 Runs a key ceremony, encrypts a gallery in bulk and some probes, expands, scores all blocks for one
 probe and for all of them together, opens the results and compares. Reading the gallery in order,
@@ -87,7 +87,8 @@ def main() -> int:
     profile, dimension = PROFILES[options.profile], padded_dimension(options.dim)
     say(f"key ceremony, {profile.name}, d={dimension}")
     ceremony = run_sole(profile, dimension, Identity.generate())
-    gallery = Gallery(ceremony, inputs(options.templates, dimension))
+    encrypted = min(options.templates, options.distinct * profile.degree)
+    gallery = Gallery(ceremony, inputs(encrypted, dimension), options.templates)
     with Evaluator(profile, dimension, ceremony.bundle.keys, options.threads) as evaluator:
         gallery.fill(evaluator)
         report = measure(evaluator, gallery, ceremony, options)
@@ -96,14 +97,26 @@ def main() -> int:
 
 
 class Gallery:
-    """Random unit vectors, and the blocks that hold them encrypted."""
+    """Random unit vectors, and the blocks that hold them encrypted.
 
-    def __init__(self, ceremony: SoleCeremony, given: Inputs) -> None:
+    Parameters
+    ----------
+    ceremony
+        The keys.
+    given
+        Templates of the blocks that are encrypted, and a probe.
+    count
+        Templates in all. Blocks beyond those that ``given`` fills are copies of them, in memory of
+        their own: as much to read and to multiply, and no time to encrypt.
+    """
+
+    def __init__(self, ceremony: SoleCeremony, given: Inputs, count: int | None = None) -> None:
+        self.count = len(given.templates) if count is None else count
         self.profile = ceremony.bundle.profile
         self.dimension = ceremony.bundle.dimension
         self.templates, self.probe = given.templates, given.probe
         self.encryptor = Encryptor(self.profile, self.dimension, ceremony.bundle.public_key)
-        blocks = -(-len(self.templates) // self.profile.degree)
+        blocks = -(-self.count // self.profile.degree)
         shape = tiles_shape(self.profile, self.dimension)
         self.blocks = list(kernel.aligned((blocks, *shape)))
         for block in self.blocks:
@@ -112,11 +125,22 @@ class Gallery:
     def fill(self, evaluator: Evaluator) -> None:
         """Encrypt all templates, block by block."""
         degree = self.profile.degree
+        distinct = -(-len(self.templates) // degree)
         for number, block in enumerate(self.blocks):
-            say(f"encrypting block {number + 1} of {len(self.blocks)}")
+            if number >= distinct:
+                np.copyto(block, self.blocks[number % distinct])
+                continue
+            say(f"encrypting block {number + 1} of {distinct}")
             templates = self.templates[number * degree : (number + 1) * degree]
             for index, column in enumerate(self.encryptor.encrypt_columns(templates)):
                 evaluator.add_column(block, index, column.residues, 0)
+
+    def scores(self, probe: Real) -> Real:
+        """Return what every slot must give: 0 for those that are empty."""
+        degree, distinct = self.profile.degree, self.templates @ probe
+        whole = np.zeros(-(-len(distinct) // degree) * degree)
+        whole[: len(distinct)] = distinct
+        return np.resize(whole, self.slots)
 
     def probes(self, count: int) -> list[Real]:
         """Return unit vectors to search for: the one of the inputs, then templates."""
@@ -139,7 +163,7 @@ def measure(
 ) -> Report:
     """Time the engine, and check every score."""
     say("measuring")
-    profile, count, repeat = gallery.profile, len(gallery.templates), options.repeat
+    profile, count, repeat = gallery.profile, gallery.count, options.repeat
     vectors = gallery.probes(options.probes)
     rows = [gallery.encryptor.encrypt_probe(vector) for vector in vectors]
     columns = evaluator.expand(rows[0])
@@ -199,9 +223,7 @@ def _errors(
 ) -> Real:
     """Decrypted minus plaintext score, for every slot, empty ones (score 0) included."""
     found = [opened(result, ceremony.share.secret) for result in results]
-    wanted = np.zeros(len(results) * gallery.profile.degree)
-    wanted[: len(gallery.templates)] = gallery.templates @ probe
-    return np.concatenate(found) - wanted
+    return np.concatenate(found) - gallery.scores(probe)
 
 
 def _program() -> Program:
@@ -212,6 +234,7 @@ def _program() -> Program:
     parser.add_argument("--templates", type=int, default=32768)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--probes", type=int, default=16, help="probes of a batch")
+    parser.add_argument("--distinct", type=int, default=8, help="blocks that are encrypted")
     parser.add_argument("--repeat", type=int, default=7, help="runs per figure, the best counts")
     return program
 

@@ -86,10 +86,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, metrics: str) -> Iterat
 
 
 def test_engine() -> None:
-    figures = read(
-        engine.Report, run("engine", *SMALL, "--templates", 64, "--probes", 3, "--repeat", 2)
-    )
-    assert (figures.profile, figures.dimension, figures.templates) == ("swift", 8, 64)
+    sizes = ("--templates", 10_000, "--distinct", 2, "--probes", 3, "--repeat", 2)
+    figures = read(engine.Report, run("engine", *SMALL, *sizes))
+    assert (figures.profile, figures.dimension, figures.templates) == ("swift", 8, 10_000)
     assert 0 < figures.rms_error <= figures.max_error <= figures.error_bound
     assert figures.us_per_comparison > 0
     assert figures.batch_probes == 3
