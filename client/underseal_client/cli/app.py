@@ -17,6 +17,7 @@ from underseal_client.cli import (
     galleries,
     models,
     releases,
+    replaying,
     searching,
     templates,
     warrants,
@@ -45,6 +46,7 @@ app.add_typer(releases.release_app, name="release")
 app.add_typer(models.models_app, name="models")
 app.add_typer(bundles.bundle_app, name="bundle")
 app.command("demo")(demonstrating.demo)
+app.command("replay")(replaying.replay)
 
 
 def _version(wanted: bool) -> None:

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.status import Status
 
+from underseal_client.cli.folders import stopped_by_sigterm, working_folder
 from underseal_client.cli.output import Json, err, print_json, print_table, say
 from underseal_client.cli.telling import LiveTeller, show_beginning
 from underseal_client.demo.faces import photo_folder
 from underseal_client.demo.oversight import OversightDemo, check_quorum
 from underseal_client.demo.run import run_demo
-from underseal_core.errors import InvalidInput
 from underseal_core.outcome import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
-
     from underseal_client.demo.evidence import Evidence
     from underseal_client.demo.run import DemoReport
 
@@ -57,7 +50,11 @@ def demo(
 
 
 def _sole(keep: Path | None, photos: Path, as_json: bool) -> None:
-    with _stopped_by_sigterm(), _folder(keep) as folder, Status("starting", console=err) as status:
+    with (
+        stopped_by_sigterm(),
+        working_folder(keep, "demo") as folder,
+        Status("starting", console=err) as status,
+    ):
         report = run_demo(folder, photos, status.update)
     if as_json:
         print_json(report.as_json())
@@ -71,7 +68,11 @@ def _oversight(
     keep: Path | None, photos: Path, guardians: int, threshold: int, as_json: bool
 ) -> None:
     check_quorum(guardians, threshold)
-    with _stopped_by_sigterm(), _folder(keep) as folder, Status("starting", console=err) as status:
+    with (
+        stopped_by_sigterm(),
+        working_folder(keep, "demo") as folder,
+        Status("starting", console=err) as status,
+    ):
         if not as_json:
             show_beginning(guardians, threshold)
         teller = LiveTeller(status, silent=as_json)
@@ -85,35 +86,6 @@ def _oversight(
         say(f"{correct} of {len(report.attempts)} searches as expected, in {report.seconds:.0f} s")
     if not report.ok:
         raise typer.Exit(int(ExitCode.UNEXPECTED))
-
-
-@contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
-    if keep is None:
-        with tempfile.TemporaryDirectory(prefix="underseal-demo-") as name:
-            yield Path(name)
-        return
-    try:
-        keep.mkdir(parents=True)
-    except OSError as error:
-        raise InvalidInput(
-            f"cannot make the folder {keep}", hint="it must not exist yet"
-        ) from error
-    yield keep
-
-
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that the other processes are ended too."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _show(report: DemoReport) -> None:

@@ -164,6 +164,7 @@ def test_every_leaf_command_offers_json() -> None:
         " models list",
         " models pull",
         " release show",
+        " replay",
         " search",
         " verify",
         " warrant",
