@@ -163,6 +163,28 @@ def test_person_is_found_and_the_release_can_be_shown(underseal: Run, name: str)
     assert nobody.out.startswith("no match\n")
 
 
+def test_several_photos_and_folders_are_searched_with_together(
+    underseal: Run, name: str, bad: Path
+) -> None:
+    ask = ("-g", name, "--purpose", "tests", "--case", "T-1")
+    both = (FACES / "person_a_2.jpg", FACES / "impostor_2.jpg")
+    done = underseal("search", *both, *ask, "--json")
+    answers = {Path(one["photo"]).name: one for one in map(json.loads, done.out.splitlines())}
+    assert done.code == 0
+    assert [match["name"] for match in answers["person_a_2.jpg"]["matches"]] == ["person_a"]
+    assert answers["impostor_2.jpg"]["matches"] == []
+    assert answers["person_a_2.jpg"]["request_id"] != answers["impostor_2.jpg"]["request_id"]
+    partly = underseal("search", both[0], bad / "nobody.png", *ask)
+    assert partly.code == 8
+    assert "person_a" in partly.out
+    assert "nobody.png" in partly.out
+    refused = underseal("search", bad, *ask, "--json")
+    lines = [json.loads(line) for line in refused.out.splitlines()]
+    assert refused.code == 8
+    reasons = {Path(one["photo"]).name: one["reason"] for one in lines if "reason" in one}
+    assert (reasons, len(lines)) == (BAD, len(BAD) + 1)
+
+
 def test_enrolled_photo_is_searched_with(underseal: Run, names: Iterator[str]) -> None:
     gallery = next(names)
     underseal("gallery", "create", gallery)

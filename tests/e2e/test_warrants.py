@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.people import people
 from underseal_client import Client
 from underseal_client.asking import Findings
-from underseal_client.cli.searching import show_release
+from underseal_client.cli.showing import show_release
 from underseal_client.connection import Connection
 from underseal_client.demo.deployment import AUDITOR, Deployment
 from underseal_client.logged import InLog

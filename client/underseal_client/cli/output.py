@@ -63,6 +63,12 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=False) + "\n")
 
 
+def print_line(value: object) -> None:
+    """Print one of several results as a line of JSON."""
+    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
 def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()

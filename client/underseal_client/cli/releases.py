@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from underseal_client.cli.output import Json, note, print_json
-from underseal_client.cli.searching import log_json, release_json, show_log, show_release
 from underseal_client.cli.session import client_of
+from underseal_client.cli.showing import log_json, release_json, show_log, show_release
 
 release_app = typer.Typer(help="What the auditors released.", no_args_is_help=True)
 
