@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from underseal_core.errors import InvalidInput
 from underseal_core.ring._kernel import Basis
+from underseal_core.ring.buffers import Buffers
 
 Residues = npt.NDArray[np.uint32]
 
@@ -25,6 +26,7 @@ LANES: Final = 16
 """Words that the native code handles at once: coefficients of a tile."""
 MAX_PRIME_BITS: Final = 29
 _CACHE_LINE: Final = 64
+_BUFFERS: Final = Buffers()
 
 
 class Operation(IntEnum):
@@ -60,7 +62,7 @@ def aligned(shape: tuple[int, ...]) -> Residues:
     after a page.
     """
     words = int(np.prod(shape, dtype=np.int64))
-    memory = np.empty(words + _CACHE_LINE // 4, dtype=np.uint32)
+    memory = _BUFFERS.take(words + _CACHE_LINE // 4)
     start = -memory.ctypes.data % _CACHE_LINE // 4
     return memory[start : start + words].reshape(shape)
 

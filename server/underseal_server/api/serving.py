@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -145,6 +146,8 @@ async def running(
         stack.push_async_callback(_ended, rotating)
         for _ in range(settings.running_searches):
             stack.push_async_callback(_ended, asyncio.create_task(engine.keep_running()))
+        gc.freeze()  # what is there by now stays: no need to look through it again and again
+        stack.callback(gc.unfreeze)
         port = await listener.start()
         stack.push_async_callback(listener.stop, settings.stop_seconds)
         yield Running(port, listener, hosting, admission, metrics)

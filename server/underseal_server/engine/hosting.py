@@ -99,7 +99,7 @@ class Hosting:
         Damaged
             A stored unit is.
         """
-        hosted = self._settled((await self.row(name)).id)
+        hosted = self._named(name)
         if hosted is None:
             async with self._opening:
                 gallery = await self.row(name)  # again: it may have been deleted meanwhile
@@ -110,6 +110,20 @@ class Hosting:
                         await stale.intake.close()
                     hosted = self._hosted[gallery.id] = await self._open(gallery)
         return hosted
+
+    def _named(self, name: str) -> Hosted | None:
+        """Return a gallery that is open, without a look at the catalogue.
+
+        Only this server makes, moves and deletes galleries, and it keeps the open ones in step.
+        """
+        return next(
+            (
+                hosted
+                for hosted in self._hosted.values()
+                if hosted.gallery.name == name and hosted.settled() and not hosted.deleted
+            ),
+            None,
+        )
 
     def _settled(self, number: int) -> Hosted | None:
         hosted = self._hosted.get(number)
