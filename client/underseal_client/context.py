@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from underseal_client.connection import Connection
 from underseal_client.faces import FaceEmbedder, open_pack
+from underseal_client.faces.projection import Projection
 from underseal_client.renewal import earlier_rosters
 from underseal_client.resume import ClientState
 from underseal_client.subjects import SubjectKey
@@ -166,7 +167,9 @@ class ClientContext:
     def _load_embedder(self) -> FaceEmbedder:
         settings = self.settings
         pack = open_pack(settings.model, accept_noncommercial=settings.accept_noncommercial)
-        return FaceEmbedder(pack, threads=settings.threads)
+        file = settings.projection
+        projection = None if file is None else Projection.load(file)
+        return FaceEmbedder(pack, threads=settings.threads, projection=projection)
 
     @property
     def state(self) -> ClientState:
@@ -235,5 +238,6 @@ class ClientContext:
             raise Mismatch(
                 f"gallery {gallery.name} is of model {pin.model_id} ({pin.model_dimension}), "
                 f"not {model.model_id} ({model.dimension})",
-                hint=f"choose the gallery's model with --model {pin.model_id}",
+                hint=f"choose the model with --model, and its projection with --projection: "
+                f"{pin.model_id}",
             )

@@ -86,6 +86,8 @@ class ClientSettings(BaseSettings):
         What was enrolled and asked, so that both can be resumed.
     model, accept_noncommercial
         A model pack's name or folder; consent to packs that may not be used commercially.
+    projection
+        Public projection to fewer dimensions, of the gallery's model; None: none.
     threads
         Threads of the face models; 0 means one for each core.
     columns_from
@@ -109,6 +111,7 @@ class ClientSettings(BaseSettings):
     state: Path = Field(default_factory=_state_file)
     model: str = "zoo-sface"
     accept_noncommercial: bool = False
+    projection: Path | None = None
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     quality: QualitySettings = QualitySettings()
     columns_from: Annotated[int, Field(ge=1)] | None = None
@@ -180,7 +183,15 @@ def _read(path: Path | None) -> dict[str, object]:
         values: dict[str, object] = tomllib.loads(source.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidInput(f"cannot read the settings in {source}: {error}") from error
-    for name in ("credentials", "bundle", "successions", "log_key", "subject_key", "state"):
+    for name in (
+        "credentials",
+        "bundle",
+        "successions",
+        "log_key",
+        "subject_key",
+        "state",
+        "projection",
+    ):
         if isinstance(value := values.get(name), str):
             values[name] = source.parent / Path(value).expanduser()
     return values

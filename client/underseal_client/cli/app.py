@@ -16,6 +16,7 @@ from underseal_client.cli import (
     erasures,
     galleries,
     models,
+    projections,
     releases,
     replaying,
     searching,
@@ -44,6 +45,7 @@ app.command("verify")(searching.verify)
 app.command("warrant")(warrants.warrant)
 app.add_typer(releases.release_app, name="release")
 app.add_typer(models.models_app, name="models")
+app.add_typer(projections.projection_app, name="projection")
 app.add_typer(bundles.bundle_app, name="bundle")
 app.command("demo")(demonstrating.demo)
 app.command("replay")(replaying.replay)
@@ -78,6 +80,9 @@ def options(
             "--accept-noncommercial", help="My use is non-commercial research (buffalo_l)."
         ),
     ] = None,
+    projection: Annotated[
+        Path | None, typer.Option(help="Public projection of templates to fewer dimensions.")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="Threads of the face models; 0: one per core.")
     ] = None,
@@ -96,6 +101,7 @@ def options(
             bundle=bundle,
             model=model,
             accept_noncommercial=accept_noncommercial,
+            projection=projection,
             threads=threads,
         )
 

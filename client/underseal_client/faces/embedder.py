@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from underseal_client.faces.errors import ModelDamaged
 from underseal_client.faces.manifest import file_digest
 from underseal_client.faces.packs import DIGEST_PREFIX, ModelPack
 from underseal_client.faces.photos import DEFAULT_LIMITS, PhotoLimits, Pixels, load_photo
+from underseal_client.faces.projection import Projection
 from underseal_client.faces.quality import (
     DEFAULT_POLICY,
     Face,
@@ -21,7 +22,7 @@ from underseal_client.faces.quality import (
     face_turn,
 )
 from underseal_client.faces.runtime import load_runtime, session_options
-from underseal_core.errors import InvalidInput
+from underseal_core.errors import InvalidInput, Mismatch
 from underseal_core.scheme.profiles import padded_dimension
 
 CANDIDATE_SCORE: Final = 0.3
@@ -61,6 +62,8 @@ class FaceEmbedder:
         From `open_pack`.
     threads
         Threads per model run; 0 means one per core.
+    projection
+        Templates are projected to fewer dimensions by it, which makes another model of the two.
     detector_size
         Photos are scaled to fit a square of this many pixels before detection; a face is found
         down to about a sixtieth of 640. 320 saves a quarter of the time but places the landmarks
@@ -75,7 +78,12 @@ class FaceEmbedder:
     """
 
     def __init__(
-        self, pack: ModelPack, *, threads: int = 0, detector_size: int = DETECTOR_SIZE
+        self,
+        pack: ModelPack,
+        *,
+        threads: int = 0,
+        projection: Projection | None = None,
+        detector_size: int = DETECTOR_SIZE,
     ) -> None:
         if threads < 0:
             raise InvalidInput("threads must be 0 or more")
@@ -84,7 +92,9 @@ class FaceEmbedder:
             raise InvalidInput("unknown detector size", hint=f"use one of {known}")
         self._detector_size = detector_size
         self._analysis = _load(pack, threads, detector_size)
-        self.model = _describe(pack, self._analysis.models["recognition"])
+        model = _describe(pack, self._analysis.models["recognition"])
+        self._projection = projection
+        self.model = model if projection is None else _projected(model, projection)
 
     def detect(
         self, photo: bytes | Path | Pixels, limits: PhotoLimits = DEFAULT_LIMITS
@@ -104,7 +114,7 @@ class FaceEmbedder:
         pixels = photo if isinstance(photo, np.ndarray) else load_photo(photo, limits)
         if min(pixels.shape[:2]) * self._detector_size < max(pixels.shape[:2]):
             return []  # so thin that scaling it down leaves nothing, which OpenCV refuses
-        faces = [_face(found) for found in self._analysis.get(pixels)]
+        faces = [self._template(_face(found)) for found in self._analysis.get(pixels)]
         return sorted(faces, key=lambda face: face.area, reverse=True)
 
     def embed(
@@ -122,6 +132,29 @@ class FaceEmbedder:
         """
         faces = self.detect(photo, limits)
         return choose_face(faces, policy, self.model.min_embedding_norm)
+
+    def _template(self, face: Face) -> Face:
+        if self._projection is None:
+            return face
+        return replace(face, embedding=self._projection.apply(face.embedding))
+
+
+def _projected(model: FaceModel, projection: Projection) -> FaceModel:
+    """Return a model with its templates projected: nobody has measured a threshold for it.
+
+    Raises
+    ------
+    Mismatch
+        The projection is for embeddings of another dimension.
+    """
+    if projection.model_dimension != model.dimension:
+        raise Mismatch(
+            f"model {model.model_id} has dimension {model.dimension}, "
+            f"the projection {projection.model_dimension}",
+            hint="use the projection that was fitted for this model",
+        )
+    name, dimension = projection.model_id(model.model_id), projection.dimension
+    return replace(model, model_id=name, dimension=dimension, threshold_default=None)
 
 
 def _load(pack: ModelPack, threads: int, detector_size: int) -> Any:

@@ -151,6 +151,9 @@ def test_every_leaf_command_offers_json() -> None:
             pending += [(f"{name} {child}", value) for child, value in children.items()]
     assert {name for name, _ in leaves} == {
         " bundle update",
+        " projection fit",
+        " projection show",
+        " projection evaluate",
         " demo",
         " enroll",
         " gallery create",

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import cv2
 import numpy as np
 import pytest
 
 from tests.face_fixtures import FACES
+from underseal_client.context import ClientContext
 from underseal_client.faces import (
     FaceEmbedder,
     FaceTooSmall,
@@ -24,7 +27,11 @@ from underseal_client.faces import (
     open_pack,
 )
 from underseal_client.faces.photos import MAX_SIDE
-from underseal_core.errors import InvalidInput
+from underseal_client.faces.projection import Projection
+from underseal_client.records import Gallery
+from underseal_client.settings import ClientSettings
+from underseal_core.errors import InvalidInput, Mismatch
+from underseal_core.statements import Pin
 
 
 def _score(embedder: FaceEmbedder, first: str, second: str) -> float:
@@ -159,7 +166,48 @@ def test_no_session_spins_and_the_thread_count_is_a_setting(
         assert session.get_providers() == ["CPUExecutionProvider"]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("options", [{"threads": -1}, {"detector_size": 321}])
-def test_bad_settings_are_refused(zoo_pack: ModelPack, options: dict[str, int]) -> None:
+@pytest.mark.parametrize(("threads", "detector_size"), [(-1, 640), (0, 321)])
+def test_bad_settings_are_refused(zoo_pack: ModelPack, threads: int, detector_size: int) -> None:
     with pytest.raises(InvalidInput):
-        FaceEmbedder(zoo_pack, **options)
+        FaceEmbedder(zoo_pack, threads=threads, detector_size=detector_size)
+
+
+def test_projected_model_is_another_model(zoo_pack: ModelPack) -> None:
+    """Its templates are the projected ones, and its id names the projection."""
+    whole = FaceEmbedder(zoo_pack, threads=1)
+    axes = np.linalg.qr(np.random.default_rng(1).normal(size=(128, 64)))[0].T
+    projection = Projection(np.ascontiguousarray(axes))
+    small = FaceEmbedder(zoo_pack, threads=1, projection=projection)
+    assert (small.model.model_id, small.model.dimension) == (projection.model_id("zoo-sface"), 64)
+    assert small.model.threshold_default is None
+    photo = FACES / "person_a_1.jpg"
+    face = whole.embed(photo)
+    assert np.allclose(small.embed(photo).embedding, projection.apply(face.embedding))
+    assert small.embed(photo).quality == face.quality
+    with pytest.raises(Mismatch, match="has dimension 128, the projection 64"):
+        other = np.linalg.qr(np.random.default_rng(1).normal(size=(64, 32)))[0].T
+        FaceEmbedder(zoo_pack, projection=Projection(np.ascontiguousarray(other)))
+
+
+def test_gallery_of_another_projection_is_refused(zoo_pack: ModelPack, tmp_path: Path) -> None:
+    """Whole templates, and those of a projection of the same dimension, are not compared."""
+    path = tmp_path / "p64.usproj"
+    one, other = (
+        Projection(np.linalg.qr(np.random.default_rng(seed).normal(size=(128, 64)))[0].T.copy())
+        for seed in (1, 2)
+    )
+    one.save(path)
+    settings = ClientSettings(model=str(zoo_pack.path), projection=path, threads=1)
+    context = ClientContext(settings)
+
+    def gallery(model_id: str, dimension: int) -> Gallery:
+        pin = Pin(model_id=model_id, model_dimension=dimension, profile="swift", key_epoch="0" * 64)
+        return cast("Gallery", SimpleNamespace(name="missing", pin=pin))
+
+    name = context.embedder.model.model_id
+    assert name.endswith(f"+p64-{one.id[:12]}")
+    whole = name.partition("+")[0]
+    context.check_model(gallery(name, 64))
+    for model_id, dimension in [(whole, 128), (other.model_id(whole), 64), (name, 128)]:
+        with pytest.raises(Mismatch, match="--projection|is of model"):
+            context.check_model(gallery(model_id, dimension))
