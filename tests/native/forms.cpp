@@ -1,0 +1,69 @@
+// Scores, blocks and checks of a probe of given inputs, for a build with other options than the
+// module's. See test_forms.py.
+//
+//     forms < input > output      words: degree, primes, dimension, probes, blocks, then both's
+//                                 columns and the signs, as many words as there are dimensions
+
+#include <cstdio>
+#include <stdexcept>
+
+#include "blocks.hpp"
+
+using namespace underseal;
+
+namespace {
+
+std::vector<u32> read(size_t words) {
+    std::vector<u32> into(words);
+    if (std::fread(into.data(), sizeof(u32), words, stdin) != words) {
+        throw std::runtime_error("too little input");
+    }
+    return into;
+}
+
+void write(const std::vector<u32>& words) {
+    std::fwrite(words.data(), sizeof(u32), words.size(), stdout);
+}
+
+}  // namespace
+
+int main() {
+    const std::vector<u32> head = read(2);
+    const std::vector<u32> primes = read(head[1]), sizes = read(3);
+    const Basis basis(head[0], primes);
+    const BlockShape shape{primes.size(), head[0], sizes[0]};
+    const size_t words = shape.level * shape.tiles() * shape.tile_words();
+    const TileRange all{0, shape.level * shape.tiles()};
+    std::vector<std::vector<u32>> probes, blocks;
+    std::vector<const u32*> left, right;
+    std::vector<u32> columns;
+    for (size_t k = 0; k < sizes[1]; ++k) {
+        columns = read(words);
+        probes.emplace_back(words);
+        prepare(basis, shape, columns.data(), all, probes.back().data());
+        left.push_back(probes.back().data());
+    }
+    for (size_t k = 0; k < sizes[2]; ++k) {
+        columns = read(words);
+        blocks.emplace_back(words);
+        std::vector<std::vector<Factor>> monomials;
+        for (size_t i = 0; i < shape.level; ++i) {
+            monomials.push_back(monomial(basis.tables(i), k));
+        }
+        place(basis, shape, columns.data(), 0, shape.dimension, monomials, all,
+              blocks.back().data());
+        right.push_back(blocks.back().data());
+    }
+    const size_t polynomials = shape.level * shape.degree;
+    std::vector<u32> out(sizes[1] * sizes[2] * 3 * polynomials);
+    score(basis, shape, left, right, all, out.data());
+    write(out);
+    const std::vector<u32> words_of_signs = read(shape.dimension);
+    const std::vector<unsigned char> signs(words_of_signs.begin(), words_of_signs.end());
+    std::vector<u32> norm(3 * polynomials), projection(2 * polynomials);
+    check_sums(basis, shape, columns.data(), signs.data(), 0, shape.degree, norm.data(),
+               projection.data());
+    write(norm);
+    write(projection);
+    return 0;
+}

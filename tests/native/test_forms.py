@@ -1,0 +1,78 @@
+"""Every form of the scoring loops finds the same, bit for bit.
+
+The module has loops for AVX-512, AVX2 and any machine, and runs the best of them here. The others
+are compiled apart, from the same sources, and given the same inputs. What other platforms run, such
+as ARM, is the plainest of them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from underseal_core.ring import _kernel, kernel
+from underseal_core.ring.kernel import Residues
+
+RING = Path(__file__).resolve().parents[2] / "core" / "underseal_core" / "ring"
+SOURCES = ("basis.cpp", "blocks.cpp", "ntt.cpp", "products.cpp", "score.cpp", "tables.cpp")
+DEGREE, DIMENSION, PROBES, BLOCKS = 64, 200, 5, 3
+PRIMES = (268238849, 536690689)
+FORMS = {"any": (), "x86-64-v3": ("-march=x86-64-v3",)}
+
+
+def columns(rng: np.random.Generator) -> Residues:
+    """Random columns, with the largest residues among them."""
+    high = np.array(PRIMES, dtype=np.uint32)[None, None, :, None]
+    shape = (DIMENSION, 2, len(PRIMES), DEGREE)
+    values = rng.integers(0, high, shape, dtype=np.uint32)
+    return np.ascontiguousarray(np.where(rng.random(shape) < 0.5, values, high - 1))
+
+
+def module(probes: list[Residues], blocks: list[Residues], signs: Residues) -> bytes:
+    """What the module finds."""
+    ring = kernel.basis(DEGREE, PRIMES)
+    shape = (len(PRIMES), DEGREE // 16, DIMENSION, 2, 16)
+    total = shape[0] * shape[1]
+    left = [np.zeros(shape, dtype=np.uint32) for _ in probes]
+    right = [np.zeros(shape, dtype=np.uint32) for _ in blocks]
+    for given, tiles in zip(probes, left, strict=True):
+        _kernel.prepare(ring, given, tiles, 0, total)
+    for k, (given, tiles) in enumerate(zip(blocks, right, strict=True)):
+        _kernel.place(ring, given, 0, k, tiles, 0, total)
+    out = np.empty((len(probes), len(blocks), 3, len(PRIMES), DEGREE), dtype=np.uint32)
+    _kernel.score(ring, left, right, out, 0, total)
+    norm, projection = np.empty_like(out[0, 0]), np.empty_like(out[0, 0, :2])
+    _kernel.check_sums(ring, blocks[-1], signs.astype(np.uint8), norm, projection, 0, DEGREE)
+    return out.tobytes() + norm.tobytes() + projection.tobytes()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_agree(form: str, tmp_path: Path) -> None:
+    if os.environ.get("UNDERSEAL_SANITIZED"):
+        pytest.skip("the other forms are built without sanitisers")
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    if form != "any" and platform.machine() != "x86_64":
+        pytest.skip("instructions of another processor")
+    if form == "x86-64-v3" and "avx2" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+        pytest.skip("this processor has no AVX2")
+    program = tmp_path / "forms"
+    options = ("-O3", "-std=c++17", "-DUNDERSEAL_PLAIN", "-DUNDERSEAL_NARROW", f"-I{RING}")
+    files = [str(Path(__file__).with_name("forms.cpp")), *(str(RING / name) for name in SOURCES)]
+    subprocess.run([compiler, *options, *FORMS[form], *files, "-o", str(program)], check=True)
+    rng = np.random.default_rng(11)
+    probes, blocks = [columns(rng) for _ in range(PROBES)], [columns(rng) for _ in range(BLOCKS)]
+    signs = rng.integers(0, 2, DIMENSION, dtype=np.uint32)
+    head = (DEGREE, len(PRIMES), *PRIMES, DIMENSION, PROBES, BLOCKS)
+    given = np.concatenate([np.array(head), *(x.ravel() for x in (*probes, *blocks, signs))])
+    done = subprocess.run(
+        [program], input=given.astype(np.uint32).tobytes(), capture_output=True, check=True
+    )
+    assert done.stdout == module(probes, blocks, signs)
