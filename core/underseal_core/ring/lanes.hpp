@@ -43,10 +43,10 @@ struct PlainSums {
         }
     }
 
-    // One row times a constant.
-    UNDERSEAL_INLINE void add_scaled(const u32* row, u32 factor) {
+    // One row times a constant, to sum c.
+    UNDERSEAL_INLINE void add_scaled(size_t c, const u32* row, u32 factor) {
         for (size_t l = 0; l < kLanes; ++l) {
-            sums[0][l] += static_cast<u64>(row[l]) * factor;
+            sums[c][l] += static_cast<u64>(row[l]) * factor;
         }
     }
 
@@ -101,11 +101,11 @@ struct WideSums {
         odd[2] += even_products(b.odd, d.odd);
     }
 
-    UNDERSEAL_INLINE void add_scaled(const u32* row, u32 factor) {
+    UNDERSEAL_INLINE void add_scaled(size_t c, const u32* row, u32 factor) {
         const WideRow a(row);
         const Vector f = Vector{} + factor;
-        even[0] += even_products(a.even, f);
-        odd[0] += even_products(a.odd, f);
+        even[c] += even_products(a.even, f);
+        odd[c] += even_products(a.odd, f);
     }
 
     UNDERSEAL_INLINE void fold(size_t c, u32 factor) {

@@ -259,6 +259,9 @@ void score_wide(const ScoreWork& work, size_t begin, size_t end) {
 }
 #endif
 
+constexpr size_t kStripsAtOnce = 16;
+constexpr size_t kColumnsAtOnce = 16;
+
 struct CheckWork {
     Constants constants;
     BlockShape shape;
@@ -267,35 +270,53 @@ struct CheckWork {
     u32* norm;
     u32* projection;
 
-    // One strip of kLanes coefficients under one prime.
+    // Some strips of kLanes coefficients under one prime. Columns are far apart: of a few columns
+    // all strips are taken before the next few, so that their lines are read in runs.
     template <template <size_t> class Sums>
-    UNDERSEAL_INLINE void strip(size_t at) const {
-        const size_t stride = shape.level * shape.degree;
-        Sums<3> square;
-        Sums<1> sum0, sum1;
-        for (size_t i = 0; i < shape.dimension; ++i) {
-            const u32* q0 = columns + 2 * i * stride + at;
-            const u32* q1 = q0 + stride;
-            const u32 sign = signs[i] != 0 ? constants.p - 1 : 1;
-            square.add_tensor(q0, q1, q0, q1);
-            sum0.add_scaled(q0, sign);
-            sum1.add_scaled(q1, sign);
-            if ((i + 1) % constants.lazy_dimensions == 0) {
-                fold(square, constants);
-                fold(sum0, constants);
-                fold(sum1, constants);
+    UNDERSEAL_INLINE void strips(size_t begin, size_t count) const {
+        Sums<3> squares[kStripsAtOnce];
+        Sums<2> signed_sums[kStripsAtOnce];
+        for (size_t first = 0; first < shape.dimension; first += kColumnsAtOnce) {
+            const size_t last = std::min(first + kColumnsAtOnce, shape.dimension);
+            for (size_t k = 0; k < count; ++k) {
+                add_columns(begin + k * kLanes, first, last, squares[k], signed_sums[k]);
             }
         }
-        u32 sums[3][kLanes];
-        reduce(square, constants, sums);
-        for (size_t c = 0; c < 3; ++c) {
-            restore(sums[c], norm + c * stride + at);
+        const size_t stride = shape.level * shape.degree;
+        for (size_t k = 0; k < count; ++k) {
+            u32 sums[3][kLanes];
+            const size_t at = begin + k * kLanes;
+            reduce(squares[k], constants, sums);
+            for (size_t c = 0; c < 3; ++c) {
+                restore(sums[c], norm + c * stride + at);
+            }
+            reduce(signed_sums[k], constants, sums);
+            for (size_t c = 0; c < 2; ++c) {
+                restore(sums[c], projection + c * stride + at);
+            }
         }
-        reduce(sum0, constants, sums);
-        reduce(sum1, constants, sums + 1);
-        for (size_t c = 0; c < 2; ++c) {
-            restore(sums[c], projection + c * stride + at);
+    }
+
+    template <template <size_t> class Sums>
+    UNDERSEAL_INLINE void add_columns(size_t at, size_t first, size_t last, Sums<3>& squares,
+                                      Sums<2>& signed_sums) const {
+        const size_t stride = shape.level * shape.degree;
+        Sums<3> square = squares;
+        Sums<2> sum = signed_sums;
+        for (size_t i = first; i < last; ++i) {
+            const u32* q0 = columns + 2 * i * stride + at;
+            const u32* q1 = q0 + stride;
+            square.add_tensor(q0, q1, q0, q1);
+            const u32 sign = signs[i] != 0 ? constants.p - 1 : 1;
+            sum.add_scaled(0, q0, sign);
+            sum.add_scaled(1, q1, sign);
+            if ((i + 1) % constants.lazy_dimensions == 0) {
+                fold(square, constants);
+                fold(sum, constants);
+            }
         }
+        squares = square;
+        signed_sums = sum;
     }
 
     // Undo the division by 2^32 of Montgomery's reduction.
@@ -310,16 +331,16 @@ struct CheckWork {
 
 UNDERSEAL_NARROW_CLONES
 void check_plain(const CheckWork& work, size_t begin, size_t end) {
-    for (size_t at = begin; at < end; at += kLanes) {
-        work.strip<PlainSums>(at);
+    for (size_t at = begin; at < end; at += kStripsAtOnce * kLanes) {
+        work.strips<PlainSums>(at, std::min(kStripsAtOnce, (end - at) / kLanes));
     }
 }
 
 #if UNDERSEAL_WIDE
 UNDERSEAL_WIDE_TARGET
 void check_wide(const CheckWork& work, size_t begin, size_t end) {
-    for (size_t at = begin; at < end; at += kLanes) {
-        work.strip<WideSums>(at);
+    for (size_t at = begin; at < end; at += kStripsAtOnce * kLanes) {
+        work.strips<WideSums>(at, std::min(kStripsAtOnce, (end - at) / kLanes));
     }
 }
 #endif

@@ -43,6 +43,8 @@ __all__ = [
 ]
 
 PROJECTION_DOMAIN: Final = b"underseal/v1/projection\0"
+_COEFFICIENTS_AT_ONCE: Final = 1024
+"""Of the sums of a check, by a thread."""
 _COLUMNS_LEVELS: Final = 4
 """Columns are added up by ``2^4``, so that the sums of a thread stay in cache."""
 _SUBTREE_LEVELS: Final = 3
@@ -308,7 +310,12 @@ class Evaluator:
         norm = aligned((3, profile.check_level, profile.degree))
         projection = aligned((2, profile.check_level, profile.degree))
         signs = projection_signs(row, self.dimension)
-        _kernel.check_sums(self._ring, lower, signs, norm, projection, 0, profile.degree)
+
+        def work(begin: int) -> None:
+            end = min(begin + _COEFFICIENTS_AT_ONCE, profile.degree)
+            _kernel.check_sums(self._ring, lower, signs, norm, projection, begin, end)
+
+        self._workers.run(work, range(0, profile.degree, _COEFFICIENTS_AT_ONCE))
         return (
             Ciphertext(profile, Kind.NORM, self._finish(norm[None])[0]),
             Ciphertext(profile, Kind.PROJECTION, projection),
