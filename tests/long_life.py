@@ -26,7 +26,7 @@ from underseal_core.amendment import Amendment, write_places
 from underseal_core.errors import Mismatch
 from underseal_core.gallery.unit import Placement, Shape, coefficients
 from underseal_core.provenance import EnrolReceipt
-from underseal_core.scheme.ciphertext import Kind, parse_ciphertext
+from underseal_core.scheme.ciphertext import Kind, parse_ciphertext, plain_sha256
 from underseal_core.statements import utc_text
 from underseal_proto.v1 import gallery_pb2
 from underseal_server.wire import envelope_to_wire
@@ -155,7 +155,7 @@ class LongLife(GalleryLife):
         dead = self._dead_before(unit) | ids
         places = tuple(place for place, one in enumerate(unit.ids) if one in dead)
         held = coefficients(self._placement(unit), places, made.bundle.profile.degree)
-        new = [one.to_bytes() for one in redact(made.shares[:2], made.bundle, old, held)]
+        new = redact(made.shares[:2], made.bundle, old, held)
         leaves = shown(self.caller, min(unit.live))
         statement = Amendment(
             gallery=NAME,
@@ -163,8 +163,8 @@ class LongLife(GalleryLife):
             generation=made.bundle.epoch,
             token=unit.token.hex(),
             enrolled_sha256=EnrolReceipt.parse(leaves.receipt.payload).unit_sha256,
-            old_sha256=hashlib.sha256(b"".join(parts)).hexdigest(),
-            new_sha256=hashlib.sha256(b"".join(new)).hexdigest(),
+            old_sha256=plain_sha256(old).hex(),
+            new_sha256=plain_sha256(new).hex(),
             erased=write_places(places),
             count=self.erased.get(unit.token, 0) + 1,
             members=2,
@@ -174,7 +174,7 @@ class LongLife(GalleryLife):
         envelope = replace(signed[0], signatures=tuple(one.signatures[0] for one in signed))
         header = gallery_pb2.AmendUnitHeader(gallery=NAME, amendment=envelope_to_wire(envelope))
         messages = [gallery_pb2.AmendUnitRequest(header=header)]
-        messages += [gallery_pb2.AmendUnitRequest(ciphertext=part) for part in new]
+        messages += [gallery_pb2.AmendUnitRequest(ciphertext=one.to_bytes()) for one in new]
         return Erasing(unit, ids, tuple(messages))
 
     def _send_amendment(self, change: Erasing) -> None:

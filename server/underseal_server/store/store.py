@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from math import prod
@@ -164,7 +164,22 @@ class Store:
             self.amendments,
         )
         folders = self.folders(gallery)
-        return GalleryStore(gallery, catalogue, folders, evaluator, self.clock, self.memory)
+        opened = GalleryStore(gallery, catalogue, folders, evaluator, self.clock, self.memory)
+        self._sweep_former(gallery)
+        return opened
+
+    def _sweep_former(self, gallery: Gallery) -> None:
+        """Do what :meth:`forget_former` would have done before a crash."""
+        names = {unit.name for unit in self.units.live(gallery)}
+        for files in self._former(gallery):
+            files.sweep(names)
+
+    def _former(self, gallery: Gallery) -> Iterator[UnitFiles]:
+        """Yield the units that are kept of the key epochs that a gallery has left."""
+        for epoch in self.rotations.left(gallery):
+            if self._places.has_units(gallery.id, epoch):
+                units = self._places.of(gallery.id, epoch).units
+                yield UnitFiles(units, gallery.profile, gallery.dimension)
 
     def open_reencryption(self, opened: GalleryStore, successor: Successor) -> Reencryption:
         """Begin, or go on with, a gallery's way to a new key epoch."""
@@ -205,13 +220,10 @@ class Store:
         An amendment stands for all that was signed before, and a removed unit is fetched no more,
         so no auditor needs it.
         """
-        names = {unit.name, *([] if unit.former is None else [unit.former.name])}
-        for epoch in self.rotations.left(gallery):
-            if self._places.has_units(gallery.id, epoch):
-                units = self._places.of(gallery.id, epoch).units
-                files = UnitFiles(units, gallery.profile, gallery.dimension)
-                for name in names:
-                    files.remove(name)
+        names = {unit.token, unit.name, *([] if unit.former is None else [unit.former.name])}
+        for files in self._former(gallery):
+            for name in names:
+                files.remove(name)
 
     def bytes_stored(self, gallery: Gallery, blocks: int) -> int:
         """Return the bytes of a gallery's unit files, and of the checkpoints of ``blocks``."""
@@ -250,7 +262,10 @@ def _lock(folder: Path) -> int:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise InvalidInput(f"cannot use the data folder {folder}") from error
+        raise InvalidInput(
+            f"cannot use the data folder {folder}",
+            hint="the server and its check write there; of a read-only disk, check a copy",
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
