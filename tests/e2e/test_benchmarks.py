@@ -115,6 +115,7 @@ def test_scale(tmp_path: Path) -> None:
 def test_service(deployment: Deployment) -> None:
     figures = recorded("service", service.measure(deployment, templates=40, searches=2))
     assert figures.correct == figures.searches == 2
+    assert figures.engine_ms.median > 0
 
 
 def test_oversight(deployment: Deployment) -> None:
