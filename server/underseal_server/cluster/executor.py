@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from hashlib import sha256
 from math import prod
 from typing import Final
@@ -81,13 +82,8 @@ class RayExecutor:
         """See :class:`Executor`."""
         pieces = await finish(self._pool, _pieces, opened, numbers)
         behind = set(numbers) - {piece.number for piece in pieces}
-        epoch = opened.gallery.spec.pin.key_epoch
-        if not self._fleet.knows(epoch):
-            bundle = await finish(self._pool, self._keys.bundle, epoch)
-            dimension = opened.evaluator.dimension
-            self._fleet.publish(epoch, bundle.profile.name, dimension, bundle.keys)
         run = _Run(self._fleet, opened.gallery.profile, probes, pieces)
-        work = asyncio.create_task(run.work())
+        work = asyncio.create_task(run.work(partial(self._publish, opened)))
         try:
             async with aclosing(self._here.score(opened, probes, behind)) as here:
                 async for one in here:
@@ -98,9 +94,16 @@ class RayExecutor:
         finally:
             work.cancel()
             await asyncio.wait((work,))
-        async with aclosing(self._here.score(opened, probes, run.refused)) as here:
+        async with aclosing(self._here.score(opened, probes, run.left)) as here:
             async for one in here:
                 yield one
+
+    async def _publish(self, opened: GalleryStore) -> None:
+        epoch = opened.gallery.spec.pin.key_epoch
+        if not self._fleet.knows(epoch):
+            bundle = await finish(self._pool, self._keys.bundle, epoch)
+            dimension = opened.evaluator.dimension
+            self._fleet.publish(epoch, bundle.profile.name, dimension, bundle.keys)
 
 
 class _Run:
@@ -116,21 +119,29 @@ class _Run:
         self._lost: list[Piece] = []
         self.results: asyncio.Queue[Scored | None] = asyncio.Queue()
         """Ends with ``None``."""
-        self.refused: list[int] = []
-        """Blocks that no shard can score; complete when :meth:`work` has ended."""
+        self.left = {piece.number for piece in pieces}
+        """Blocks that no shard has scored, when :meth:`work` has ended."""
 
-    async def work(self) -> None:
-        """Have all blocks scored; those of lost shards by others."""
+    async def work(self, publish: Callable[[], Awaitable[None]]) -> None:
+        """Have all blocks scored; those of lost shards by others. Whatever fails is left over.
+
+        Parameters
+        ----------
+        publish
+            Lets shards have the evaluation keys.
+        """
         try:
             pieces = self._pieces
-            shared = await asyncio.to_thread(ray.put, list(self._probes)) if pieces else None
-            while pieces:
+            if not pieces or not self._fleet.size:
+                return
+            await publish()
+            shared = await asyncio.to_thread(ray.put, list(self._probes))
+            while pieces and (shares := self._fleet.place(pieces)):
                 self._lost = []
-                await self._round(self._fleet.place(pieces), shared)
+                await self._round(shares, shared)
                 pieces = self._lost
-                if not self._fleet.size:
-                    break
-            self.refused += [piece.number for piece in pieces]
+        except Exception:  # noqa: BLE001  # such as no room for the probes
+            _log.exception("the cluster failed")
         finally:
             self.results.put_nowait(None)
 
@@ -153,16 +164,14 @@ class _Run:
                 left.clear()
             except Failed as error:
                 _log.error("a shard failed", node=member.room.node, reason=str(error))
-                self.refused += [piece.number for piece in some]
             else:
                 self._take(some, answers)
 
     def _take(self, pieces: Sequence[Piece], answers: Sequence[Scores]) -> None:
         for piece, scores in zip(pieces, answers, strict=True):
             sealed = sealed_scores(scores, len(self._probes), self._profile)
-            if sealed is None:
-                self.refused.append(piece.number)
-            else:
+            if sealed is not None:
+                self.left.discard(piece.number)
                 self.results.put_nowait(Scored(piece.number, sealed))
 
 
