@@ -1,15 +1,15 @@
 """A gallery of a million templates on disk: start, memory, search and removal of a real server.
 
     python -m benchmarks.scale [--templates 1000000] [--dim 128] [--profile compact]
-                               [--memory-mib 512] [--searches 3] [--folder DIR] [--json]
+                               [--memory-mib 512] [--searches 3] [--ray] [--folder DIR] [--json]
 
 Makes the gallery with the server's own store: bulk units of synthetic residues, and a few of real
-encryptions (the first, the last and one in the middle), and two rows. Takes 5 GB for a million
+encryptions (the first, the last and one in the middle), and rows. Takes 5 GB for a million
 templates of ``compact`` at d = 128, and some minutes. Then it starts ``underseal-server serve`` on
-it, first with ``--memory-mib``, then with room for everything, and measures. Exit code 1 when a
-score of the real encryptions is off by more than the profile's bound, when the two servers'
-results, or those that the benchmark computes itself, differ in a bit, or when a removed template
-is still counted.
+it, first with ``--memory-mib``, then with room for everything, and measures; with ``--ray`` once
+more, with the blocks in the memory of a Ray that the server starts. Exit code 1 when a score of
+the real encryptions is off by more than the profile's bound, when the servers' results, or those
+that the benchmark computes itself, differ in a bit, or when a removed template is still counted.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ from underseal_server.store.store import BUNDLES, Store
 GALLERY: Final = "million"
 CLIENT: Final = "agency"
 LABEL_BYTES: Final = 160
+RUNS: Final = 3
+"""Servers that remove a row each."""
 SAMPLED: Final = 3
 """Synthetic blocks whose results are computed again from their units."""
 MIB: Final = 1 << 20
@@ -77,6 +79,7 @@ class Serving:
     rss_peak: int
     first_search: float
     later_searches: float
+    best_search: float
     cpu_per_search: float
     remove_one_of_many: float
     search_after_it: float
@@ -97,6 +100,8 @@ class Report:
     seconds_to_make: float
     bounded: Serving
     unbounded: Serving
+    ray: Serving | None
+    ray_to_threads: float | None
     max_error: float
     error_bound: float
 
@@ -188,7 +193,7 @@ class Maker:
             real = number in {0, blocks // 2, blocks - 1}
             columns = self._sample.columns(number, count, real=real)
             self._sample.of_many = self._enrol(Shape.COLUMNS, columns, count)
-        for _ in range(2):
+        for _ in range(RUNS):
             row = self._sample.encryptor.encrypt_row(self._sample.vectors(1))
             self._sample.of_rows += self._enrol(Shape.ROW, iter([row]), 1)
         self._gallery.checkpoint()
@@ -240,6 +245,10 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[Report, list[str
     bench = Bench(folder, settings, sample, options.searches)
     bounded, few = bench.run(options.memory_mib)
     unbounded, whole = bench.run(1 << 20)
+    ray = None
+    if options.ray:
+        ray, found = bench.run(options.memory_mib, "ray")
+        bench.check_equal(whole, found)
     bench.compare(few, whole)
     report = Report(
         profile=profile.name,
@@ -251,6 +260,8 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[Report, list[str
         seconds_to_make=made,
         bounded=bounded,
         unbounded=unbounded,
+        ray=ray,
+        ray_to_threads=None if ray is None else ray.best_search / unbounded.best_search,
         max_error=bench.max_error,
         error_bound=BOUND[profile.name],
     )
@@ -272,12 +283,12 @@ class Bench:
         self.max_error = 0.0
         self.problems: list[str] = []
 
-    def run(self, memory_mib: int) -> tuple[Serving, SealedAnswer]:
+    def run(self, memory_mib: int, executor: str = "threads") -> tuple[Serving, SealedAnswer]:
         """Measure one server; return its figures and its first answer."""
-        say(f"server with {memory_mib} MiB for blocks")
+        say(f"server with {memory_mib} MiB for blocks, executor {executor}")
         begun = time.monotonic()
         with (
-            serving(self._folder, memory_mib) as (address, process),
+            serving(self._folder, memory_mib, executor) as (address, process),
             Connection(self._settings.model_copy(update={"server": address})) as connection,
         ):
             listening = time.monotonic() - begun
@@ -307,6 +318,7 @@ class Bench:
             rss_peak=peak,
             first_search=found[0][0],
             later_searches=statistics.median(later),
+            best_search=min(later),
             cpu_per_search=searching,
             remove_one_of_many=many,
             search_after_it=seconds,
@@ -316,10 +328,8 @@ class Bench:
 
     def compare(self, one: SealedAnswer, other: SealedAnswer) -> None:
         """Check that both servers, and this process, find the same for blocks that stayed."""
-        left, right = results_of(one), results_of(other)
-        last = max(left)  # the rows were in there
-        same = all(left[number] == right[number] for number in left if number != last)
-        self._check(same and len(left) == len(right), "the two servers' results differ")
+        self.check_equal(one, other)
+        left = results_of(one)
         store = Store(self._folder / "data")
         keys = self._sample.ceremony.bundle.keys
         evaluator = Evaluator(self._sample.profile, self._sample.dimension, keys, cores())
@@ -334,6 +344,13 @@ class Bench:
                 own = evaluator.score(probe, block.tiles).to_bytes()
                 self._check(own == left[number], f"the result of block {number} is not exact")
         store.close()
+
+    def check_equal(self, one: SealedAnswer, other: SealedAnswer) -> None:
+        """Check that two servers find the same for blocks that stayed."""
+        left, right = results_of(one), results_of(other)
+        last = max(left)  # the rows were in there
+        same = all(left[number] == right[number] for number in left if number != last)
+        self._check(same and len(left) == len(right), "the two servers' results differ")
 
     def _judge(self, answers: list[SealedAnswer]) -> None:
         for answer in answers:
@@ -362,18 +379,21 @@ class Bench:
 
 
 @contextmanager
-def serving(folder: Path, memory_mib: int) -> Iterator[tuple[str, int]]:
+def serving(folder: Path, memory_mib: int, executor: str) -> Iterator[tuple[str, int]]:
     """Run ``underseal-server serve``; yield its address and process id once it listens."""
     config = folder / "server.toml"
     paths = {"data": folder / "data", "credentials": folder / "credentials" / "server"}
     lines = [f'{name} = "{path}"' for name, path in paths.items()]
-    lines += ['listen = "127.0.0.1:0"', f"memory_mib = {memory_mib}"]
+    lines += ['listen = "127.0.0.1:0"', f"memory_mib = {memory_mib}", f'executor = "{executor}"']
     config.write_text("\n".join(lines))
     command = [find_program("underseal-server"), "serve", "--config", str(config), "--json"]
-    with (folder / "server.log").open("ab") as log:
+    said = folder / "server.log"
+    with said.open("wb") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         assert process.stdout is not None  # noqa: S101  # it was asked for
+        while executor == "ray" and "shard joined" not in said.read_text():
+            time.sleep(0.1)
         yield json.loads(process.stdout.readline())["listening"], process.pid
     finally:
         process.terminate()
@@ -392,6 +412,7 @@ def _program() -> Program:
     parser.add_argument("--templates", type=int, default=1_000_000)
     parser.add_argument("--memory-mib", type=int, default=512, help="bound of the first server")
     parser.add_argument("--searches", type=int, default=3, help="searches per server")
+    parser.add_argument("--ray", action="store_true", help="a third server, on a Ray of its own")
     parser.add_argument("--folder", type=Path, help="on a disk with room; default: temporary")
     return program
 
