@@ -51,7 +51,7 @@ def plot_peers(systems: Sequence[Measured], machine: str, path: Path) -> None:
     _bars(left, systems, colours)
     left.set_title(f"One comparison, {_cores(threads)}")
     _lines(right, systems, colours, threads)
-    right.set_title("One query, by size of the gallery (dashed: extrapolated)")
+    right.set_title("One query, by gallery (dashed: extrapolated)")
     figure.supxlabel(machine, fontsize=8, color="#666666")
     figure.savefig(path)
 
