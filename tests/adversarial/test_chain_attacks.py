@@ -267,9 +267,9 @@ def test_column_cut_to_the_result_level(office: Desk, guardian: Watching) -> Non
     of = world()
     column = next(iter(of.encryptor.encrypt_columns(of.people[:2])))
     level = Kind.RESULT.level(of.bundle.profile)
-    cut = Ciphertext(of.bundle.profile, Kind.COLUMN, column.residues[:, :level].copy())
+    cut = Ciphertext(of.bundle.profile, Kind.RESULT, column.residues[:, :level].copy())
     data = bytearray(cut.to_bytes())
-    data[7] = level
+    data[5] = Kind.COLUMN
     answer = plain()
     digest = hashlib.sha256(data).hexdigest()
     blocks = (ResultBlock(block=0, sha256=digest), answer.result.blocks[1])
