@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,7 +68,7 @@ def test_the_removed_one_is_gone_and_the_others_score(
     for place, vector in enumerate(vectors[:5]):
         got = scores(gallery, evaluator, vector)[slots[place]]
         assert abs(got - (0.0 if place in (1, 3) else 1.0)) < 2**-9
-    assert hashlib.sha256(gallery.files.path(now.name).read_bytes()).digest() == now.sha256
+    assert gallery.files.sha256(now) == now.sha256
     left = {path.name for path in store.folder.rglob("*.unit")}
     assert before - left == {f"{unit.name.hex()}.unit"}
     assert not gallery._blocks.unsaved()
