@@ -125,9 +125,10 @@ def enroll_photos(
     with _run(context, gallery, keep_until, listener, wait=wait) as run:
         sources = run.unseen(sources, again=again)
         listener.started(len(sources))
-        # in rows: embedding takes far longer than expanding them, and an interruption loses little
         records = _records(context, sources, case, run.report, listener)
-        run.send(records, len(sources), columns_from=None, single=single)
+        # Else in rows: embedding takes far longer than expanding, and an interruption loses little.
+        smallest = context.settings.columns_from
+        run.send(records, len(sources), columns_from=smallest, single=single)
     return run.report
 
 

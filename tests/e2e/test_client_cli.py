@@ -6,10 +6,11 @@ import io
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,29 @@ def test_several_photos_and_folders_are_searched_with_together(
     assert refused.code == 8
     reasons = {Path(one["photo"]).name: one["reason"] for one in lines if "reason" in one}
     assert (reasons, len(lines)) == (BAD, len(BAD) + 1)
+
+
+def test_photos_go_as_columns_where_the_settings_say_so(
+    underseal: Run,
+    names: Iterator[str],
+    deployment: Deployment,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gallery = next(names)
+    underseal("gallery", "create", gallery)
+    monkeypatch.setenv("UNDERSEAL_CLIENT_COLUMNS_FROM", "2")
+    photos = [FACES / "person_a_1.jpg", FACES / "person_b_1.jpg"]
+    assert underseal("enroll", *photos, "-g", gallery, "--json").json["enrolled"] == 2
+    assert underseal("enroll", FACES / "impostor_1.jpg", "-g", gallery).code == 0
+    shapes = (
+        "SELECT shape FROM units JOIN galleries ON galleries.id = gallery_id"
+        " WHERE name = ? ORDER BY added_version"
+    )
+    with closing(sqlite3.connect(deployment.server_data / "catalogue.sqlite")) as catalogue:
+        assert [shape for (shape,) in catalogue.execute(shapes, (gallery,))] == ["columns", "row"]
+    ask = ("-g", gallery, "--purpose", "tests", "--case", "T-1", "--json")
+    found = underseal("search", FACES / "person_b_2.jpg", *ask).json
+    assert [match["name"] for match in found["matches"]] == ["person_b_1"]
 
 
 def test_enrolled_photo_is_searched_with(underseal: Run, names: Iterator[str]) -> None:
