@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from underseal_core import errors
-from underseal_core.errors import Busy, Damaged, InvalidInput, UndersealError
+from underseal_core.errors import Busy, Damaged, InvalidInput, UndersealError, Unreachable
 from underseal_core.rpc.status import CODES, HINT_KEY, PUSHBACK_KEY, from_rpc_error, to_status
 
 ALL = [
@@ -22,10 +22,11 @@ class FailedCall(grpc.aio.AioRpcError):
 
 
 def test_every_error_class_has_a_row() -> None:
-    assert set(ALL) == set(CODES)
+    """But the one that callers make themselves: who cannot be reached does not say so."""
+    assert set(ALL) == {*CODES, Unreachable}
 
 
-@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("cls", CODES)
 def test_an_error_survives_the_way_over_the_wire(cls: type[UndersealError]) -> None:
     status = to_status(cls("what happened", hint="what to do"), "0")
     back = from_rpc_error(FailedCall(status.code, status.details, status.trailing))
@@ -40,6 +41,11 @@ def test_a_role_s_own_error_travels_as_its_core_class() -> None:
     status = to_status(GalleryFull("full"), "0")
     assert status.code is grpc.StatusCode.INVALID_ARGUMENT
     assert type(from_rpc_error(FailedCall(status.code, "full", status.trailing))) is InvalidInput
+
+
+def test_a_peer_that_cannot_reach_another_is_busy_itself() -> None:
+    status = to_status(Unreachable("the guardian cannot be reached"), "0")
+    assert type(from_rpc_error(FailedCall(status.code, "x", status.trailing))) is Busy
 
 
 def test_busy_carries_its_pushback() -> None:
@@ -67,9 +73,9 @@ def test_hints_are_printable_ascii() -> None:
     ("code", "details", "expected"),
     [
         (grpc.StatusCode.UNAVAILABLE, "Ssl handshake failed: X", errors.PermissionRefused),
-        (grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses", Busy),
+        (grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses", Unreachable),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max", InvalidInput),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, "", Busy),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "", Unreachable),
         (grpc.StatusCode.UNIMPLEMENTED, "", errors.Mismatch),
         (grpc.StatusCode.INTERNAL, "internal error, incident 1", Damaged),
         (grpc.StatusCode.NOT_FOUND, "gone", errors.NotFound),
