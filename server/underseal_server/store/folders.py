@@ -40,8 +40,8 @@ class Places(Protocol):
     def of(self, gallery: int, epoch: str) -> Folders:
         """Return those of a gallery under a key epoch."""
 
-    def has_units(self, gallery: int, epoch: str) -> bool:
-        """Whether there are unit files of a gallery under a key epoch."""
+    def units_of(self, gallery: int, epoch: str) -> Files | None:
+        """Return the unit files of a gallery under a key epoch, if there are any; makes nothing."""
 
     def delete_epoch(self, gallery: int, epoch: str, *, with_units: bool) -> None:
         """Delete a key epoch's blocks, and the units too; what is left is tried again later."""
@@ -73,9 +73,10 @@ class LocalPlaces:
         units, blocks = (LocalFiles(self._folder(part, gallery, epoch)) for part in PARTS)
         return Folders(units, blocks)
 
-    def has_units(self, gallery: int, epoch: str) -> bool:
+    def units_of(self, gallery: int, epoch: str) -> Files | None:
         """See :class:`Places`."""
-        return self._folder(UNITS, gallery, epoch).is_dir()
+        folder = self._folder(UNITS, gallery, epoch)
+        return LocalFiles(folder) if folder.is_dir() else None
 
     def delete_epoch(self, gallery: int, epoch: str, *, with_units: bool) -> None:
         """See :class:`Places`."""

@@ -183,9 +183,11 @@ class Objects:
                 self._opened[name] = ObjectFiles(self, name + "/", folder, replaced=replaced)
             return self._opened[name]
 
-    def has_units(self, gallery: int, epoch: str) -> bool:
+    def units_of(self, gallery: int, epoch: str) -> ObjectFiles | None:
         """See :class:`Places`."""
-        return epoch_name(epoch) in self.bucket.folders(f"{UNITS}/{gallery}")
+        if epoch_name(epoch) not in self.bucket.folders(f"{UNITS}/{gallery}"):
+            return None
+        return self._files(UNITS, gallery, epoch, replaced=False)
 
     def delete_epoch(self, gallery: int, epoch: str, *, with_units: bool) -> None:
         """See :class:`Places`."""

@@ -177,8 +177,8 @@ class Store:
     def _former(self, gallery: Gallery) -> Iterator[UnitFiles]:
         """Yield the units that are kept of the key epochs that a gallery has left."""
         for epoch in self.rotations.left(gallery):
-            if self._places.has_units(gallery.id, epoch):
-                units = self._places.of(gallery.id, epoch).units
+            units = self._places.units_of(gallery.id, epoch)
+            if units is not None:
                 yield UnitFiles(units, gallery.profile, gallery.dimension)
 
     def open_reencryption(self, opened: GalleryStore, successor: Successor) -> Reencryption:
@@ -209,9 +209,9 @@ class Store:
             The gallery was never of this epoch, or its units are deleted.
         """
         left = epoch in self.rotations.left(gallery)
-        if not left or not self._places.has_units(gallery.id, epoch):
+        units = self._places.units_of(gallery.id, epoch) if left else None
+        if units is None:
             raise NotFound("units of this key epoch are not kept any more")
-        units = self._places.of(gallery.id, epoch).units
         return UnitFiles(units, gallery.profile, gallery.dimension)
 
     def forget_former(self, gallery: Gallery, unit: StoredUnit) -> None:

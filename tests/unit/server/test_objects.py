@@ -152,9 +152,9 @@ def test_everything_of_an_epoch_or_a_gallery_goes(
             stored(files, name, b"x")
     assert objects.galleries() == {"7", "71"}
     objects.delete_epoch(7, EPOCH, with_units=False)
-    assert objects.has_units(7, EPOCH)
+    assert objects.units_of(7, EPOCH)
     objects.delete_epoch(7, EPOCH, with_units=True)
-    assert not objects.has_units(7, EPOCH) and objects.has_units(7, "cd" * 32)
+    assert objects.units_of(7, EPOCH) is None and objects.units_of(7, "cd" * 32)
     objects.delete_gallery(7)
     assert objects.galleries() == {"71"}
     assert all(key.split("/")[1] == "71" for key in s3.keys(location))
