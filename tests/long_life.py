@@ -37,10 +37,14 @@ SHORT = timedelta(seconds=2)
 
 @dataclass(frozen=True)
 class NewLabels:
-    """Labels that are on their way, and the signed request, which may be sent again."""
+    """Labels that are on their way, and the signed request, which may be sent again.
+
+    ``lab``: of the key epoch that it is for.
+    """
 
     labels: dict[bytes, bytes]
     request: gallery_pb2.RelabelRequest
+    lab: Lab
 
 
 @dataclass(frozen=True)
@@ -104,12 +108,18 @@ class LongLife(GalleryLife):
         with answered():
             leaves = shown(self.caller, *some)
             request = relabelling(self.caller, leaves, labels, utc_text(datetime.now(UTC)))
-            self._send_labels(NewLabels(labels, request))
+            self._send_labels(NewLabels(labels, request, self.lab))
 
     def _send_labels(self, change: NewLabels) -> None:
         self._relabelling = change
-        self.caller.galleries.Relabel(change.request)
-        self.labels |= change.labels
+        try:
+            self.caller.galleries.Relabel(change.request)
+        except Mismatch:  # refused: the gallery has gone to other keys meanwhile
+            self.look_for_epoch()
+            if self.lab is change.lab:
+                raise
+        else:
+            self.labels |= change.labels
         self._relabelling = None
 
     def expire(self) -> None:
@@ -217,6 +227,8 @@ class LongLife(GalleryLife):
         done = {one for one, label in change.labels.items() if self._shows(one, label)}
         if done and done != set(change.labels):
             raise Wrong("labels are changed in part")
+        if done:
+            self.labels |= change.labels
         self._send_labels(change)
 
     def _shows(self, one: bytes, label: bytes) -> bool:
