@@ -8,6 +8,7 @@ call itself runs to its end or deadline.
 from __future__ import annotations
 
 import asyncio
+from threading import Lock
 from typing import TYPE_CHECKING, Self
 
 from underseal_client.client import Client
@@ -308,11 +309,25 @@ class AsyncClient:
         answers = self._client.search_many(
             searches, gallery=gallery, subjects=subjects, top_k=top_k, threshold=threshold
         )
+        stepping = Lock()  # who is cancelled leaves a step under way
+
+        def step() -> Answered | None:
+            with stepping:
+                return next(answers, None)
+
+        def close() -> None:
+            with stepping:
+                answers.close()
+
         try:
-            while (answered := await asyncio.to_thread(next, answers, None)) is not None:
+            while (answered := await asyncio.to_thread(step)) is not None:
                 yield answered
-        finally:
-            await asyncio.to_thread(answers.close)
+        except asyncio.CancelledError:
+            asyncio.get_running_loop().run_in_executor(None, close)  # once the step is over
+            raise
+        except BaseException:
+            await asyncio.to_thread(close)
+            raise
 
     async def verify(
         self,

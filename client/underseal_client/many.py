@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Full, Queue
@@ -17,15 +18,16 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from underseal_client.asking import Findings, Preparation, encrypted, open_answer
+from underseal_client.asking import Findings, embedded_photo, encrypted, open_answer
 from underseal_client.connection import SEARCHING, RetryPolicy
 from underseal_client.many_call import ManyCall
 from underseal_client.search import Question
 from underseal_core.errors import UndersealError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from underseal_client.asking import Timings
     from underseal_client.context import ClientContext
     from underseal_client.records import Gallery
     from underseal_client.search import SealedAnswer
@@ -110,6 +112,7 @@ class ManySearches:
         self._room = Semaphore(_WAITING)
         self._pool = ThreadPoolExecutor(SUBMISSIONS, thread_name_prefix="opening")
         self.closed = Event()
+        self._cancel: Callable[[], object] | None = None
 
     def answers(self, searches: Iterable[Sought]) -> Iterator[Answered]:
         """Yield what comes of each search, in the order in which they end.
@@ -133,14 +136,28 @@ class ManySearches:
                 yield one
         finally:
             self.closed.set()
+            if (cancel := self._cancel) is not None:
+                cancel()
             driver.join()
+
+    @contextmanager
+    def cancelled_when_closed(self, cancel: Callable[[], object]) -> Iterator[None]:
+        """Cancel a call with the block's end, or before if nobody wants the answers any more."""
+        self._cancel = cancel
+        try:
+            if self.closed.is_set():
+                cancel()
+            yield
+        finally:
+            self._cancel = None
+            cancel()
 
     def question(self, item: Item) -> Question:
         """Return what is asked of one."""
         sought = item.sought
         return Question(sought.purpose, sought.case, self._wanted, self._targets, sought.warrant)
 
-    def probe(self, item: Item) -> tuple[bytes, Preparation]:
+    def probe(self, item: Item) -> tuple[bytes, Timings]:
         """Look at its photo, if it is one, and encrypt.
 
         Raises
@@ -153,14 +170,10 @@ class ManySearches:
             if isinstance(given, np.ndarray):
                 item.vector = given
             else:
-                begun = time.monotonic()
-                self.context.check_model(self.gallery)
-                policy = self.context.settings.quality.policy()
-                item.vector = self.context.embedder.embed(given, policy).embedding
-                item.embed_s = time.monotonic() - begun
+                item.vector, item.embed_s = embedded_photo(self.context, given, self.gallery)
         return encrypted(self.context, item.vector, self.gallery, item.embed_s)
 
-    def open(self, item: Item, answer: SealedAnswer, probe: bytes, spent: Preparation) -> None:
+    def open(self, item: Item, answer: SealedAnswer, probe: bytes, spent: Timings) -> None:
         """Have an answer opened; waits while many do."""
         while not self._room.acquire(timeout=0.2):
             if self.closed.is_set():
@@ -171,7 +184,7 @@ class ManySearches:
         """End one without findings."""
         self._put(Answered(item.index, item.sought, None, error))
 
-    def _open(self, item: Item, answer: SealedAnswer, probe: bytes, spent: Preparation) -> None:
+    def _open(self, item: Item, answer: SealedAnswer, probe: bytes, spent: Timings) -> None:
         try:
             if not self.closed.is_set():
                 found = open_answer(self.context, self.gallery, answer, probe, spent, OPENING)

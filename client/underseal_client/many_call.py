@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from underseal_core.errors import Busy, Damaged, UndersealError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from underseal_client.asking import Preparation
+    from underseal_client.asking import Timings
     from underseal_client.many import Item, ManySearches
     from underseal_client.records import SearchPart
 
@@ -27,7 +26,7 @@ class _Sent:
     item: Item
     collected: Collected
     probe: bytes
-    spent: Preparation
+    spent: Timings
     at: float = field(default_factory=time.monotonic)
 
 
@@ -48,7 +47,8 @@ class ManyCall:
         self, searches: ManySearches, again: Iterable[Item], items: Iterator[Item]
     ) -> None:
         self._searches = searches
-        self._source = chain(again, items)
+        self._earlier = iter(again)
+        self._source = chain(self._earlier, items)
         self._connection = searches.context.connection
         self._until = time.monotonic() + self._connection.stream_timeout_s / 2
         self._sent: dict[int, _Sent] = {}
@@ -81,6 +81,7 @@ class ManyCall:
             self._over = True
         if self._failure is not None:
             raise self._failure
+        self.again.extend(self._earlier)  # those that it did not come to
         for sent in self._sent.values():
             if error is None:
                 self._searches.fail(sent.item, Damaged("the server left a search unanswered"))
@@ -91,13 +92,9 @@ class ManyCall:
     def _answers(self) -> None:
         timeout = self._connection.stream_timeout_s
         call = self._connection.searches.SearchMany(self._requests(), timeout=timeout)
-        try:
+        with self._searches.cancelled_when_closed(call.cancel):
             for answer in call:
-                if self._searches.closed.is_set():
-                    return
                 self._take(*wire.search_many_from_wire(answer))
-        finally:
-            call.cancel()
 
     def _requests(self) -> Iterator[wire.ManyRequest]:
         """Yield requests; runs in a thread of the call's."""
@@ -130,14 +127,13 @@ class ManyCall:
     def _message(self, item: Item) -> wire.ManyRequest:
         searches, connection = self._searches, self._connection
         probe, spent = searches.probe(item)
-        validity = timedelta(minutes=searches.context.settings.validity_minutes)
         request, envelope = sign_request(
             connection.credentials.identity,
             connection.me.name,
             searches.gallery,
             probe,
             searches.question(item),
-            validity,
+            searches.context.validity,
         )
         self._sent[self._count] = _Sent(item, Collected(request, envelope, probe), probe, spent)
         self._count += 1
@@ -156,9 +152,8 @@ class ManyCall:
             return
         del self._sent[index]
         self.answered += 1
-        key = self._searches.context.settings.server_key
         try:
-            answer = sent.collected.answer(bytes.fromhex(key) if key else None)
+            answer = sent.collected.answer(self._searches.context.server_key)
         except UndersealError as error:
             self._searches.fail(sent.item, error)
             return

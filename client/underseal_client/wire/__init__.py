@@ -265,7 +265,8 @@ def search_many_from_wire(
     pushback = str(refusal.retry_after_ms)
     error = named_error(refusal.error, refusal.text, refusal.hint, pushback)
     return answer.index, error or Damaged(
-        f"the server failed: {refusal.text[:MAX_TEXT] or 'no details'}"
+        f"the server failed: {refusal.text[:MAX_TEXT] or 'no details'}",
+        hint=refusal.hint[:MAX_TEXT],
     )
 
 
