@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
 from underseal_client import gallery as galleries
@@ -69,12 +68,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds spent in each part of a search, as the client sees them."""
+    """Seconds spent in each part of a search, as the client sees them: 0 where there was none."""
 
-    embed: float
-    encrypt: float
-    compare: float
-    open: float
+    embed: float = 0.0
+    encrypt: float = 0.0
+    compare: float = 0.0
+    open: float = 0.0
+
+
+_NONE: Final = Timings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +137,26 @@ def search_photo(
     gallery = galleries.describe(context.connection, gallery_name)
     context.check_keys(gallery)
     listener.stage("embed")
+    vector, embedded = embedded_photo(context, photo, gallery)
+    return search_vector(context, vector, gallery, question, listener, embedded)
+
+
+def embedded_photo(
+    context: ClientContext, photo: Path | bytes, gallery: Gallery
+) -> tuple[npt.NDArray[np.float64], float]:
+    """Return the embedding of the one face of a photo, and the seconds that it took.
+
+    Raises
+    ------
+    Mismatch
+        The gallery is of another model.
+    PhotoRefused
+        The photo shows no face, several, or a bad one.
+    """
     begun = time.monotonic()
     context.check_model(gallery)
     face = context.embedder.embed(photo, context.settings.quality.policy())
-    embedded = time.monotonic() - begun
-    return search_vector(context, face.embedding, gallery, question, listener, embedded)
+    return face.embedding, time.monotonic() - begun
 
 
 def search_vector(
@@ -168,24 +185,12 @@ def encrypted(
     vector: npt.NDArray[np.float64],
     gallery: Gallery,
     embed_seconds: float = 0.0,
-) -> tuple[bytes, Preparation]:
+) -> tuple[bytes, Timings]:
     """Return the wire bytes of a probe; see :func:`search_vector`."""
     check_vector(vector, gallery.pin.model_dimension)
     begun = time.monotonic()
     probe = context.encryptor.encrypt_probe(vector).to_bytes()
-    return probe, Preparation(embed_seconds, time.monotonic() - begun)
-
-
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """Seconds that went into an answer: none for a probe that is enrolled."""
-
-    embed: float = 0.0
-    encrypt: float = 0.0
-    compare: float = 0.0
-
-
-_NO_PREPARATION: Final = Preparation()
+    return probe, Timings(embed_seconds, time.monotonic() - begun)
 
 
 def search_probe(
@@ -194,7 +199,7 @@ def search_probe(
     gallery: Gallery,
     question: Question,
     listener: SearchListener,
-    spent: Preparation = _NO_PREPARATION,
+    spent: Timings = _NONE,
 ) -> Findings:
     """Search with an encrypted probe; with none if the question names an enrolled template."""
     context.check_keys(gallery)
@@ -212,7 +217,7 @@ def open_answer(
     gallery: Gallery,
     answer: SealedAnswer,
     probe: bytes,
-    spent: Preparation,
+    spent: Timings,
     policy: RetryPolicy = USUAL,
 ) -> Findings:
     """Have the auditors open a server's answer, and verify what they release."""
@@ -228,7 +233,7 @@ def open_answer(
         gallery_version=answer.result.snapshot.version,
         model_id=gallery.pin.model_id,
         profile=gallery.pin.profile,
-        timings=Timings(spent.embed, spent.encrypt, spent.compare, opened),
+        timings=replace(spent, open=opened),
         logged=logged,
         probe=probe,
         bytes_received=answer.bytes_received,
@@ -242,15 +247,14 @@ def _compare(
     question: Question,
     listener: SearchListener,
 ) -> SealedAnswer:
-    settings = context.settings
     return ask_server(
         context.connection,
         gallery,
         probe,
         question,
-        timedelta(minutes=settings.validity_minutes),
+        context.validity,
         listener.progress,
-        bytes.fromhex(settings.server_key) if settings.server_key else None,
+        context.server_key,
     )
 
 

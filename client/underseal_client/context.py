@@ -7,6 +7,7 @@ loaded before its turn.
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from underseal_client.connection import Connection
@@ -24,6 +25,7 @@ from underseal_core.tlog.note import VerifierKey
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from underseal_client.faces.embedder import FaceModel
     from underseal_client.records import Gallery
     from underseal_client.settings import ClientSettings
     from underseal_core.scheme.encryption import Encryptor
@@ -32,6 +34,14 @@ T = TypeVar("T")
 
 LOG_KEY_NAME: Final = "log.vkey"
 """Of the log's key, where it lies beside the bundle."""
+
+
+def embedder_of(settings: ClientSettings) -> FaceEmbedder:
+    """Return the face model of the settings."""
+    pack = open_pack(settings.model, accept_noncommercial=settings.accept_noncommercial)
+    file = settings.projection
+    projection = None if file is None else Projection.load(file)
+    return FaceEmbedder(pack, threads=settings.threads, projection=projection)
 
 
 class ClientContext:
@@ -165,11 +175,7 @@ class ClientContext:
         return self._once("embedder", self._load_embedder)
 
     def _load_embedder(self) -> FaceEmbedder:
-        settings = self.settings
-        pack = open_pack(settings.model, accept_noncommercial=settings.accept_noncommercial)
-        file = settings.projection
-        projection = None if file is None else Projection.load(file)
-        return FaceEmbedder(pack, threads=settings.threads, projection=projection)
+        return embedder_of(self.settings)
 
     @property
     def state(self) -> ClientState:
@@ -181,15 +187,30 @@ class ClientContext:
         """The secret behind subject ids."""
         return self._once("subject_key", lambda: SubjectKey.open(self.settings.subject_key))
 
+    @property
+    def server_key(self) -> bytes | None:
+        """The key that the server must sign with, if the settings say it."""
+        key = self.settings.server_key
+        return bytes.fromhex(key) if key else None
+
+    @property
+    def validity(self) -> timedelta:
+        """How long a signed request can be answered."""
+        return timedelta(minutes=self.settings.validity_minutes)
+
     def own_pin(self) -> Pin:
-        """Return what a gallery made from here is pinned to.
+        """Return what a gallery made from here is pinned to; see :meth:`pin_of`."""
+        return self.pin_of(self.embedder.model)
+
+    def pin_of(self, model: FaceModel) -> Pin:
+        """Return what a gallery of a model's templates is pinned to.
 
         Raises
         ------
         Mismatch
             The model's templates do not fit the bundle's dimension.
         """
-        model, bundle = self.embedder.model, self.bundle
+        bundle = self.bundle
         if model.dimension > bundle.dimension:
             raise Mismatch(
                 f"model {model.model_id} has dimension {model.dimension}, "

@@ -114,11 +114,10 @@ def erasures(
     context: ClientContext, gallery: str, template_ids: Sequence[bytes], subject_id: bytes
 ) -> Iterator[Erasure]:
     """Yield removed templates; see :meth:`underseal_client.Client.erasures`."""
-    server_key = context.settings.server_key
     verifier = ErasureVerifier(
         gallery,
         context.rosters_of,
-        bytes.fromhex(server_key) if server_key else None,
+        context.server_key,
         context.connection.me,
     )
     if template_ids:

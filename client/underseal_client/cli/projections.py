@@ -11,9 +11,10 @@ import typer
 
 from underseal_client.cli.output import Json, NoSuchPhoto, note, print_json, print_table, say
 from underseal_client.cli.session import settings_of
-from underseal_client.faces import EmbeddedPhoto, FaceEmbedder, embed_all, open_pack, scan
+from underseal_client.context import embedder_of
+from underseal_client.faces import EmbeddedPhoto, embed_all, scan
 from underseal_client.faces.accuracy import measure
-from underseal_client.faces.projection import Projection, fit
+from underseal_client.faces.projection import Projection, check_new, fit
 from underseal_core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -42,10 +43,11 @@ def fit_projection(
     as_json: Json = False,
 ) -> None:
     """Fit a projection on public faces: anybody who has it learns something of them all."""
+    check_new(out)
     vectors, _ = _embeddings(context, sources)
     made = fit(vectors, dimension)
     made.save(out)
-    kept = float(np.square(vectors @ made.rows.T).sum() / np.square(vectors).sum())
+    kept = made.kept(vectors)
     facts = {"id": made.id, "dimension": dimension, "embeddings": len(vectors), "kept": kept}
     if as_json:
         print_json(facts)
@@ -114,8 +116,7 @@ def _embeddings(context: typer.Context, sources: Sequence[Path]) -> tuple[Vector
         if not path.exists():
             raise NoSuchPhoto(path)
     settings = settings_of(context)
-    pack = open_pack(settings.model, accept_noncommercial=settings.accept_noncommercial)
-    embedder = FaceEmbedder(pack, threads=settings.threads)
+    embedder = embedder_of(settings.model_copy(update={"projection": None}))
     outcomes = list(embed_all(scan(sources), embedder, settings.quality.policy()))
     good = [one for one in outcomes if isinstance(one, EmbeddedPhoto)]
     if len(good) < len(outcomes):

@@ -62,19 +62,16 @@ def replay(
         labels=labels,
         group=group,
         seed=seed,
-        model=settings.model,
-        accept_noncommercial=settings.accept_noncommercial,
-        threads=settings.threads,
     )
     status = Status("starting", console=err)
     with stopped_by_sigterm(), working_folder(keep, "replay") as folder, status:
-        report = run_replay(folder, options, status.update)
-    if plot is not None:
-        _write(plot, draw_plot(report))
+        report = run_replay(folder, options, settings, status.update)
     if as_json:
         print_json(report.as_json())
     else:
         _show(report)
+    if plot is not None:
+        _write(plot, draw_plot(report))
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from underseal_client.cli.output import counted, err, note, print_line, say
 from underseal_client.cli.showing import findings_json, show_release
 from underseal_client.faces.errors import PhotoRefused
-from underseal_client.faces.scan import scan
+from underseal_client.faces.scan import list_photos
 from underseal_core.errors import InvalidInput
 from underseal_core.outcome import ExitCode
 
@@ -47,7 +47,7 @@ def search_photos(
     typer.Exit
         Some of them have no answer: code 8.
     """
-    photos = [source.path for source in scan(paths)]
+    photos = [photo for photo, _ in list_photos(paths)]
     if not photos:
         raise InvalidInput("there are no photos", hint="name photos, or a folder that has some")
     without = 0

@@ -81,13 +81,12 @@ def measure(embeddings: Vectors, subjects: Sequence[str], projection: Projection
         )
         for rate in _rates(dimension, scores[same], scores[~same])
     ]
-    share = np.square(embeddings @ projection.rows.T).sum() / np.square(embeddings).sum()
     return Cost(
         int(same.sum()),
         int((~same).sum()),
         float(np.sqrt(np.mean(np.square(change[~same])))),
         float(np.sqrt(np.mean(np.square(change[same])))),
-        float(share),
+        projection.kept(embeddings),
         tuple(rates),
     )
 

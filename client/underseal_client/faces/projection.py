@@ -97,6 +97,10 @@ class Projection:
         result: Vectors = np.where(norms > _SMALLEST, projected / np.maximum(norms, _SMALLEST), 0.0)
         return result
 
+    def kept(self, vectors: Vectors) -> float:
+        """Return the share of the squared norm of vectors ``(n, model_dimension)`` that stays."""
+        return float(np.square(vectors @ self.rows.T).sum() / np.square(vectors).sum())
+
     def to_bytes(self) -> bytes:
         """Serialise; the exact inverse of :meth:`parse`."""
         head = _HEAD.pack(MAGIC, self.model_dimension, self.dimension)
@@ -154,9 +158,25 @@ class Projection:
         try:
             create_file(path, self.to_bytes())
         except FileExistsError:
-            raise Conflict(f"{path} exists", hint="choose another name") from None
+            raise _exists(path) from None
         except OSError as error:
             raise StorageFull(f"cannot write {path}") from error
+
+
+def check_new(path: Path) -> None:
+    """Refuse a name before the work for its file.
+
+    Raises
+    ------
+    Conflict
+        There is a file of this name.
+    """
+    if path.exists():
+        raise _exists(path)
+
+
+def _exists(path: Path) -> Conflict:
+    return Conflict(f"{path} exists", hint="choose another name")
 
 
 def fit(embeddings: Vectors, dimension: int) -> Projection:

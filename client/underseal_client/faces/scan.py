@@ -74,10 +74,7 @@ class PhotoProblem:
 
 
 def scan(paths: Iterable[Path], *, subject: str | None = None) -> list[PhotoSource]:
-    """List the photos among files and folders, in a fixed order.
-
-    Folders are walked to the bottom; hidden files and files without a photo's ending are passed
-    over, links to folders are not followed. A file given by itself is always taken.
+    """List the photos among files and folders, each with its digest; see :func:`list_photos`.
 
     Parameters
     ----------
@@ -89,16 +86,30 @@ def scan(paths: Iterable[Path], *, subject: str | None = None) -> list[PhotoSour
     UnreadablePhoto
         A path that is neither a file nor a folder.
     """
-    sources = []
+    found = list_photos(paths)
+    return [PhotoSource(file, subject or name, _digest(file)) for file, name in found]
+
+
+def list_photos(paths: Iterable[Path]) -> list[tuple[Path, str]]:
+    """List the photos among files and folders, in a fixed order, with whom each shows.
+
+    Folders are walked to the bottom; hidden files and files without a photo's ending are passed
+    over, links to folders are not followed. A file given by itself is always taken.
+
+    Raises
+    ------
+    UnreadablePhoto
+        A path that is neither a file nor a folder.
+    """
+    photos = []
     for path in paths:
         if path.is_dir():
-            found = [(file, _subject_of(file.relative_to(path))) for file in _walk(path)]
+            photos += [(file, _subject_of(file.relative_to(path))) for file in _walk(path)]
         elif path.is_file():
-            found = [(path, path.stem)]
+            photos.append((path, path.stem))
         else:
             raise UnreadablePhoto("no such photo or folder", hint="check the path")
-        sources += [PhotoSource(file, subject or name, _digest(file)) for file, name in found]
-    return sources
+    return photos
 
 
 def embed_all(

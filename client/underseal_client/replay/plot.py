@@ -47,7 +47,7 @@ class _Frame:
 def draw_plot(report: ReplayReport) -> str:
     """Return the plot as an SVG document."""
     steps = [threshold for threshold, _ in report.curve]
-    frame = _Frame(report.asked, steps[-1])
+    frame = _Frame(report.asked, max([*steps, report.asked + 0.01]))
     counts = _counts(report.searches, report.asked, steps)
     title = (
         f"{len(report.searches)} people searched for in an encrypted gallery of "

@@ -49,15 +49,12 @@ class Population:
         (d,) float64, along these axes, shrunk.
     shrinkage
         ``s`` above, -1 to 1.
-    people
-        How many it was fitted to.
     """
 
     mean: Real
     axes: Real
     deviations: Real
     shrinkage: float
-    people: int
 
     def draw(self, count: int, generator: np.random.Generator) -> Real:
         """Return unit vectors, (count, d) float64."""
@@ -116,10 +113,10 @@ def fit_population(templates: Real, generator: np.random.Generator) -> Populatio
     low, high = -1.0, 1.0
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        tried = Population(mean, axes, _shrunk(variances, middle), middle, people)
+        tried = Population(mean, axes, _shrunk(variances, middle), middle)
         reached = float(np.quantile(templates @ tried.placed(steps).T, level))
         low, high = (middle, high) if reached > wanted else (low, middle)
-    return Population(mean, axes, _shrunk(variances, high), high, people)
+    return Population(mean, axes, _shrunk(variances, high), high)
 
 
 def _shrunk(variances: Real, share: float) -> Real:

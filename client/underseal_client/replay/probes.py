@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from underseal_client.faces import QualityPolicy, scan
+from underseal_client.faces import QualityPolicy
 from underseal_client.faces.errors import PhotoRefused
+from underseal_client.faces.scan import list_photos
 from underseal_core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ def read_probes(
         There is no such folder.
     """
     photos: dict[str, list[Path]] = {}
-    for source in scan([folder]):
-        photos.setdefault(source.subject, []).append(source.path)
+    for photo, person in list_photos([folder]):
+        photos.setdefault(person, []).append(photo)
     probes: list[Probe] = []
     left_out: list[LeftOut] = []
     for person in sorted(photos):

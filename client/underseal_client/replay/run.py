@@ -11,12 +11,11 @@ import numpy as np
 
 from underseal_client import enrolling
 from underseal_client import gallery as galleries
-from underseal_client.context import ClientContext
+from underseal_client.context import ClientContext, embedder_of
 from underseal_client.demo.council import AUDITOR_PROGRAM
 from underseal_client.demo.deployment import Deployment, Plan
 from underseal_client.demo.process import run_program
 from underseal_client.enrolling import Unheard
-from underseal_client.faces import FaceEmbedder, open_pack
 from underseal_client.replay.agreement import agreement
 from underseal_client.replay.population import fit_population
 from underseal_client.replay.probes import read_groups, read_probes
@@ -26,7 +25,6 @@ from underseal_client.replay.searching import Clock, search_all
 from underseal_client.search import Question, wanted
 from underseal_client.units import TemplateRecord
 from underseal_core.errors import InvalidInput
-from underseal_core.statements import Pin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from underseal_client.records import Gallery
     from underseal_client.replay.population import Real
     from underseal_client.replay.probes import Probe
+    from underseal_client.settings import ClientSettings
 
 GALLERY: Final = "replay"
 PURPOSE: Final = "replay"
@@ -64,8 +63,6 @@ class Options:
         Table and column of the people's groups, see ``read_groups``.
     seed
         Makes the gallery repeatable; None takes one from the operating system.
-    model, accept_noncommercial, threads
-        As in the client's settings.
     """
 
     probes: Path
@@ -77,16 +74,17 @@ class Options:
     labels: Path | None = None
     group: str | None = None
     seed: int | None = None
-    model: str = "zoo-sface"
-    accept_noncommercial: bool = False
-    threads: int = 0
 
 
-def run_replay(folder: Path, options: Options, say: Callable[[str], None]) -> ReplayReport:
+def run_replay(
+    folder: Path, options: Options, settings: ClientSettings, say: Callable[[str], None]
+) -> ReplayReport:
     """Run everything in ``folder``, which must be empty; every process has ended on return.
 
     Parameters
     ----------
+    settings
+        Whose face model is taken, with its projection.
     say
         Told what begins, and how far it is.
 
@@ -95,13 +93,16 @@ def run_replay(folder: Path, options: Options, say: Callable[[str], None]) -> Re
     UndersealError
         A step failed.
     """
-    return _Replay(folder, options, say).run()
+    return _Replay(folder, options, settings, say).run()
 
 
 class _Replay:
-    def __init__(self, folder: Path, options: Options, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, options: Options, settings: ClientSettings, say: Callable[[str], None]
+    ) -> None:
         self._folder = folder
         self._options = options
+        self._settings = settings
         self._say = say
         self._clock = Clock()
 
@@ -114,8 +115,7 @@ class _Replay:
         groups = read_groups(options.probes, options.labels, options.group)
         self._say("loading the face model")
         with clock.phase("model"):
-            pack = open_pack(options.model, accept_noncommercial=options.accept_noncommercial)
-            embedder = FaceEmbedder(pack, threads=options.threads)
+            embedder = embedder_of(self._settings)
         thresholds = thresholds_for(embedder.model.model_id, options)
         with clock.phase("embed"):
             probes, left_out = read_probes(
@@ -123,10 +123,11 @@ class _Replay:
             )
         self._say("drawing the gallery")
         with clock.phase("gallery"):
-            report, templates = self._population(embedder.model, thresholds, probes)
+            real = np.stack([probe.template for probe in probes])
+            report, templates = self._population(embedder.model, thresholds, real)
         report.left_out = left_out
         with Deployment(self._folder, self._plan(embedder.model, report.asked)) as deployment:
-            self._set_up(deployment, report, templates, probes)
+            self._set_up(deployment, report, templates, real)
             self._search(deployment, report, embedder.model, templates, probes)
             self._say("verifying the transparency log")
             with clock.phase("verify_log"):
@@ -147,12 +148,11 @@ class _Replay:
         )
 
     def _population(
-        self, model: FaceModel, thresholds: Thresholds, probes: Sequence[Probe]
+        self, model: FaceModel, thresholds: Thresholds, real: Real
     ) -> tuple[ReplayReport, Real]:
         options = self._options
         seed = secrets.randbits(128) if options.seed is None else options.seed
         generator = np.random.default_rng(seed)
-        real = np.stack([probe.template for probe in probes])
         population = fit_population(real, generator)
         templates = population.draw(options.gallery, generator)
         numeric = options.profile == NUMERIC_PROFILE
@@ -169,22 +169,17 @@ class _Replay:
         return report, templates
 
     def _set_up(
-        self,
-        deployment: Deployment,
-        report: ReplayReport,
-        templates: Real,
-        probes: Sequence[Probe],
+        self, deployment: Deployment, report: ReplayReport, templates: Real, real: Real
     ) -> None:
         self._say("key ceremony, policy")
         with self._clock.phase("ceremony"):
             deployment.hold_ceremony()
             deployment.write_policy()
             room = _room(deployment)
-            real = np.stack([probe.template for probe in probes])
             check_room(real, templates, report.asked, room)
             text = deployment.policy.read_text("utf-8")
             numeric = report.profile == NUMERIC_PROFILE
-            policy = widened(text, len(probes), room, numeric=numeric)
+            policy = widened(text, len(real), room, numeric=numeric)
             deployment.policy.write_text(policy, "utf-8")
             deployment.sign_policy()
         self._say("starting server and auditor")
@@ -251,14 +246,7 @@ def _room(deployment: Deployment) -> Room:
 
 
 def _enrol(context: ClientContext, model: FaceModel, templates: Real) -> Gallery:
-    bundle = context.bundle
-    pin = Pin(
-        model_id=model.model_id,
-        model_dimension=model.dimension,
-        profile=bundle.profile.name,
-        key_epoch=bundle.epoch,
-    )
-    galleries.create(context.connection, GALLERY, pin)
+    galleries.create(context.connection, GALLERY, context.pin_of(model))
     records = [
         TemplateRecord(f"synthetic_{number:06}", vector, photo="none")
         for number, vector in enumerate(templates)

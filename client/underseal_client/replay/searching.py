@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from underseal_client.asking import Preparation, encrypted, open_answer
+from underseal_client.asking import encrypted, open_answer
 from underseal_client.many import OPENING, SUBMISSIONS, ManySearches, Sought
 from underseal_client.replay.counting import Searched
 from underseal_core.errors import Damaged
@@ -20,6 +20,7 @@ from underseal_core.errors import Damaged
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from underseal_client.asking import Timings
     from underseal_client.context import ClientContext
     from underseal_client.many import Item
     from underseal_client.records import Gallery
@@ -55,7 +56,7 @@ class _Sealed(ManySearches):
         context: ClientContext,
         gallery: Gallery,
         question: Question,
-        probes: Sequence[tuple[bytes, Preparation]],
+        probes: Sequence[tuple[bytes, Timings]],
     ) -> None:
         super().__init__(context, gallery, question.wanted, question.targets)
         self._asked = question
@@ -65,10 +66,10 @@ class _Sealed(ManySearches):
     def question(self, item: Item) -> Question:
         return self._asked
 
-    def probe(self, item: Item) -> tuple[bytes, Preparation]:
+    def probe(self, item: Item) -> tuple[bytes, Timings]:
         return self._probes[item.index]
 
-    def open(self, item: Item, answer: SealedAnswer, probe: bytes, spent: Preparation) -> None:
+    def open(self, item: Item, answer: SealedAnswer, probe: bytes, spent: Timings) -> None:
         self._sealed[item.index] = answer
 
     def all(self) -> list[SealedAnswer]:

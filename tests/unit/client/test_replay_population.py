@@ -74,7 +74,7 @@ def test_agreement_sees_a_tail_that_is_too_light(real: Real) -> None:
     """Mean and spread along the axes may be right in sum, and false matches still be missing."""
     fitted = fit_population(real, np.random.default_rng(1))
     round_one = np.full(DIMENSION, np.sqrt(np.mean(fitted.deviations**2)))
-    light = Population(fitted.mean, fitted.axes, round_one, 1.0, PEOPLE)
+    light = Population(fitted.mean, fitted.axes, round_one, 1.0)
     compared = agreement(real, light.draw(5000, np.random.default_rng(2)))
     tail = compared.quantiles[-1]
     assert tail.synthetic < tail.real - 0.2 * impostor_scores(real).std()
