@@ -157,7 +157,7 @@ class _Run:
             some = [left.popleft() for _ in range(min(BLOCKS_PER_CALL, len(left)))]
             try:
                 await self._fleet.teach(member, some[0].epoch)
-                answers = await member.call("score", shared, some, answers=len(some))
+                answers = await member.call_each("score", shared, some, answers=len(some))
             except Lost as error:
                 self._fleet.drop(member, str(error))
                 self._lost += [*some, *left]

@@ -84,17 +84,33 @@ class Member:
     epochs: set[str] = field(default_factory=set)
     """Whose evaluation keys were sent to it."""
 
-    async def call(self, method: str, *given: Any, answers: int = 1) -> list[Any]:
-        """Call a method.
+    async def call(self, method: str, *given: Any) -> Any:
+        """Call a method and return what it returns.
 
         Raises
         ------
         Lost, Failed
             See there.
         """
+        (value,) = await self._answers(method, given, 1)
+        return value
+
+    async def call_each(self, method: str, *given: Any, answers: int) -> list[Any]:
+        """Call a method that returns so many values, which then travel one by one.
+
+        Raises
+        ------
+        Lost, Failed
+            See there.
+        """
+        if answers == 1:  # Ray takes the list for the value
+            return list(await self.call(method, *given))
+        return await self._answers(method, given, answers)
+
+    async def _answers(self, method: str, given: tuple[Any, ...], count: int) -> list[Any]:
         try:
-            made = getattr(self.handle, method).options(num_returns=answers).remote(*given)
-            return await asyncio.gather(*(made if answers > 1 else [made]))
+            made = getattr(self.handle, method).options(num_returns=count).remote(*given)
+            return await asyncio.gather(*(made if count > 1 else [made]))
         except RayTaskError as error:
             raise Failed(str(type(error.cause).__name__)) from error
         except RayError as error:
@@ -263,7 +279,7 @@ class Fleet:
         try:
             handle = await asyncio.to_thread(self._started, room)
             member = Member(room, handle)
-            (held,) = await asyncio.wait_for(member.call("held"), ANSWER_SECONDS)
+            held = await asyncio.wait_for(member.call("held"), ANSWER_SECONDS)
         except (Lost, Failed, TimeoutError, RayError, ValueError) as error:
             _log.warning("shard did not start", node=room.node, reason=str(error))
             return
