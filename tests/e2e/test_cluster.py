@@ -48,7 +48,9 @@ class Service:
         LAB.bundle.save(root / "bundle.usb")
 
     @contextmanager
-    def running(self, executor: str = "ray", save_seconds: float = 0.2) -> Iterator[Caller]:
+    def running(
+        self, executor: str = "ray", save_seconds: float = 0.2, shard_threads: int = 0
+    ) -> Iterator[Caller]:
         """Run the program and call it."""
         settings = {
             "listen": "127.0.0.1:0",
@@ -56,6 +58,7 @@ class Service:
             "credentials": str(self.root / "credentials/server"),
             "executor": executor,
             "ray_address": self.cluster.address if executor == "ray" else "",
+            "ray_shard_threads": shard_threads,
             "save_seconds": save_seconds,
             "threads": 1,
         }
@@ -216,6 +219,17 @@ def test_rolling_restarts_fail_no_search_and_shards_outlive_the_server(
         service.wait_for_shards(2)
         assert sum(entry["held"] for entry in service.said("shard joined")) == BLOCKS
         assert service.search(caller) == expected
+
+
+def test_shards_of_other_settings_are_ended(
+    service: Service, expected: dict[int, bytes], nodes: list[Node]
+) -> None:
+    """What they were started with, such as where blocks are, is not what the server now says."""
+    with service.running(shard_threads=1) as caller:
+        service.wait_for_shards(2)
+        assert [entry["held"] for entry in service.said("shard joined")] == [0, 0]
+        assert service.search(caller) == expected
+        service.wait(lambda: [len(node.processes(SHARD)) for node in nodes] == [1, 1])
 
 
 def test_without_any_shard_the_server_scores_itself(

@@ -1,7 +1,7 @@
 """The shards of a Ray cluster: who is there, started where nodes join, dropped where they leave.
 
 Shards outlive the server: the next one finds them, by name, with their blocks in memory. Those of
-another release are ended.
+another release or of other settings are ended.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -34,7 +35,6 @@ ANSWER_SECONDS: Final = 60.0
 TILES_SHARE: Final = 0.875
 """Of a shard's memory; the rest is for the process, keys, probes and sums."""
 
-_RELEASE: Final = f"shard-{version('underseal')}-"
 _log: Final = structlog.get_logger("underseal.cluster")
 
 
@@ -117,8 +117,14 @@ class Member:
             raise Lost(type(error).__name__) from error
 
 
-def rooms(nodes: Sequence[dict[str, Any]], threads: int) -> list[Room]:
-    """Return what shards would get of the nodes that are alive and have room for any."""
+def rooms(nodes: Sequence[dict[str, Any]], threads: int, prefix: str) -> list[Room]:
+    """Return what shards would get of the nodes that are alive and have room for any.
+
+    Parameters
+    ----------
+    prefix
+        Of the shards' names.
+    """
     found = []
     for node in nodes:
         cores, memory = (int(node["Resources"].get(kind, 0)) for kind in ("CPU", "memory"))
@@ -127,7 +133,7 @@ def rooms(nodes: Sequence[dict[str, Any]], threads: int) -> list[Room]:
         each = min(threads or cores, cores)
         count = cores // each
         for index in range(count):
-            name = f"{_RELEASE}{node['NodeID']}-{index}-{each}"
+            name = f"{prefix}{node['NodeID']}-{index}"
             found.append(Room(name, node["NodeID"], each, memory // count))
     return found
 
@@ -146,6 +152,7 @@ class Fleet:
     def __init__(self, cluster: Cluster, checkpoints: Checkpoints) -> None:
         self._cluster = cluster
         self._checkpoints = checkpoints
+        self._prefix = _prefix(cluster.threads, checkpoints)
         self._members: dict[str, Member] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._keys: dict[str, tuple[str, int, ray.ObjectRef[Any]]] = {}
@@ -263,7 +270,8 @@ class Fleet:
 
     async def _refresh(self) -> None:
         nodes = await asyncio.to_thread(ray.nodes)
-        wanted = {room.name: room for room in rooms(nodes, self._cluster.threads)}
+        found = rooms(nodes, self._cluster.threads, self._prefix)
+        wanted = {room.name: room for room in found}
         for name in self._members.keys() - wanted.keys():
             self.drop(self._members[name], "its node left")
         for name in wanted.keys() - self._members.keys() - self._starting.keys():
@@ -293,7 +301,7 @@ class Fleet:
     def _started(self, room: Room) -> Any:
         lasting = {"lifetime": "detached"} if self._cluster.address else {}
         for other in ray.util.list_named_actors():
-            if not other.startswith(_RELEASE):
+            if not other.startswith(self._prefix):
                 with suppress(ValueError):  # gone by itself
                     ray.kill(ray.get_actor(other))
         made = ray.remote(Shard).options(
@@ -329,6 +337,12 @@ class Fleet:
                     await self._forget(member, piece.place, {piece.number})
         if moved:
             _log.info("blocks moved", blocks=moved, shards=self.size)
+
+
+def _prefix(threads: int, checkpoints: Checkpoints) -> str:
+    """Return what names of shards begin with: release, and a hash of all that they were given."""
+    settings = sha256(repr((threads, checkpoints)).encode()).hexdigest()[:12]
+    return f"shard-{version('underseal')}-{settings}-"
 
 
 def _tiles_bytes(room: Room) -> int:
