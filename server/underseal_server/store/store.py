@@ -13,8 +13,9 @@ from typing import Final
 
 from underseal_core.errors import InvalidInput, NotFound
 from underseal_core.gallery.disk import disk_errors, make_folder
-from underseal_core.gallery.memory import WORD_BYTES, BlockMemory
+from underseal_core.gallery.memory import BlockMemory
 from underseal_core.gallery.unit_files import UnitFiles
+from underseal_core.ring.packing import packed_size
 from underseal_core.scheme.evaluation import Evaluator, tiles_shape
 from underseal_core.statements import utc_moment, utc_text
 from underseal_server.store.amendments import Amendments
@@ -226,9 +227,11 @@ class Store:
                 files.remove(name)
 
     def bytes_stored(self, gallery: Gallery, blocks: int) -> int:
-        """Return the bytes of a gallery's unit files, and of the checkpoints of ``blocks``."""
-        shape = tiles_shape(gallery.profile, gallery.dimension)
-        return self.units.bytes_stored(gallery) + blocks * prod(shape) * WORD_BYTES
+        """Return the bytes of a gallery's unit files, and of the tiles of ``blocks`` on disk."""
+        profile, level = gallery.profile, gallery.profile.gallery_level
+        residues = prod(tiles_shape(profile, gallery.dimension)) // level
+        block = packed_size(profile.primes(level), (level, residues))
+        return self.units.bytes_stored(gallery) + blocks * block
 
     def delete_gallery(self, gallery: Gallery) -> None:
         """Delete a gallery, its catalogue rows first: what is left over is swept at the start."""

@@ -29,6 +29,8 @@ from underseal_core.errors import (
     NotFound,
     UndersealError,
 )
+from underseal_core.gallery.block_file import read_header
+from underseal_core.gallery.files import local_file
 from underseal_core.gallery.unit import Shape, usable_slots
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator
@@ -227,6 +229,19 @@ def test_a_full_block_is_followed_by_another(store: Store, evaluator: Evaluator)
     wanted[: len(vectors)] = vectors @ vectors[7]
     assert np.abs(scores(gallery, evaluator, vectors[7]) - wanted).max() < 2**-9
     assert abs(scores(gallery, evaluator, vectors[0], block=1)[0] - 1) < 2**-9
+
+
+def test_the_bytes_of_a_gallery_are_those_of_its_files(store: Store, evaluator: Evaluator) -> None:
+    gallery = opened(store, evaluator)
+    full = unit_vectors(usable_slots(LAB.bundle.profile.degree, LAB.bundle.dimension))
+    enrol(gallery, Shape.COLUMNS, full)
+    enrol(gallery, Shape.ROW, full[:1])
+    gallery.checkpoint()
+    units, blocks = (list(store.folder.rglob(f"*.{kind}")) for kind in ("unit", "tiles"))
+    assert (len(units), len(blocks)) == (2, 2)
+    headers = sum(read_header(local_file(path))[1] for path in blocks)
+    size = sum(path.stat().st_size for path in (*units, *blocks))
+    assert store.bytes_stored(gallery.gallery, len(blocks)) == size - headers
 
 
 def test_wrong_ciphertexts_are_refused_while_they_stream_in(
