@@ -146,10 +146,12 @@ class Admission:
                 if job.asked.patient:
                     continue
                 return None
-            self._queue.remove(job)
             if time.monotonic() + _pace(job).alone > job.asked.deadline:
-                self._refuse(job, "deadline")
+                self._drop(job)
+                self._refused("deadline")
+                job.fail(_late(self._work(self._queue)))
                 continue
+            self._queue.remove(job)
             self._now = max(self._now, job.tag)
             return job
         return None
@@ -186,10 +188,6 @@ class Admission:
             raise _full(wait)
         self._drop(last)
         last.fail(_full(wait))
-
-    def _refuse(self, job: Job, reason: str) -> None:
-        self._refused(reason)
-        job.fail(_late(self._work(self._queue)))
 
     def _drop(self, job: Job) -> None:
         """Take a search out of the queue, which its client then has not used."""

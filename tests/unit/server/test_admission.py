@@ -173,6 +173,24 @@ def test_what_has_expired_in_the_queue_is_never_begun(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_search_that_expired_in_the_queue_costs_its_client_nothing(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        paced(place, 0.04, 0.01, 0.004)
+        admission = place.admission()
+        late, good = place.job("late", deadline=time.monotonic() + 0.2), place.job("good")
+        admission.submit(late)
+        admission.submit(good)
+        await asyncio.sleep(0.2)
+        batch = await admission.next_batch()
+        assert list(batch.jobs) == [good]
+        again = place.job("late")
+        admission.submit(again)
+        assert again.tag == good.tag
+        await told(late)
+
+    run(tmp_path, test)
+
+
 def test_a_search_that_is_withdrawn_frees_its_place_and_costs_its_client_nothing(
     tmp_path: Path,
 ) -> None:
