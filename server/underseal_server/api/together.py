@@ -12,6 +12,7 @@ import structlog
 from underseal_core.rpc.status import ERROR_KEY, HINT_KEY, PUSHBACK_KEY, new_incident, to_status
 from underseal_proto.v1 import search_pb2
 from underseal_server.engine.places import PerClient
+from underseal_server.engine.threads import settled
 
 _log: Final = structlog.get_logger("underseal.rpc")
 
@@ -54,7 +55,7 @@ class Together:
             await reading
         finally:
             reading.cancel()
-            await asyncio.wait((reading,))
+            await settled(reading)
 
     async def _read(self) -> None:
         try:

@@ -34,7 +34,7 @@ from underseal_server.engine.executor import (
     ThreadExecutor,
 )
 from underseal_server.engine.keys import KeyEpochs
-from underseal_server.engine.threads import Threads, finish
+from underseal_server.engine.threads import Threads, finish, settled
 from underseal_server.store.folders import BLOCKS, part_name
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import Gallery
@@ -93,7 +93,7 @@ class RayExecutor:
             await work
         finally:
             work.cancel()
-            await asyncio.wait((work,))
+            await settled(work)
         async with aclosing(self._here.score(opened, probes, run.left)) as here:
             async for one in here:
                 yield one

@@ -27,6 +27,7 @@ from underseal_core.scheme.evaluation import EvaluationKeys
 from underseal_server.cluster.assignment import Assignment
 from underseal_server.cluster.checkpoints import Checkpoints, Piece
 from underseal_server.cluster.shard import Shard
+from underseal_server.engine.threads import settled
 
 LOOK_SECONDS: Final = 5.0
 """Between looks at the cluster's nodes."""
@@ -196,8 +197,7 @@ class Fleet:
         for task in (self._watching, *self._starting.values()):
             if task is not None:
                 task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+                await settled(task)
         await asyncio.to_thread(ray.shutdown)
 
     @property
