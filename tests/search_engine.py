@@ -48,6 +48,8 @@ class Place:
     hosting: Hosting
     store: Store
     unread: Unread = field(default_factory=lambda: Unread(64 << 20))
+    scored: list[int] = field(default_factory=list)
+    """Searches that were scored, of each batch."""
 
     def admission(
         self,
@@ -93,6 +95,7 @@ class Place:
 
         def observe(times: BatchTimes) -> None:
             sizes.append(len(times.expand))
+            self.scored.append(times.scored)
 
         engine = SearchEngine(admission, self.executor, self.store.templates, self.threads, observe)
         lane = asyncio.create_task(engine.keep_running())

@@ -172,7 +172,7 @@ def _exercised() -> Any:
     """Return a server's metrics after searches: before them, most have no sample."""
     metrics = Metrics()
     metrics.call("/underseal.v1.SearchService/Search", "OK", 1.0)
-    metrics.batch(BatchTimes(queued=(0.0,), expand=(0.1,), score=0.2))
+    metrics.batch(BatchTimes(queued=(0.0,), expand=(0.1,), score=0.2, scored=1))
     metrics.shed("queue")
     metrics.watch(lambda: 0, lambda: 0)
     return metrics.registry

@@ -70,8 +70,9 @@ class Metrics:
             self._search_seconds.labels("queued").observe(seconds)
         for seconds in times.expand:
             self._search_seconds.labels("expand").observe(seconds)
-        self._search_seconds.labels("score").observe(times.score)
-        self._batch_size.observe(len(times.expand))
+        if times.scored:
+            self._search_seconds.labels("score").observe(times.score)
+            self._batch_size.observe(times.scored)
 
     def shed(self, reason: str) -> None:
         """Record a search that was turned away: "queue" or "deadline"."""

@@ -29,11 +29,15 @@ PROGRESS_SECONDS: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class BatchTimes:
-    """Seconds of one batch, for metrics: ``queued`` and ``expand`` of each of its searches."""
+    """Seconds of one batch, for metrics: ``queued`` and ``expand`` of each of its searches.
+
+    ``scored``: how many were scored together, of those.
+    """
 
     queued: tuple[float, ...]
     expand: tuple[float, ...]
     score: float
+    scored: int
 
 
 @dataclass(eq=False, slots=True)
@@ -122,8 +126,9 @@ class SearchEngine:
             job = self._admission.joining(batch)
         batch.scoring()
         begun = time.monotonic()
-        await self._score(batch)
-        self._observer(BatchTimes(tuple(queued), tuple(expand), time.monotonic() - begun))
+        scored = await self._score(batch)
+        seconds = time.monotonic() - begun
+        self._observer(BatchTimes(tuple(queued), tuple(expand), seconds, scored))
 
     async def _prepare(self, job: Job) -> None:
         """Expand a search's probe, while it is looked up whether it may be computed."""
@@ -142,9 +147,10 @@ class SearchEngine:
         finally:
             await settled(claimed)
 
-    async def _score(self, batch: Batch) -> None:
+    async def _score(self, batch: Batch) -> int:
+        """Score a batch; return of how many searches."""
         if not batch.jobs:
-            return
+            return 0
         async with batch.hosted.reading() as opened:
             view = await finish(self._pool, opened.view)
             searches = [one for job in batch.jobs if (one := await self._chosen(job, view))]
@@ -160,6 +166,7 @@ class SearchEngine:
             if (ready := one.job.ready) is not None:
                 hashes = dict(sorted(one.hashes.items()))
                 one.job.tell(Outcome(view, hashes, ready.norm, ready.projection, one.compared))
+        return len(searches)
 
     async def _chosen(self, job: Job, view: View) -> _Compared | None:
         """Find the blocks of a search; ``None`` if a target is missing."""

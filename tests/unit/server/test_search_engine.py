@@ -85,6 +85,7 @@ def test_one_that_fails_does_not_fail_those_that_it_is_merged_with(tmp_path: Pat
             runs = (events(engine, job) for job in jobs)
             first, second, third, last = await asyncio.gather(*runs, return_exceptions=True)
             assert sizes == [4]
+            assert place.scored == [2]
         assert isinstance(second, Conflict)
         assert isinstance(third, NotFound)
         assert isinstance(first, list)
