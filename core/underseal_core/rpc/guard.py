@@ -127,7 +127,7 @@ class Guard(grpc.aio.ServerInterceptor):
             code = context.code() or grpc.StatusCode.UNKNOWN
             raise
         except Exception as error:  # noqa: BLE001  # the one place where every error ends
-            status = self._translate(method, caller, error)
+            status = refusal(error, method, caller)
             code = status.code
             await context.abort(status.code, status.details, status.trailing)
         finally:
@@ -149,15 +149,25 @@ class Guard(grpc.aio.ServerInterceptor):
             if not self._open[caller]:
                 del self._open[caller]
 
-    def _translate(self, method: str, caller: str, error: Exception) -> Status:
-        if isinstance(error, TimeoutError):
-            error = Busy("the call took longer than this server allows", hint="ask for less")
-        incident = new_incident()
-        status = to_status(error, incident)
-        if status.code is grpc.StatusCode.INTERNAL:
-            _log.error(
-                "unexpected", method=method, caller=caller, incident=incident, exc_info=error
-            )
-        else:
-            _log.warning("refused", method=method, caller=caller, reason=status.details)
-        return status
+
+def refusal(error: Exception, method: str, caller: str) -> Status:
+    """Return what a caller is told of an error, and log it.
+
+    Parameters
+    ----------
+    error
+        Anything; see :func:`~underseal_core.rpc.status.to_status`.
+    method
+        Full name of the method.
+    caller
+        Role and name: ``client/agency``.
+    """
+    if isinstance(error, TimeoutError):
+        error = Busy("the call took longer than this server allows", hint="ask for less")
+    incident = new_incident()
+    status = to_status(error, incident)
+    if status.code is grpc.StatusCode.INTERNAL:
+        _log.error("unexpected", method=method, caller=caller, incident=incident, exc_info=error)
+    else:
+        _log.warning("refused", method=method, caller=caller, reason=status.details)
+    return status

@@ -102,7 +102,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         def parts(request: search_pb2.SearchRequest) -> AsyncGenerator[search_pb2.SearchPart, None]:
             return self._parts(request, deadline, patient=True)
 
-        together = Together(request_iterator, current_peer().name, self._many, parts)
+        together = Together(request_iterator, current_peer(), self._many, parts)
         async with aclosing(together.answers()) as answers:
             async for answer in answers:
                 yield answer

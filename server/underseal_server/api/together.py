@@ -7,14 +7,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Final
 
-import structlog
-
-from underseal_core.rpc.status import ERROR_KEY, HINT_KEY, PUSHBACK_KEY, new_incident, to_status
+from underseal_core.credentials import Peer
+from underseal_core.rpc.guard import refusal
+from underseal_core.rpc.status import ERROR_KEY, HINT_KEY, PUSHBACK_KEY
 from underseal_proto.v1 import search_pb2
+from underseal_server.api.access import SEARCH_SERVICE
 from underseal_server.engine.places import PerClient
 from underseal_server.engine.threads import settled
 
-_log: Final = structlog.get_logger("underseal.rpc")
+_METHOD: Final = f"/{SEARCH_SERVICE}/SearchMany"
 
 
 class Together:
@@ -24,10 +25,10 @@ class Together:
     ----------
     requests
         The call's messages.
-    client
+    peer
         Who calls.
     places
-        How many searches of the client may be under way.
+        How many searches of a client may be under way.
     parts
         Answers one request.
     """
@@ -35,12 +36,12 @@ class Together:
     def __init__(
         self,
         requests: AsyncIterator[search_pb2.SearchManyRequest],
-        client: str,
+        peer: Peer,
         places: PerClient,
         parts: Callable[[search_pb2.SearchRequest], AsyncGenerator[search_pb2.SearchPart, None]],
     ) -> None:
         self._requests = requests
-        self._client = client
+        self._peer = peer
         self._places = places
         self._parts = parts
         # Of one: nothing more is taken out of the engine's buffer than the caller reads.
@@ -62,9 +63,9 @@ class Together:
             async with asyncio.TaskGroup() as group:
                 index = 0
                 async for message in self._requests:
-                    await self._places.take(self._client)
+                    await self._places.take(self._peer.name)
                     task = group.create_task(self._answer(index, message.search))
-                    task.add_done_callback(lambda _: self._places.free(self._client))
+                    task.add_done_callback(lambda _: self._places.free(self._peer.name))
                     index += 1
         except asyncio.CancelledError:
             raise  # nobody reads any more
@@ -79,21 +80,15 @@ class Together:
                 async for part in parts:
                     await self._ready.put(search_pb2.SearchManyResponse(index=index, part=part))
         except Exception as error:  # noqa: BLE001  # the other requests go on
-            refusal = _refusal(error, self._client)
-            await self._ready.put(search_pb2.SearchManyResponse(index=index, refusal=refusal))
+            refused = _refusal(error, self._peer)
+            await self._ready.put(search_pb2.SearchManyResponse(index=index, refusal=refused))
 
 
-def _refusal(error: Exception, client: str) -> search_pb2.SearchRefusal:
-    incident = new_incident()
-    status = to_status(error, incident)
-    code, name = status.code.value
-    if name == "internal":
-        _log.error("unexpected", caller=client, incident=incident, exc_info=error)
-    else:
-        _log.warning("refused", caller=client, reason=status.details)
+def _refusal(error: Exception, peer: Peer) -> search_pb2.SearchRefusal:
+    status = refusal(error, _METHOD, f"{peer.role}/{peer.name}")
     trailing = dict(status.trailing)
     return search_pb2.SearchRefusal(
-        code=code,
+        code=status.code.value[0],
         text=status.details,
         error=trailing.get(ERROR_KEY, ""),
         hint=trailing.get(HINT_KEY, ""),
