@@ -18,7 +18,7 @@ from underseal_core.gallery.block_file import (
     write_block,
 )
 from underseal_core.gallery.files import StoredFile
-from underseal_core.gallery.memory import WORD_BYTES, BlockMemory, page_memory
+from underseal_core.gallery.memory import BlockMemory, page_memory, tiles_bytes
 from underseal_core.gallery.tiles import tiles_root
 from underseal_core.gallery.unit import Shape, Unit
 from underseal_core.gallery.unit_files import UnitFiles
@@ -98,7 +98,7 @@ class Block:
     @property
     def size(self) -> int:
         """Bytes of the tiles."""
-        return WORD_BYTES * int(np.prod(self._shape))
+        return tiles_bytes(self._evaluator.profile, self._evaluator.dimension)
 
     @property
     def tiles(self) -> Residues:

@@ -17,9 +17,16 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from underseal_core.scheme.blocks import tiles_shape
 from underseal_core.scheme.ciphertext import Residues
+from underseal_core.scheme.profiles import Profile
 
 WORD_BYTES: Final = 4
+
+
+def tiles_bytes(profile: Profile, dimension: int) -> int:
+    """Return the bytes of a block's tiles in memory; an expanded probe takes as many."""
+    return WORD_BYTES * prod(tiles_shape(profile, dimension))
 
 
 class Droppable(Protocol):

@@ -12,16 +12,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from hashlib import sha256
-from math import prod
 from typing import Final
 
 import ray
 import structlog
 
 from underseal_core.errors import MalformedCiphertext
-from underseal_core.gallery.memory import WORD_BYTES
+from underseal_core.gallery.memory import tiles_bytes
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, Residues, parse_ciphertext
-from underseal_core.scheme.evaluation import Evaluator, Probe, tiles_shape
+from underseal_core.scheme.evaluation import Evaluator, Probe
 from underseal_core.scheme.profiles import Profile
 from underseal_server.cluster.checkpoints import Checkpoints, Piece
 from underseal_server.cluster.fleet import Cluster, Failed, Fleet, Lost, Member
@@ -194,7 +193,7 @@ def _place(gallery: Gallery) -> str:
 def _pieces(opened: GalleryStore, numbers: Collection[int]) -> list[Piece]:
     """Return the blocks whose checkpoints are up to date."""
     evaluator, gallery = opened.evaluator, opened.gallery
-    size = WORD_BYTES * prod(tiles_shape(evaluator.profile, evaluator.dimension))
+    size = tiles_bytes(evaluator.profile, evaluator.dimension)
     epoch, place = gallery.spec.pin.key_epoch, _place(gallery)
     roots = [(number, opened.saved_root(number)) for number in numbers]
     return [Piece(epoch, place, number, root, size) for number, root in roots if root]

@@ -7,14 +7,13 @@ time) and, while it shows, ``shared`` for writing. Who needs several takes them 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor as Pool
 from contextlib import asynccontextmanager
 from dataclasses import InitVar, dataclass, field
 
 from underseal_core.errors import Busy, Mismatch, NotFound
-from underseal_core.scheme.blocks import tiles_shape
+from underseal_core.gallery.memory import tiles_bytes
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.engine.intake import Intake
 from underseal_server.engine.locks import SharedLock
@@ -33,7 +32,6 @@ class Hosted:
     """An open gallery."""
 
     store: GalleryStore
-    evaluator: Evaluator
     settled: Callable[[], bool]
     """Whether it is known what became of every change; if not, it must be opened again."""
     pool: InitVar[Pool]
@@ -55,10 +53,14 @@ class Hosted:
         return self.store.gallery
 
     @property
+    def evaluator(self) -> Evaluator:
+        """Of its key epoch."""
+        return self.store.evaluator
+
+    @property
     def probe_bytes(self) -> int:
         """Memory of an expanded probe: that of a block."""
-        evaluator = self.evaluator
-        return 4 * math.prod(tiles_shape(evaluator.profile, evaluator.dimension))
+        return tiles_bytes(self.evaluator.profile, self.evaluator.dimension)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[GalleryStore]:

@@ -137,7 +137,7 @@ class Hosting:
             return self._store.doubts() == doubts
 
         opened = await finish(self._pool, self._store.open_gallery, gallery, evaluator)
-        hosted = Hosted(opened, evaluator, settled, self._pool)
+        hosted = Hosted(opened, settled, self._pool)
         hosted.intake.wake()
         return hosted
 
