@@ -171,9 +171,11 @@ class Store:
 
     def _sweep_former(self, gallery: Gallery) -> None:
         """Do what :meth:`forget_former` would have done before a crash."""
-        names = {unit.name for unit in self.units.live(gallery)}
-        for files in self._former(gallery):
-            files.sweep(names)
+        former = list(self._former(gallery))
+        if former:
+            names = {unit.name for unit in self.units.live(gallery)}
+            for files in former:
+                files.sweep(names)
 
     def _former(self, gallery: Gallery) -> Iterator[UnitFiles]:
         """Yield the units that are kept of the key epochs that a gallery has left."""
