@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
 
@@ -118,4 +119,10 @@ class Checkpoints:
     def _file(self, piece: Piece) -> Readable:
         if self.objects is None:
             return _DiskFile(self.data / piece.name)
-        return _Object(Bucket(self.objects), piece.name)
+        return _Object(_bucket(self.objects), piece.name)
+
+
+@lru_cache(maxsize=1)
+def _bucket(location: Location) -> Bucket:
+    """Return the bucket with its connections, which serve all blocks of a shard."""
+    return Bucket(location)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from concurrent.futures import Executor as Pool
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from hashlib import sha256
@@ -81,7 +82,7 @@ class RayExecutor:
         """See :class:`Executor`."""
         pieces = await finish(self._pool, _pieces, opened, numbers)
         behind = set(numbers) - {piece.number for piece in pieces}
-        run = _Run(self._fleet, opened.gallery.profile, probes, pieces)
+        run = _Run(self._fleet, self._pool, opened.gallery.profile, probes, pieces)
         work = asyncio.create_task(run.work(partial(self._publish, opened)))
         try:
             async with aclosing(self._here.score(opened, probes, behind)) as here:
@@ -102,16 +103,22 @@ class RayExecutor:
         if not self._fleet.knows(epoch):
             bundle = await finish(self._pool, self._keys.bundle, epoch)
             dimension = opened.evaluator.dimension
-            self._fleet.publish(epoch, bundle.profile.name, dimension, bundle.keys)
+            await self._fleet.publish(epoch, bundle.profile.name, dimension, bundle.keys)
 
 
 class _Run:
     """One call of :meth:`RayExecutor.score`: what the shards do of it."""
 
     def __init__(
-        self, fleet: Fleet, profile: Profile, probes: Sequence[Probe], pieces: Sequence[Piece]
+        self,
+        fleet: Fleet,
+        pool: Pool,
+        profile: Profile,
+        probes: Sequence[Probe],
+        pieces: Sequence[Piece],
     ) -> None:
         self._fleet = fleet
+        self._pool = pool
         self._profile = profile
         self._probes = probes
         self._pieces = pieces
@@ -164,11 +171,12 @@ class _Run:
             except Failed as error:
                 _log.error("a shard failed", node=member.room.node, reason=str(error))
             else:
-                self._take(some, answers)
+                await self._take(some, answers)
 
-    def _take(self, pieces: Sequence[Piece], answers: Sequence[Scores]) -> None:
+    async def _take(self, pieces: Sequence[Piece], answers: Sequence[Scores]) -> None:
+        count, profile = len(self._probes), self._profile
         for piece, scores in zip(pieces, answers, strict=True):
-            sealed = sealed_scores(scores, len(self._probes), self._profile)
+            sealed = await finish(self._pool, sealed_scores, scores, count, profile)
             if sealed is not None:
                 self.left.discard(piece.number)
                 self.results.put_nowait(Scored(piece.number, sealed))

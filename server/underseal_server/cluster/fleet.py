@@ -220,9 +220,9 @@ class Fleet:
         """Whether :meth:`publish` was called for a key epoch."""
         return epoch in self._keys
 
-    def publish(self, epoch: str, profile: str, dimension: int, keys: EvaluationKeys) -> None:
+    async def publish(self, epoch: str, profile: str, dimension: int, keys: EvaluationKeys) -> None:
         """Let shards have the evaluation keys of a key epoch."""
-        self._keys[epoch] = profile, dimension, ray.put(keys)
+        self._keys[epoch] = profile, dimension, await asyncio.to_thread(ray.put, keys)
 
     async def teach(self, member: Member, epoch: str) -> None:
         """Let a shard have published keys, unless it has.
