@@ -6,10 +6,9 @@ from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from underseal_server.cluster.checkpoints import Piece
+from underseal_server.cluster.checkpoints import Key, Piece, of_place
 
 Name = TypeVar("Name", bound=Hashable)
-Key = tuple[str, int]
 
 
 @dataclass(slots=True)
@@ -90,9 +89,8 @@ class Assignment(Generic[Name]):
     def forget(self, place: str, numbers: Collection[int] | None) -> None:
         """Drop blocks of a place; ``None``: all."""
         for load in self._loads.values():
-            for key in [key for key in load.pieces if key[0] == place]:
-                if numbers is None or key[1] in numbers:
-                    load.take(key)
+            for key in of_place(load.pieces, place, numbers):
+                load.take(key)
 
     def has(self, name: Name, piece: Piece) -> bool:
         """Whether a shard has a block in this state."""

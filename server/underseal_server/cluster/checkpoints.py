@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BufferedReader
@@ -16,6 +17,9 @@ from underseal_core.gallery.files import Readable
 from underseal_core.scheme.ciphertext import Residues
 from underseal_core.scheme.evaluation import Evaluator, tiles_shape
 from underseal_server.store.bucket import Bucket, Location
+
+Key = tuple[str, int]
+"""See :attr:`Piece.key`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Piece:
     size: int
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> Key:
         """What stays the same when the block changes."""
         return self.place, self.number
 
@@ -41,6 +45,11 @@ class Piece:
     def name(self) -> str:
         """Name of its checkpoint."""
         return f"{self.place}/{checkpoint_name(self.number)}"
+
+
+def of_place(keys: Iterable[Key], place: str, numbers: Collection[int] | None) -> list[Key]:
+    """Return the keys of blocks of a place; ``None``: of all that are there."""
+    return [key for key in keys if key[0] == place and (numbers is None or key[1] in numbers)]
 
 
 @dataclass(frozen=True, slots=True)

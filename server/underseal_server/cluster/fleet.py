@@ -205,10 +205,6 @@ class Fleet:
         """Shards that run."""
         return len(self._members)
 
-    def share(self, value: object) -> ray.ObjectRef[Any]:
-        """Put something where every shard can have it, as long as the result is kept."""
-        return ray.put(value)
-
     def place(self, pieces: Collection[Piece]) -> list[tuple[Member, list[Piece]]]:
         """Return who scores which block; nothing if there are no shards."""
         if not self._members:

@@ -17,7 +17,7 @@ from underseal_core.gallery.memory import BlockMemory
 from underseal_core.scheme.ciphertext import Residues
 from underseal_core.scheme.evaluation import EvaluationKeys, Evaluator, Probe
 from underseal_core.scheme.profiles import profile_named
-from underseal_server.cluster.checkpoints import Checkpoints, Piece
+from underseal_server.cluster.checkpoints import Checkpoints, Key, Piece, of_place
 from underseal_server.engine.executor import seal_scores
 
 _log: Final = structlog.get_logger("underseal.cluster")
@@ -57,7 +57,7 @@ class Shard:
         self._memory = BlockMemory(limit)
         self._threads = threads
         self._evaluators: dict[str, Evaluator] = {}
-        self._held: dict[tuple[str, int], _Held] = {}
+        self._held: dict[Key, _Held] = {}
         self._reads = 0
 
     def learn(self, epoch: str, profile: str, dimension: int, keys: EvaluationKeys) -> None:
@@ -90,9 +90,8 @@ class Shard:
 
     def forget(self, place: str, numbers: Collection[int] | None) -> None:
         """Let blocks leave memory; ``None``: all that were there."""
-        for key in [key for key in self._held if key[0] == place]:
-            if numbers is None or key[1] in numbers:
-                self._leave(key)
+        for key in of_place(self._held, place, numbers):
+            self._leave(key)
 
     def held(self) -> list[Piece]:
         """Return the blocks in memory."""
@@ -120,7 +119,7 @@ class Shard:
         self._held[piece.key] = held
         return held.tiles
 
-    def _leave(self, key: tuple[str, int]) -> None:
+    def _leave(self, key: Key) -> None:
         held = self._held.pop(key, None)
         if held is not None:
             self._memory.leave(held)

@@ -1,4 +1,4 @@
-"""Who does the arithmetic of a search: threads of this process, or machines (later)."""
+"""Who does the arithmetic of a search: threads of this process, or machines."""
 
 from __future__ import annotations
 

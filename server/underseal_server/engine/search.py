@@ -186,8 +186,10 @@ class SearchEngine:
     ) -> None:
         """Score blocks for all of these searches; begin again without those that have gone."""
         left = dict.fromkeys(numbers)
-        while left and (present := [one for one in searches if one.job.ready is not None]):
-            probes = [one.job.ready.probe for one in present if one.job.ready is not None]
+        while left and (
+            present := {one: ready.probe for one in searches if (ready := one.job.ready)}
+        ):
+            probes = list(present.values())
             async with aclosing(self._executor.score(opened, probes, tuple(left))) as scored:
                 async for block in scored:
                     del left[block.block]
