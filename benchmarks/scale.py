@@ -64,6 +64,8 @@ RUNS: Final = 3
 """Servers that remove a row each."""
 SAMPLED: Final = 3
 """Synthetic blocks whose results are computed again from their units."""
+JOIN_SECONDS: Final = 300.0
+"""For a Ray to start, and its first shard."""
 MIB: Final = 1 << 20
 
 
@@ -392,12 +394,29 @@ def serving(folder: Path, memory_mib: int, executor: str) -> Iterator[tuple[str,
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         assert process.stdout is not None  # noqa: S101  # it was asked for
-        while executor == "ray" and "shard joined" not in said.read_text():
-            time.sleep(0.1)
+        if executor == "ray":
+            wait_joined(process, said)
         yield json.loads(process.stdout.readline())["listening"], process.pid
     finally:
         process.terminate()
         process.wait()
+
+
+def wait_joined(process: subprocess.Popen[str], said: Path, seconds: float = JOIN_SECONDS) -> None:
+    """Wait until a server's log says that a shard joined.
+
+    Raises
+    ------
+    SystemExit
+        The server ended, or no shard joined in time.
+    """
+    end = time.monotonic() + seconds
+    while "shard joined" not in said.read_text():
+        if process.poll() is not None:
+            raise SystemExit(f"the server ended before a shard joined:\n{said.read_text()}")
+        if time.monotonic() > end:
+            raise SystemExit(f"no shard joined in {seconds:g} s:\n{said.read_text()}")
+        time.sleep(0.1)
 
 
 def _size(folder: Path) -> int:
