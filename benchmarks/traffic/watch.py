@@ -6,6 +6,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
@@ -31,6 +32,8 @@ class Sample:
 class Watch:
     """Takes a sample every ``interval`` seconds, in a thread, until it is left.
 
+    Leaving it raises what kept the thread from sampling, unless another error is on its way.
+
     Parameters
     ----------
     process
@@ -44,13 +47,13 @@ class Watch:
         self._url = f"http://{metrics}/metrics"
         self._interval = interval
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._pool = ThreadPoolExecutor(1)
         self._begun = time.monotonic()
         self.samples: list[Sample] = []
 
     def __enter__(self) -> Self:
         self.samples.append(self.sample())
-        self._thread.start()
+        self._sampling = self._pool.submit(self._run)
         return self
 
     def __exit__(
@@ -60,7 +63,9 @@ class Watch:
         traceback: TracebackType | None,
     ) -> None:
         self._ended.set()
-        self._thread.join()
+        self._pool.shutdown()
+        if error is None:
+            self._sampling.result()
 
     def _run(self) -> None:
         while not self._ended.wait(self._interval):

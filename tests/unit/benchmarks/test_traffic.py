@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import wait
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from benchmarks.traffic.arrivals import closed_loop, open_loop
 from benchmarks.traffic.steps import growth_mib_per_minute, percentiles, summarise
 from benchmarks.traffic.target import ACCEPTED, EXPIRED, SHED, Outcome
-from benchmarks.traffic.watch import Sample
+from benchmarks.traffic.watch import WAITING, Sample, Watch
 
 
 def sample(at: float, resident: int = 100, server: float = 0.0, waiting: int = 0) -> Sample:
@@ -88,3 +92,41 @@ def test_growth_is_the_slope_of_the_memory() -> None:
     assert growth_mib_per_minute(rising) == pytest.approx(60)
     assert growth_mib_per_minute([sample(at) for at in range(10)]) == pytest.approx(0)
     assert growth_mib_per_minute([sample(1)]) == 0
+
+
+class Metrics(BaseHTTPRequestHandler):
+    """Shows one search in the queue, and once only."""
+
+    def do_GET(self) -> None:
+        self.server.server_close()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"{WAITING} 1.0\n".encode())
+
+
+@pytest.fixture
+def shown_once() -> Iterator[str]:
+    """Address of a server that answers one request."""
+    with HTTPServer(("127.0.0.1", 0), Metrics) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        thread.join()
+
+
+def test_a_watch_that_could_not_look_says_so_at_its_end(shown_once: str) -> None:
+    with (
+        pytest.raises(OSError, match="refused"),
+        Watch(os.getpid(), shown_once, interval=0.01) as watch,
+    ):
+        assert watch.samples[0].waiting == 1
+        wait([watch._sampling], timeout=30)
+
+
+def test_an_error_while_a_watch_runs_is_not_hidden_by_its_own(shown_once: str) -> None:
+    with (
+        pytest.raises(KeyError, match="of the body"),
+        Watch(os.getpid(), shown_once, interval=0.01) as watch,
+    ):
+        wait([watch._sampling], timeout=30)
+        raise KeyError("of the body")
