@@ -131,6 +131,7 @@ def test_enrolment(deployment: Deployment) -> None:
     rows, few, many = figures.costs
     assert rows.templates == 2 * few.templates < many.templates
     assert figures.client[0].templates == 3
+    assert figures.client[0].of_best > 0
 
 
 def test_load(deployment: Deployment, metrics: str, tmp_path: Path) -> None:
