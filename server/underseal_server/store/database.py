@@ -8,6 +8,7 @@ loss of power.
 from __future__ import annotations
 
 import secrets
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -43,6 +44,7 @@ class Database(ABC):
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._forgotten = False
+        self._purging = threading.Lock()
         self.identity = ""
         self.doubts = 0
 
@@ -113,11 +115,20 @@ class Database(ABC):
         self._forgotten = True
 
     def purge(self) -> None:
-        """Drop what removals have left in the database's files, if there was one."""
-        if self._forgotten:
-            with self._errors():
-                self._purge()
-            self._forgotten = False
+        """Drop what removals have left in the database's files, if there was one.
+
+        One at a time: SQLite turns a second one away at once, however long it may wait.
+        """
+        with self._purging:
+            if not self._forgotten:
+                return
+            self._forgotten = False  # before: what is removed meanwhile may be left
+            try:
+                with self._errors():
+                    self._purge()
+            except BaseException:
+                self._forgotten = True
+                raise
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,16 +57,55 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         SqliteDatabase(path)
 
 
-def test_what_was_removed_is_in_no_file_after_a_purge(tmp_path: Path) -> None:
-    path, mark = tmp_path / "catalogue.sqlite", "m" * 60
-    database = SqliteDatabase(path)
+def removed(database: SqliteDatabase, mark: str) -> None:
+    """Write a client's name, and remove it again."""
     with database.writing() as connection:
         row = {"request_id": "a", "client": mark, "expires_at": "c"}
         connection.execute(requests.insert().values(row))
     with database.writing() as connection:
         connection.execute(requests.delete())
     database.forgotten()
+
+
+def test_what_was_removed_is_in_no_file_after_a_purge(tmp_path: Path) -> None:
+    path, mark = tmp_path / "catalogue.sqlite", "m" * 60
+    database = SqliteDatabase(path)
+    removed(database, mark)
     assert mark.encode() in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    database.purge()
+    assert mark.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    database.close()
+
+
+def test_purges_at_the_same_time_wait_for_each_other(tmp_path: Path) -> None:
+    """As saving and a question about erasures do; the first waits for a reader."""
+    database = SqliteDatabase(tmp_path / "catalogue.sqlite")
+    removed(database, "m" * 60)
+    with ThreadPoolExecutor(2) as pool:
+        with database.reading() as connection:
+            assert connection.scalar(sa.select(sa.func.count()).select_from(requests)) == 0
+            purges = [pool.submit(database.purge) for _ in range(2)]
+            time.sleep(0.3)
+            assert not any(purge.done() for purge in purges)
+        for purge in purges:
+            purge.result(timeout=30)
+    database.close()
+
+
+def test_what_is_removed_during_a_purge_is_left_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, mark = SqliteDatabase(tmp_path / "catalogue.sqlite"), "m" * 60
+    removed(database, "first")
+    whole = database._purge
+
+    def purge() -> None:
+        whole()
+        removed(database, mark)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_purge", purge)
+        database.purge()
     database.purge()
     assert mark.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
     database.close()
