@@ -28,7 +28,7 @@ from underseal_auditor.keys.ceremony import SoleCeremony, run_sole
 from underseal_core.ring import kernel
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, wire_size
 from underseal_core.scheme.encryption import Encryptor
-from underseal_core.scheme.evaluation import Evaluator, Probe, tiles_shape
+from underseal_core.scheme.evaluation import EvaluationKeys, Evaluator, Probe, tiles_shape
 from underseal_core.scheme.profiles import PROFILES, padded_dimension
 from underseal_core.signing import Identity
 
@@ -158,6 +158,11 @@ class Gallery:
         return sum(block.nbytes for block in self.blocks)
 
 
+def key_bytes(keys: EvaluationKeys) -> int:
+    """Return the size of the evaluator's keys."""
+    return keys.relinearisation.nbytes + sum(key.nbytes for key in keys.galois.values())
+
+
 def measure(
     evaluator: Evaluator, gallery: Gallery, ceremony: SoleCeremony, options: argparse.Namespace
 ) -> Report:
@@ -173,7 +178,6 @@ def measure(
     errors = np.concatenate([_errors(got, gallery, vector, ceremony) for vector, got in found])
     speeds = _speeds(evaluator, gallery, probes, options)
     products = 4 * gallery.dimension * profile.gallery_level
-    keys = ceremony.bundle.keys
     return Report(
         profile=profile.name,
         dimension=gallery.dimension,
@@ -186,8 +190,7 @@ def measure(
         prepare_ms=best(lambda: evaluator.prepare(columns), repeat) * 1e3,
         checks_ms=best(lambda: evaluator.checks(rows[0], columns), repeat) * 1e3,
         bytes_per_template=gallery.size / len(gallery.blocks) / profile.degree,
-        evaluation_key_bytes=keys.relinearisation.nbytes
-        + sum(key.nbytes for key in keys.galois.values()),
+        evaluation_key_bytes=key_bytes(ceremony.bundle.keys),
         query_bytes=wire_size(profile, Kind.PROBE_ROW),
         result_bytes_per_score=wire_size(profile, Kind.RESULT) / profile.degree,
         rms_error=float(np.sqrt(np.mean(errors**2))),

@@ -19,7 +19,6 @@ and a plot.
 from __future__ import annotations
 
 import argparse
-import socket
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from benchmarks.traffic.arrivals import closed_loop, open_loop
 from benchmarks.traffic.steps import Step, growth_mib_per_minute, summarise
 from benchmarks.traffic.target import GALLERY, Outcome, Target
 from benchmarks.traffic.watch import Sample, Watch
+from underseal_client.demo.council import free_addresses
 from underseal_client.demo.deployment import Deployment, Plan
 
 FACTORS: Final = (0.5, 0.8, 1.0, 1.5, 2.0)
@@ -140,7 +140,7 @@ def main() -> int:
     plan = Plan(options.dim, {MODEL: "0.6"}, (GALLERY,), profile=options.profile, clients=names)
     with tempfile.TemporaryDirectory() as folder, Deployment(Path(folder), plan) as deployment:
         deployment.make_keys()
-        metrics = free_address()
+        (metrics,) = free_addresses(1)
         deployment.start_server("--metrics-listen", metrics)
         say(f"enrolling {options.templates} templates")
         target = Target(deployment, options.templates, options.probes, options.deadline)
@@ -182,13 +182,6 @@ def measure(target: Target, metrics: str, plan: Plan, options: argparse.Namespac
         endurance=endurance,
         samples=tuple(watch.samples),
     )
-
-
-def free_address() -> str:
-    """Return an address on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ class Maker:
         self._gallery: GalleryStore = self._store.open_gallery(row, self._evaluator)
 
     def fill(self, templates: int) -> int:
-        """Enrol bulk units and two rows; return how many blocks."""
+        """Enrol bulk units, and a row for each server; return how many blocks."""
         full = usable_slots(self._sample.profile.degree, self._sample.dimension)
         blocks = -(-templates // full)
         for number in range(blocks):
@@ -233,7 +233,7 @@ class Maker:
 
 
 def measure(folder: Path, options: argparse.Namespace) -> tuple[Report, list[str]]:
-    """Make the gallery below ``folder`` and run two servers on it; return problems, too."""
+    """Make the gallery below ``folder`` and run every server on it; return problems, too."""
     profile, dimension = PROFILES[options.profile], padded_dimension(options.dim)
     credentials = folder / "credentials"
     run_program("underseal-server", "init", credentials, "--client", CLIENT)

@@ -98,8 +98,8 @@ def system_named(name: str) -> type[System]:
     return found
 
 
-def measure(name: str, given: Inputs, threads: Sequence[int], most: int | None = None) -> Measured:
-    """Measure a system with the first templates of ``given``, ``most`` or its own number at most.
+def measure(name: str, given: Inputs, threads: Sequence[int]) -> Measured:
+    """Measure a system with the first templates of ``given``, as many as it takes at most.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def measure(name: str, given: Inputs, threads: Sequence[int], most: int | None =
         Whatever the system raised.
     """
     about = system_named(name).about
-    count = min(most or about.most, about.most, len(given.templates))
+    count = min(about.most, len(given.templates))
     some = given.first(count)
     if about.threaded:
         parts = _side_by_side(name, [some.templates], some.probe, threads)

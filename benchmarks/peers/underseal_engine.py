@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.accuracy import BOUND, opened
-from benchmarks.engine import Gallery
+from benchmarks.engine import Gallery, key_bytes
 from benchmarks.peers.system import ENCRYPTED, About, Sizes
 from underseal_auditor.keys.ceremony import run_sole
 from underseal_core.scheme.ciphertext import Kind, wire_size
@@ -74,11 +74,10 @@ class _Underseal:
 
     def sizes(self) -> Sizes:
         """Return the size of a slot in memory, of a probe on the wire, of the evaluation keys."""
-        keys = self._ceremony.bundle.keys
-        size = keys.relinearisation.nbytes + sum(key.nbytes for key in keys.galois.values())
+        keys = key_bytes(self._ceremony.bundle.keys)
         profile = PROFILES[self.profile]
         slots = len(self._gallery.blocks) * profile.degree
-        return Sizes(self._gallery.size / slots, wire_size(profile, Kind.PROBE_ROW), size)
+        return Sizes(self._gallery.size / slots, wire_size(profile, Kind.PROBE_ROW), keys)
 
 
 class Guarded(_Underseal):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from benchmarks.traffic.target import SHED
+from underseal_core.rpc.listener import MAX_CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     Ask = Callable[[int, float | None], Outcome]
 
-MOST_OPEN: Final = 512
-"""Requests on their way at a time; a server takes no more calls than that."""
 PAUSE_SECONDS: Final = 0.2
 """A caller that was turned away waits."""
 
@@ -56,7 +55,7 @@ def open_loop(ask: Ask, rate: float, seconds: float, seed: int) -> list[Outcome]
     gaps = rng.exponential(1 / rate, size=max(1, int(2 * rate * seconds) + 20))
     times = np.cumsum(gaps)
     start = time.monotonic()
-    with ThreadPoolExecutor(MOST_OPEN) as pool:
+    with ThreadPoolExecutor(MAX_CALLS) as pool:  # a server takes no more of them at a time
         running = []
         for number, after in enumerate(times[times < seconds]):
             due = start + float(after)

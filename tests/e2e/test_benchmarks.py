@@ -27,6 +27,7 @@ from benchmarks.peers.measuring import SYSTEMS, system_named
 from benchmarks.record import Record, to_json, to_text
 from benchmarks.traffic.target import Target
 from underseal_client import wire
+from underseal_client.demo.council import free_addresses
 from underseal_client.demo.deployment import Deployment, Plan
 from underseal_client.records import Sealed, SealedKind, SearchPart
 from underseal_proto.v1 import search_pb2
@@ -63,7 +64,7 @@ def recorded(name: str, figures: Any) -> Any:
 @pytest.fixture(scope="module")
 def metrics() -> str:
     """Where the deployment's server shows its metrics."""
-    return load.free_address()
+    return free_addresses(1)[0]
 
 
 @pytest.fixture(scope="module")
