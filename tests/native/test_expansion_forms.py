@@ -5,21 +5,21 @@ As test_forms.py, for the expansion of a row: it takes every one of them.
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.native.test_forms import FORMS, RING, SOURCES
+from tests.native.test_forms import FORMS, SOURCES, compiled_finds
 from underseal_core.ring import _kernel, kernel
 from underseal_core.ring.kernel import Residues
 
 DEGREE, LEVELS = 512, 3
 PRIMES = (268238849, 268271617, 268369921, 536690689)
+EXPANSION = (
+    *(name for name in SOURCES if name not in ("blocks.cpp", "score.cpp")),
+    "expansion.cpp",
+)
 
 
 def residues(rng: np.random.Generator, *shape: int, primes: tuple[int, ...]) -> Residues:
@@ -44,29 +44,9 @@ def module(row: Residues, keys: list[Residues]) -> bytes:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_forms_agree(form: str, tmp_path: Path) -> None:
-    if os.environ.get("UNDERSEAL_SANITIZED"):
-        pytest.skip("the other forms are built without sanitisers")
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    if form != "any" and platform.machine() != "x86_64":
-        pytest.skip("instructions of another processor")
-    if form == "x86-64-v3" and "avx2" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
-        pytest.skip("this processor has no AVX2")
-    program = tmp_path / "expansion_forms"
-    options = ("-O3", "-std=c++17", "-DUNDERSEAL_PLAIN", "-DUNDERSEAL_NARROW", f"-I{RING}")
-    names = (
-        *(name for name in SOURCES if name not in ("blocks.cpp", "score.cpp")),
-        "expansion.cpp",
-    )
-    files = [str(Path(__file__).with_name("expansion_forms.cpp")), *(str(RING / n) for n in names)]
-    subprocess.run([compiler, *options, *FORMS[form], *files, "-o", str(program)], check=True)
     rng = np.random.default_rng(12)
     row = residues(rng, 2, primes=PRIMES[:-1])
     keys = [residues(rng, len(PRIMES) - 1, 2, primes=PRIMES) for _ in range(LEVELS)]
-    head = (DEGREE, len(PRIMES), *PRIMES, LEVELS)
-    given = np.concatenate([np.array(head), row.ravel(), *(key.ravel() for key in keys)])
-    done = subprocess.run(
-        [program], input=given.astype(np.uint32).tobytes(), capture_output=True, check=True
-    )
-    assert done.stdout == module(row, keys)
+    head = np.array((DEGREE, len(PRIMES), *PRIMES, LEVELS), dtype=np.uint32)
+    found = compiled_finds(form, tmp_path, "expansion_forms", EXPANSION, [head, row, *keys])
+    assert found == module(row, keys)

@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,13 @@ def module(probes: list[Residues], blocks: list[Residues], signs: Residues) -> b
     return out.tobytes() + norm.tobytes() + projection.tobytes()
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_forms_agree(form: str, tmp_path: Path) -> None:
+def compiled_finds(
+    form: str, folder: Path, program: str, sources: Sequence[str], given: Sequence[Residues]
+) -> bytes:
+    """What a program of this folder finds, compiled with these sources; the test may be skipped.
+
+    ``given``: 32-bit words that it reads, one array after the other.
+    """
     if os.environ.get("UNDERSEAL_SANITIZED"):
         pytest.skip("the other forms are built without sanitisers")
     compiler = shutil.which(os.environ.get("CXX", "c++"))
@@ -63,16 +69,19 @@ def test_forms_agree(form: str, tmp_path: Path) -> None:
         pytest.skip("instructions of another processor")
     if form == "x86-64-v3" and "avx2" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
         pytest.skip("this processor has no AVX2")
-    program = tmp_path / "forms"
+    built = folder / program
     options = ("-O3", "-std=c++17", "-DUNDERSEAL_PLAIN", "-DUNDERSEAL_NARROW", f"-I{RING}")
-    files = [str(Path(__file__).with_name("forms.cpp")), *(str(RING / name) for name in SOURCES)]
-    subprocess.run([compiler, *options, *FORMS[form], *files, "-o", str(program)], check=True)
+    files = [Path(__file__).with_name(f"{program}.cpp"), *(RING / name for name in sources)]
+    subprocess.run([compiler, *options, *FORMS[form], *files, "-o", built], check=True)
+    words = np.concatenate([array.ravel() for array in given]).astype(np.uint32)
+    return subprocess.run([built], input=words.tobytes(), capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_agree(form: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(11)
     probes, blocks = [columns(rng) for _ in range(PROBES)], [columns(rng) for _ in range(BLOCKS)]
     signs = rng.integers(0, 2, DIMENSION, dtype=np.uint32)
-    head = (DEGREE, len(PRIMES), *PRIMES, DIMENSION, PROBES, BLOCKS)
-    given = np.concatenate([np.array(head), *(x.ravel() for x in (*probes, *blocks, signs))])
-    done = subprocess.run(
-        [program], input=given.astype(np.uint32).tobytes(), capture_output=True, check=True
-    )
-    assert done.stdout == module(probes, blocks, signs)
+    head = np.array((DEGREE, len(PRIMES), *PRIMES, DIMENSION, PROBES, BLOCKS), dtype=np.uint32)
+    found = compiled_finds(form, tmp_path, "forms", SOURCES, [head, *probes, *blocks, signs])
+    assert found == module(probes, blocks, signs)
