@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from underseal_server.engine.admission import Admission
 from underseal_server.engine.executor import ThreadExecutor
 from underseal_server.engine.hosted import Hosted
 from underseal_server.engine.hosting import Hosting
-from underseal_server.engine.job import Asked, Event, Job
+from underseal_server.engine.job import Asked, Event, Job, SealedBlock
 from underseal_server.engine.keys import KeyEpochs
 from underseal_server.engine.search import BatchTimes, SearchEngine
 from underseal_server.engine.threads import Threads
@@ -110,6 +110,23 @@ async def events(engine: SearchEngine, job: Job) -> list[Event]:
     """Run a search to its end."""
     async with aclosing(engine.search(job)) as told:
         return [event async for event in told]
+
+
+@asynccontextmanager
+async def stalled(
+    place: Place, client: str
+) -> AsyncIterator[tuple[SearchEngine, list[int], AsyncGenerator[Event, None]]]:
+    """An engine with a search whose client reads no further than its first block.
+
+    Gives the sizes of the batches, and the rest of the search. No other client's search is merged
+    with it, and one result that nobody reads is as much as is kept.
+    """
+    async with place.engine(place.admission(merged=1)) as (engine, sizes):
+        place.unread._limit = 1
+        async with aclosing(engine.search(place.job(client, patient=True))) as told:
+            while not isinstance(await anext(told), SealedBlock):
+                pass
+            yield engine, sizes, told
 
 
 async def settle() -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.search_engine import Place, events, run, settle
+from tests.search_engine import Place, events, run, settle, stalled
 from underseal_core.errors import Busy, Conflict
-from underseal_server.engine.job import SealedBlock
 
 
 def test_a_flood_of_one_client_does_not_hold_up_the_others(tmp_path: Path) -> None:
@@ -52,11 +51,7 @@ def test_a_client_that_fills_the_queue_does_not_keep_others_out(tmp_path: Path) 
 
 def test_results_that_are_never_read_are_not_heaped_up(tmp_path: Path) -> None:
     async def test(place: Place) -> None:
-        async with place.engine(place.admission(merged=1)) as (engine, sizes):
-            place.unread._limit = 1
-            silent = engine.search(place.job("silent", patient=True))
-            while not isinstance(await anext(silent), SealedBlock):
-                pass
+        async with stalled(place, "silent") as (engine, sizes, _):
             more = [
                 asyncio.create_task(events(engine, place.job("silent", patient=True)))
                 for _ in range(5)
@@ -68,7 +63,6 @@ def test_results_that_are_never_read_are_not_heaped_up(tmp_path: Path) -> None:
             for task in more:
                 task.cancel()
             await asyncio.wait(more)
-            await silent.aclose()
         assert place.unread.total == 0
 
     run(tmp_path, test)

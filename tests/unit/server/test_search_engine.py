@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.search_engine import ENROLLED, LAB, Place, events, run, settle
+from tests.search_engine import ENROLLED, LAB, Place, events, run, settle, stalled
 from underseal_core.errors import Busy, Conflict, NotFound
 from underseal_core.statements import Targets
 from underseal_server.engine.job import Event, Outcome, Progress, SealedBlock
@@ -143,11 +143,7 @@ def test_a_gallery_that_goes_fails_its_searches_and_no_others(tmp_path: Path) ->
 
 def test_results_that_nobody_reads_keep_their_client_from_the_next_search(tmp_path: Path) -> None:
     async def test(place: Place) -> None:
-        async with place.engine(place.admission(merged=1)) as (engine, sizes):
-            place.unread._limit = 1
-            slow = engine.search(place.job("slow", patient=True))
-            while not isinstance(await anext(slow), SealedBlock):
-                pass
+        async with stalled(place, "slow") as (engine, sizes, slow):
             assert place.unread.total > 0
             waiting = asyncio.create_task(events(engine, place.job("slow", patient=True)))
             for _ in range(3):
