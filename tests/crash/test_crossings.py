@@ -166,7 +166,7 @@ def test_templates_whose_time_ends_while_the_server_is_down(home: Home, life: Lo
     with home.surviving(life):
         life.create()
         stays, leaves = unit_of(life, Shape.ROW), life.new_unit(Shape.COLUMNS)
-        until = datetime.now(UTC) + timedelta(seconds=3)
+        until = datetime.now(UTC) + timedelta(seconds=10)
         life.caller.enrol(
             leaves.vectors, leaves.shape, leaves.templates, keep_until=utc_text(until)
         )
