@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import store_fixtures
 from tests.server_fixtures import unit_vectors
+from tests.store_fixtures import LAB, enrol
 from tests.unit.server import test_shard as shards
 from underseal_core.gallery.block_file import read_header, write_block
 from underseal_core.gallery.files import local_file
@@ -20,7 +22,8 @@ from underseal_server.store.bucket import Location
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.store import Store
 
-evaluator, store, gallery, probe = shards.evaluator, shards.store, shards.gallery, shards.probe
+evaluator, store = store_fixtures.evaluator, store_fixtures.store
+gallery, probe = shards.gallery, shards.probe
 
 
 def test_a_shard_scores_no_block_but_the_one_that_the_server_named(
@@ -40,7 +43,7 @@ def test_a_shard_scores_no_block_but_the_one_that_the_server_named(
     path.write_bytes((store.folder / shards.piece(gallery, 1).name).read_bytes())
     assert made.score([probe], [piece]) == [None]
     path.write_bytes(honest)
-    shards.enrol(gallery, unit_vectors(1, seed=9), Shape.ROW)
+    enrol(gallery, Shape.ROW, unit_vectors(1, seed=9))
     gallery.checkpoint()
     now = shards.piece(gallery, 0)
     path.write_bytes(honest)
@@ -67,6 +70,6 @@ def test_the_server_passes_nothing_on_that_is_no_result(
     (honest,) = shards.expected(gallery, probe, 0)
     found = sealed_scores((honest,), 1, profile)
     assert found is not None and [sealed.data for sealed in found] == [honest]
-    row = shards.LAB.row(unit_vectors(1)).to_bytes()
+    row = LAB.row(unit_vectors(1)).to_bytes()
     for answer in ((b"",), (honest[:-1],), (honest[:-4] + b"\xff" * 4,), (row,), (), 2 * (honest,)):
         assert sealed_scores(answer, 1, profile) is None

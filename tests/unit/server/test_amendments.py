@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests import store_fixtures
 from tests.server_amendments import redacted_by
 from tests.server_fixtures import unit_vectors
-from tests.unit.server.test_store import LAB, enrol, opened, scores
+from tests.store_fixtures import LAB, enrol, opened, scores
 from underseal_core.errors import Conflict
 from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.evaluation import Evaluator
@@ -20,18 +20,7 @@ from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import NewUnit, Receipt, StoredUnit
 from underseal_server.store.store import BUNDLES, Store
 
-
-@pytest.fixture(scope="module")
-def evaluator() -> Iterator[Evaluator]:
-    with LAB.evaluator() as evaluator:
-        yield evaluator
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "data")
-    yield store
-    store.close()
+evaluator, store = store_fixtures.evaluator, store_fixtures.store
 
 
 def stored(store: Store, gallery: GalleryStore, receipt: Receipt) -> StoredUnit:

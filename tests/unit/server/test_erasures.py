@@ -8,21 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from tests import store_fixtures
 from tests.server_fixtures import unit_vectors
+from tests.store_fixtures import enrol, opened
 from tests.unit.server.test_amendments import amended, remove, stored
-from tests.unit.server.test_store import LAB, enrol, opened
 from underseal_core.errors import NotFound
 from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.store.store import Store
 
 MOMENT = "2026-03-01T12:00:00Z"
-
-
-@pytest.fixture(scope="module")
-def evaluator() -> Iterator[Evaluator]:
-    with LAB.evaluator() as evaluator:
-        yield evaluator
+evaluator = store_fixtures.evaluator
 
 
 @pytest.fixture

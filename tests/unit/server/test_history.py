@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.server_fixtures import Lab, unit_vectors
-from tests.unit.server.test_store import enrol, opened
+from tests import store_fixtures
+from tests.server_fixtures import unit_vectors
+from tests.store_fixtures import enrol, opened
 from underseal_core.errors import Damaged
 from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.evaluation import Evaluator
@@ -16,20 +14,7 @@ from underseal_server.store.history import Snapshots
 from underseal_server.store.records import Archive, Gallery, View
 from underseal_server.store.store import Store
 
-LAB = Lab()
-
-
-@pytest.fixture(scope="module")
-def evaluator() -> Iterator[Evaluator]:
-    with LAB.evaluator() as evaluator:
-        yield evaluator
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "data")
-    yield store
-    store.close()
+evaluator, store = store_fixtures.evaluator, store_fixtures.store
 
 
 def view(version: int, root: str = "") -> View:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
 from dataclasses import astuple, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from tests import store_fixtures
 from tests.s3_fixtures import SECRET, S3Server
-from tests.server_fixtures import Lab, UnitContent, enrol_now, labelled, signed_for, unit_vectors
+from tests.server_fixtures import unit_vectors
+from tests.store_fixtures import LAB, enrol, opened
 from tests.unit.server.kill_child import Place
 from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.evaluation import Evaluator, Probe
@@ -20,24 +19,11 @@ from underseal_server.cluster.shard import Shard
 from underseal_server.store.bucket import Location
 from underseal_server.store.folders import BLOCKS, part_name
 from underseal_server.store.gallery_store import GalleryStore
-from underseal_server.store.records import GallerySpec
 from underseal_server.store.store import Store
 
-LAB = Lab()
 COUNT = 3
 
-
-@pytest.fixture(scope="module")
-def evaluator() -> Iterator[Evaluator]:
-    with LAB.evaluator() as evaluator:
-        yield evaluator
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "data")
-    yield store
-    store.close()
+evaluator, store = store_fixtures.evaluator, store_fixtures.store
 
 
 @pytest.fixture
@@ -52,22 +38,11 @@ def probe(evaluator: Evaluator) -> Probe:
 
 def filled(store: Store, evaluator: Evaluator) -> GalleryStore:
     """A gallery of three blocks, saved."""
-    spec = GallerySpec("missing", LAB.pin, "agency", frozenset({"agency"}), 3)
-    gallery = store.open_gallery(store.galleries.create(spec, store.clock()), evaluator)
+    gallery = opened(store, evaluator)
     for number in range(COUNT):
-        enrol(gallery, unit_vectors(4000, seed=number), Shape.COLUMNS)
+        enrol(gallery, Shape.COLUMNS, unit_vectors(4000, seed=number))
     gallery.checkpoint()
     return gallery
-
-
-def enrol(gallery: GalleryStore, vectors: np.ndarray, shape: Shape) -> None:
-    with gallery.files.stage(shape) as staged:
-        for one in [LAB.row(vectors)] if shape is Shape.ROW else LAB.columns(vectors):
-            staged.write(one.to_bytes())
-        staged.sync()
-        templates = labelled(len(vectors))
-        content = UnitContent(secrets.token_bytes(16), shape, templates, staged, LAB.pin)
-        enrol_now(gallery, signed_for("missing", content), staged)
 
 
 def piece(gallery: GalleryStore, number: int) -> Piece:
@@ -104,7 +79,7 @@ def test_a_block_that_changed_is_read_again_and_what_it_was_is_refused(
     made = shard(Checkpoints.of(store.folder, None))
     before = piece(gallery, 0)
     made.score([probe], [before])
-    enrol(gallery, unit_vectors(1, seed=9), Shape.ROW)
+    enrol(gallery, Shape.ROW, unit_vectors(1, seed=9))
     assert gallery.saved_root(0) == ""
     gallery.checkpoint()
     after = piece(gallery, 0)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests import store_fixtures
 from tests.server_fixtures import (
-    Lab,
     UnitContent,
     Vectors,
-    enrol_now,
     labelled,
     show_pending,
     signed_for,
     unit_vectors,
 )
+from tests.store_fixtures import LAB, enrol, opened, scores, spec
 from underseal_core.errors import (
     Conflict,
     Damaged,
@@ -32,69 +31,19 @@ from underseal_core.errors import (
 from underseal_core.gallery.block_file import read_header
 from underseal_core.gallery.files import local_file
 from underseal_core.gallery.unit import Shape, usable_slots
-from underseal_core.scheme.ciphertext import Ciphertext, Residues
+from underseal_core.scheme.ciphertext import Residues
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import (
     FeedPage,
-    GallerySpec,
     NewTemplate,
-    NewUnit,
     Receipt,
     State,
     TemplateFilter,
 )
 from underseal_server.store.store import Store
 
-LAB = Lab()
-
-
-@pytest.fixture(scope="module")
-def evaluator() -> Iterator[Evaluator]:
-    with LAB.evaluator() as evaluator:
-        yield evaluator
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "data")
-    yield store
-    store.close()
-
-
-def spec(name: str = "missing", per_subject: int = 3) -> GallerySpec:
-    return GallerySpec(name, LAB.pin, "agency", frozenset({"agency"}), per_subject)
-
-
-def opened(store: Store, evaluator: Evaluator, name: str = "missing") -> GalleryStore:
-    return store.open_gallery(store.galleries.create(spec(name), store.clock()), evaluator)
-
-
-def enrol(
-    gallery: GalleryStore,
-    shape: Shape,
-    vectors: Vectors,
-    templates: list[NewTemplate] | None = None,
-    token: bytes | None = None,
-    ciphertexts: list[Ciphertext] | None = None,
-) -> tuple[Receipt, NewUnit]:
-    if ciphertexts is None:
-        ciphertexts = [LAB.row(vectors)] if shape is Shape.ROW else LAB.columns(vectors)
-    with gallery.files.stage(shape) as staged:
-        for ciphertext in ciphertexts:
-            staged.write(ciphertext.to_bytes())
-        staged.sync()
-        made = templates or labelled(len(vectors))
-        token = token or secrets.token_bytes(16)
-        content = UnitContent(token, shape, made, staged, gallery.gallery.spec.pin)
-        unit = signed_for(gallery.gallery.name, content)
-        return enrol_now(gallery, unit, staged), unit
-
-
-def scores(gallery: GalleryStore, evaluator: Evaluator, probe: Vectors, block: int = 0) -> Vectors:
-    columns = evaluator.expand(LAB.probe(probe))
-    result = evaluator.score(evaluator.prepare(columns), gallery.tiles(block))
-    return LAB.open(result)
+evaluator, store = store_fixtures.evaluator, store_fixtures.store
 
 
 def test_rows_and_columns_share_a_block_and_every_slot_has_its_score(
