@@ -6,6 +6,7 @@ import errno
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import partial
 from random import Random
 
@@ -14,10 +15,11 @@ import pytest
 from tests.crash.place import ERRORS, Home, Operation, Place, seed_of, turns
 from tests.crash.test_faults import begin, enrol_columns, enrol_row, remove_columns, remove_row
 from tests.disk_faults import EVERY, Action, Kind
-from tests.gallery_life import DEADLINE, GalleryLife
+from tests.gallery_life import DEADLINE, FAILURES, NAME, GalleryLife
 from underseal_core.errors import Damaged, NotFound
 from underseal_core.gallery.block_file import read_header
 from underseal_core.gallery.files import LocalFiles, StoredFile
+from underseal_proto.v1 import gallery_pb2
 
 OFTEN = 0.05
 """Seconds after which the server looks for what to save."""
@@ -109,3 +111,62 @@ def test_calls_fail_all_the_time_while_a_block_is_saved(place: Place, error: int
     with home.serving(life):
         life.settle()
     home.check()
+
+
+def signed_for(life: GalleryLife) -> set[bytes]:
+    """What it signs to be erased of the last unit removed; what is not saved it saves first."""
+    request = gallery_pb2.ListErasuresRequest(gallery=NAME, template_ids=life.gone[-1].ids)
+    found = life.caller.galleries.ListErasures(request).erasures
+    return {one.template_id for one in found if one.HasField("receipt")}
+
+
+def check_gone(home: Home, life: GalleryLife, receipts: set[bytes]) -> None:
+    """No file holds a sealed label of what the server signed for."""
+    removed = [template for unit in life.gone for template in unit.templates]
+    labels = [one.sealed_label for one in removed if one.template_id in receipts]
+    for path in home.data.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert not any(label in data for label in labels), path
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_call_fails_while_the_catalogue_notes_what_is_saved(place: Place, killed: bool) -> None:
+    """Digests of blocks, and the log of removed labels: emptied, or no receipt is given.
+
+    ``killed``: between the removal and that.
+    """
+    home, life = begin(place)
+    random = Random(seed_of("catalogue of a checkpoint"))
+    for nth in turns(random, 4):
+        with ExitStack() as stack:
+            stack.enter_context(home.surviving(life))
+            life.settle()
+            enrol_row(life)
+            remove_row(life)
+            if killed:
+                home.processes.end(signal.SIGKILL)
+                stack.enter_context(home.surviving(life))
+            struck = ask_for_receipts(home, life, nth, random.choice(ERRORS))
+        home.processes.end(signal.SIGKILL)
+        if not struck:
+            break
+    assert nth > 4
+    with home.serving(life):
+        life.settle()
+    home.check()
+
+
+def ask_for_receipts(home: Home, life: GalleryLife, nth: int, error: int) -> int:
+    """Ask once on a disk that fails, then on a sound one; return whether a call was hit."""
+    receipts: set[bytes] = set()
+    home.disk.strike(Action.FAIL, nth, error=error, only="catalogue.sqlite")
+    with suppress(*FAILURES):
+        receipts = signed_for(life)
+    struck = home.disk.struck
+    home.disk.heal()
+    check_gone(home, life, receipts)
+    receipts = signed_for(life)
+    assert receipts == set(life.gone[-1].ids)
+    check_gone(home, life, receipts)
+    return struck

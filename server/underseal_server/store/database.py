@@ -43,7 +43,7 @@ class Database(ABC):
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._forgotten = False
+        self._forgotten = True  # whether the server before had purged what it removed is not known
         self._purging = threading.Lock()
         self.identity = ""
         self.doubts = 0

@@ -239,12 +239,14 @@ def test_a_purge_lets_the_database_use_the_space_again(
 ) -> None:
     with postgres.connect(str(sa.make_url(url).database)) as admin:
         counted = "SELECT vacuum_count FROM pg_stat_user_tables WHERE relname = 'templates'"
-        database.purge()
-        assert admin.execute(counted).fetchone() == (0,)
-        database.forgotten()
-        database.purge()
-        admin.execute("SELECT pg_stat_clear_snapshot()")
-        assert admin.execute(counted).fetchone() == (1,)
+        counts = []
+        for removes in (False, False, True):
+            if removes:
+                database.forgotten()
+            database.purge()
+            admin.execute("SELECT pg_stat_clear_snapshot()")
+            counts.append(admin.execute(counted).fetchone())
+        assert counts == [(1,), (1,), (2,)], "once after a start: it may follow a crash"
 
 
 @pytest.mark.parametrize(
