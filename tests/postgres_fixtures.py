@@ -108,6 +108,11 @@ class Cluster:
     def url(self, name: str) -> str:
         return f"postgresql://tester@/{name}?host={self.folder}"
 
+    def dump(self, url: str) -> bytes:
+        """Return all that ``pg_dump`` writes of a database; bytes are in hexadecimal digits."""
+        command = self._command("pg_dump", "--dbname", url, "--inserts")
+        return subprocess.run(command, check=True, capture_output=True).stdout
+
     def connect(self, name: str) -> psycopg.Connection[tuple[object, ...]]:
         """Connect past the server under test."""
         return psycopg.connect(self.url(name), autocommit=True)

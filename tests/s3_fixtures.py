@@ -65,6 +65,19 @@ class S3Server:
         entries = [entry for page in pages for entry in page.get("Contents", ())]
         return {entry["Key"].removeprefix(prefix + "/") for entry in entries}
 
+    def contents(self, location: Location) -> dict[str, bytes]:
+        """Return every version of every object in a bucket, by key and version."""
+        client, (bucket, _, _) = self.client(), location.url.removeprefix("s3://").partition("/")
+        assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+        pages = client.get_paginator("list_object_versions").paginate(Bucket=bucket)
+        entries = [entry for page in pages for entry in page.get("Versions", ())]
+        return {
+            f"{entry['Key']}@{entry['VersionId']}": client.get_object(
+                Bucket=bucket, Key=entry["Key"], VersionId=entry["VersionId"]
+            )["Body"].read()
+            for entry in entries
+        }
+
     def pause(self) -> None:
         """Let requests hang."""
         self._process.send_signal(signal.SIGSTOP)

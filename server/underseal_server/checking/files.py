@@ -67,6 +67,9 @@ class FilesCheck:
                 self._run.report.files += 1
         self._check_bundles()
         self._check_switching_keys()
+        for path in self._store.stray_copies():
+            text = "it is a copy of what is in the object storage no more"
+            self._strange(path, text, path.unlink)
         known = {str(number) for number in self._store.galleries.ids()}
         for part in PARTS:
             for entry in sorted((self._folder / part).iterdir()):

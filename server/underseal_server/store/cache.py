@@ -10,6 +10,7 @@ import hashlib
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Final
@@ -103,6 +104,20 @@ class Cache:
         """Delete the copy of an object."""
         with self._lock, disk_errors():
             self._forget(self._names.get(_digest(key), ""))
+
+    def strays(self, versions: Mapping[str, str]) -> list[Path]:
+        """Return the copies that are not of these objects, given as versions by key."""
+        wanted = {_start(key, version) for key, version in versions.items()}
+        with self._lock:
+            return [
+                self._folder / n for n in self._sizes if f"{n.partition('.')[0]}." not in wanted
+            ]
+
+    def clear(self, copies: Iterable[Path]) -> None:
+        """Delete copies."""
+        with self._lock, disk_errors():
+            for path in copies:
+                self._forget(path.name)
 
     def _count(self, name: str, size: int) -> None:
         self._sizes[name] = size

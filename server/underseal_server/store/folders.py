@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -52,6 +53,9 @@ class Places(Protocol):
     def galleries(self) -> frozenset[str]:
         """Return the numbers of galleries that have files, as they are written in names."""
 
+    def stray_copies(self) -> Sequence[Path]:
+        """Return local copies of what is not there, or not in this version, any more."""
+
     def settle(self) -> None:
         """Do what could not be done before."""
 
@@ -93,6 +97,10 @@ class LocalPlaces:
         with disk_errors():
             found = [path for part in PARTS for path in (self._data / part).iterdir()]
         return frozenset(path.name for path in found)
+
+    def stray_copies(self) -> Sequence[Path]:
+        """See :class:`Places`: files have no copies."""
+        return ()
 
     def settle(self) -> None:
         """See :class:`Places`: nothing is left undone."""

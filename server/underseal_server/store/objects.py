@@ -80,12 +80,15 @@ class ObjectFiles:
         copy = self._cache.open(key, self._version(name))
         if copy is not None:
             return copy
-        part = self._cache.part()
+        part, deletions = self._cache.part(), self._storage.deletions
         try:
             self._note(name, *self._bucket.fetch(key, part))
-            return self._cache.add(key, self._version(name), part)
+            file = self._cache.add(key, self._version(name), part)
         finally:
             part.unlink(missing_ok=True)
+        if self._storage.deletions != deletions:  # of this object, perhaps: no copy outlives it
+            self._cache.drop(key)
+        return file
 
     def read(self, name: str, start: int, length: int) -> bytes:
         """See ``Files``: of the local copy, or just this piece."""
@@ -162,11 +165,14 @@ class Objects:
         """Keys of objects that could not be deleted yet."""
         self._opened: dict[str, ObjectFiles] = {}
         """By the folder: what is known of its objects is known to everybody."""
+        self.deletions = 0
+        """How often objects were deleted."""
+        self._swept = False
 
     def close(self) -> None:
         """Wait for uploads, and try once more to delete what should be gone."""
         self.uploads.shutdown()
-        self.settle()
+        self._delete_leaving()
 
     def of(self, gallery: int, epoch: str) -> Folders:
         """See :class:`Places`."""
@@ -216,11 +222,12 @@ class Objects:
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects and their copies, now or when the storage is there again."""
         gone = list(keys)
+        self.deletions += 1
         for key in gone:
             self.cache.drop(key)
         with self._lock:
             self._leaving.update(gone)
-        self.settle()
+        self._delete_leaving()
 
     def keep(self, keys: Iterable[str]) -> None:
         """Take note that objects are about to be stored under these keys again."""
@@ -228,7 +235,27 @@ class Objects:
             self._leaving.difference_update(keys)
 
     def settle(self) -> None:
-        """Delete what could not be deleted before."""
+        """Delete what could not be deleted before, and what an earlier server left in the cache.
+
+        That may be copies of what is gone or replaced by now: a server elsewhere did it, or this
+        one was killed before it had both.
+        """
+        self._delete_leaving()
+        if not self._swept:
+            self.cache.clear(self.stray_copies())
+            self._swept = True
+
+    def stray_copies(self) -> Sequence[Path]:
+        """See :class:`Places`."""
+        if not self.cache.held:
+            return ()
+        found = self.bucket.under("")
+        blocks = f"{BLOCKS}/"
+        return self.cache.strays(
+            {key: v if key.startswith(blocks) else "" for key, (_, v) in found.items()}
+        )
+
+    def _delete_leaving(self) -> None:
         with self._lock:
             if self._leaving:
                 try:

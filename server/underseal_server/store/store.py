@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from math import prod
@@ -149,6 +149,10 @@ class Store:
         """
         self._database.purge()
         self._places.settle()
+
+    def stray_copies(self) -> Sequence[Path]:
+        """Return files in the cache that are not copies of what is in object storage now."""
+        return self._places.stray_copies()
 
     def clock(self) -> str:
         """Return the present as statements write it."""

@@ -142,6 +142,52 @@ def test_a_copy_that_was_changed_is_fetched_again(objects: Objects, tmp_path: Pa
     assert copy.read_bytes() == b"content of the unit"
 
 
+def copies(folder: Path) -> list[bytes]:
+    return sorted(path.read_bytes() for path in folder.iterdir())
+
+
+def test_copies_of_what_went_elsewhere_go_too(
+    objects: Objects, location: Location, tmp_path: Path
+) -> None:
+    """Another server replaced a block and deleted a unit while this one was down."""
+    here = objects.of(7, EPOCH)
+    assert isinstance(here.units, ObjectFiles) and isinstance(here.blocks, ObjectFiles)
+    for name in ("stays.unit", "goes.unit"):
+        stored(here.units, name, name.encode())
+    stored(here.blocks, "0.tiles", b"sum with it")
+    other_cache = Cache(tmp_path / "elsewhere/cache", 1 << 20)
+    with closing(Objects(tmp_path / "elsewhere", Bucket(location), other_cache)) as other:
+        there = other.of(7, EPOCH)
+        assert isinstance(there.blocks, ObjectFiles)
+        stored(there.blocks, "0.tiles", b"sum without")
+        there.units.delete(["goes.unit"])
+    strays = sorted(path.read_bytes() for path in objects.stray_copies())
+    assert strays == [b"goes.unit", b"sum with it"]
+    objects.settle()
+    assert copies(tmp_path / "cache") == [b"stays.unit"]
+    assert objects.cache.held == len(b"stays.unit")
+
+
+def test_a_copy_that_is_fetched_during_a_deletion_goes_with_the_object(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = objects.of(7, EPOCH).units
+    assert isinstance(files, ObjectFiles)
+    stored(files, "a.unit", b"one")
+    objects.cache.drop(UNIT + "a.unit")
+    fetch = objects.bucket.fetch
+
+    def slow(key: str, path: Path) -> tuple[int, str]:
+        found = fetch(key, path)
+        files.delete(["a.unit"])
+        return found
+
+    monkeypatch.setattr(objects.bucket, "fetch", slow)
+    with files.open("a.unit") as file:
+        assert file.read() == b"one"
+    assert copies(tmp_path / "cache") == []
+
+
 def test_everything_of_an_epoch_or_a_gallery_goes(
     objects: Objects, s3: S3Server, location: Location
 ) -> None:
