@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tests.auditor_world import Operator, World
 from tests.oracles.seal_keys import decrypt, secret_to_seal
 from underseal_auditor.keys.decryption import weigh
-from underseal_auditor.keys.elements import key_primes, total
+from underseal_auditor.keys.elements import total
 from underseal_auditor.keys.redaction import contributions
 from underseal_auditor.keys.share import Share
 from underseal_auditor.keys.zero_opening import Conditions, MemberZeroTests, fresh_occasion
@@ -64,7 +64,7 @@ def verified(
 def opened(shares: Sequence[Share], bundle: PublicBundle, ciphertext: Ciphertext) -> Real:
     """Exact coefficients in units of the message, by SEAL, with the secret of k shares."""
     active = [share.point for share in shares]
-    primes = key_primes(bundle.profile)
+    primes = bundle.profile.key_primes
     key = secret_to_seal(bundle.profile, total([weigh(s, active, primes) for s in shares], primes))
     scale = ciphertext.kind.scale(bundle.profile, bundle.dimension)
     message = decrypt(bundle.profile, key, ciphertext.residues)

@@ -51,7 +51,7 @@ def seal_context(profile: Profile) -> Any:
     """
     parameters = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.CKKS)
     parameters.set_poly_modulus_degree(profile.degree)
-    primes = (*profile.data_primes, profile.special_prime)
+    primes = profile.key_primes
     parameters.set_coeff_modulus([sealapi.Modulus(prime) for prime in primes])
     context = sealapi.SEALContext(parameters, True, sealapi.SEC_LEVEL_TYPE.TC128)
     if not context.parameters_set():

@@ -56,7 +56,7 @@ def opened(profile: Profile, secret: U32, ciphertext: Ciphertext) -> F64:
 def weighted_sum(shares: tuple[Share, ...]) -> U32:
     """What these shares interpolate to, be they enough or not."""
     profile = shares[0].profile
-    primes = (*profile.data_primes, profile.special_prime)
+    primes = profile.key_primes
     points = [share.point for share in shares]
     total: U32 = np.zeros_like(shares[0].secret)
     for share in shares:
@@ -96,7 +96,7 @@ def test_a_contribution_hides_the_share_from_all_who_lack_the_new_key() -> None:
     share, stream = attacked.old_share, attacked.stream
     assert share is not None
     part = contribute(share, (1, 2), new.bundle, stream)
-    primes = (*SWIFT.data_primes, SWIFT.special_prime)
+    primes = SWIFT.key_primes
     factors = tuple(lagrange(1, (1, 2), prime) for prime in primes)
     wanted = gadget(times_integers(share.secret, factors, primes), 0, SWIFT)
 

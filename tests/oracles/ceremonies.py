@@ -49,7 +49,7 @@ def finished(
 def joint_secret(shares: tuple[Share, ...]) -> npt.NDArray[np.uint32]:
     """Interpolate ``s`` at key level, (L + 1, N), in plain integer arithmetic."""
     profile = shares[0].profile
-    primes = (*profile.data_primes, profile.special_prime)
+    primes = profile.key_primes
     points = [share.point for share in shares]
     rows = []
     for index, prime in enumerate(primes):

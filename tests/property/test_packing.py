@@ -12,7 +12,7 @@ from underseal_core.errors import InvalidInput
 from underseal_core.ring.packing import pack, packed_size, unpack
 from underseal_core.scheme.profiles import PROFILES
 
-PRIMES = sorted({p for profile in PROFILES.values() for p in profile.primes(9)} | {17, 97, 12289})
+PRIMES = sorted({p for profile in PROFILES.values() for p in profile.key_primes} | {17, 97, 12289})
 
 
 def rule(values: npt.NDArray[np.uint32], primes: tuple[int, ...]) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from underseal_auditor.keys.elements import automorphism, gadget, key_primes, total, transform
+from underseal_auditor.keys.elements import automorphism, gadget, total, transform
 from underseal_auditor.keys.sampling import PublicStream, error, ternary, uniform
 from underseal_core.ring import kernel
 from underseal_core.scheme.evaluation import EvaluationKeys, galois_elements
@@ -57,7 +57,7 @@ class CommonPolynomials:
 
 def _common(seed: bytes, label: str, profile: Profile, count: int) -> Residues:
     stream = PublicStream(seed, label)
-    primes = key_primes(profile)
+    primes = profile.key_primes
     return np.stack([uniform(stream, primes, profile.degree) for _ in range(count)])
 
 
@@ -117,7 +117,7 @@ class SecretPart:
 
     def __init__(self, profile: Profile, secrets: Stream, noise: Stream) -> None:
         self._profile = profile
-        self._primes = key_primes(profile)
+        self._primes = profile.key_primes
         self._stream = noise
         self._small = ternary(secrets, profile.degree)
         self.element = transform(self._small, self._primes)
@@ -208,7 +208,7 @@ class JointKeys:
         dimension: int,
     ) -> Self:
         """Add up the contributions."""
-        primes = key_primes(profile)
+        primes = profile.key_primes
         public = total([part.public_key for part in contributions], primes)
         moved = total([part.galois for part in contributions], primes)
         elements = galois_elements(profile, dimension)
@@ -221,5 +221,5 @@ class JointKeys:
 
     def finish(self, parts: Sequence[Residues], profile: Profile) -> EvaluationKeys:
         """Return the evaluation keys, given all members' ``k_i`` of shape ``(L, K, N)``."""
-        sums = total(list(parts), key_primes(profile))
+        sums = total(list(parts), profile.key_primes)
         return EvaluationKeys(np.stack((sums, self.second), axis=1), self.galois)

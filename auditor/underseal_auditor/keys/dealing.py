@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
-from underseal_auditor.keys.elements import key_primes, total
+from underseal_auditor.keys.elements import total
 from underseal_auditor.keys.pairs import SEED_BYTES, PairSecrets, half_for
 from underseal_auditor.keys.share import Share
 from underseal_core.labels import SEALING_OVERHEAD_BYTES
@@ -70,7 +70,7 @@ class Delivery:
 
 def sealed_size(profile: Profile, *, with_value: bool) -> int:
     """Exact number of bytes of what a member seals to another."""
-    value = 4 * len(key_primes(profile)) * profile.degree if with_value else 0
+    value = 4 * len(profile.key_primes) * profile.degree if with_value else 0
     return SEALING_OVERHEAD_BYTES + value + SEED_BYTES
 
 
@@ -135,6 +135,6 @@ class Parcels:
 
     def share(self, file: Sharing, point: int) -> Share:
         """Return the sum of all values as a share, of no epoch yet, with the pair secrets."""
-        secret = total([value.copy() for value in self.values], key_primes(file.profile))
+        secret = total([value.copy() for value in self.values], file.profile.key_primes)
         pairs = PairSecrets.join(point, self.halves[point - 1], self.halves)
         return Share(file.profile, NO_EPOCH, file.threshold, secret, pairs)

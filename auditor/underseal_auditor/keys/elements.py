@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from underseal_core.scheme.profiles import Profile
 
 
-def key_primes(profile: Profile) -> tuple[int, ...]:
-    """Return the primes of the key level: all data primes, then the special one."""
-    return profile.primes(profile.fresh_level + 1)
-
-
 def transform(values: Small, primes: tuple[int, ...]) -> Residues:
     """Reduce integer polynomials by each prime and transform them.
 

@@ -22,7 +22,6 @@ from underseal_auditor.keys.dealing import (
     sealed_size,
     take_parcel,
 )
-from underseal_auditor.keys.elements import key_primes
 from underseal_auditor.keys.known_answer import subsets_with
 from underseal_auditor.keys.member import Ended, Phase
 from underseal_auditor.keys.messages import CeremonyFailed, OutOfTurn, Round, parse_all
@@ -189,7 +188,7 @@ class Relinearisation(Phase[Outcome]):
     def _deal(self, secret: SecretPart) -> list[bytes]:
         context = self._context
         file = context.file
-        primes = key_primes(file.profile)
+        primes = file.profile.key_primes
         values = deal(secret.element, file.threshold, len(file.members), primes, context.stream)
         return seal_parcels(file, self._seed, context.point, values)
 

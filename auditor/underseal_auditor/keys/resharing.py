@@ -26,7 +26,6 @@ from underseal_auditor.keys.dealing import (
     take_parcel,
 )
 from underseal_auditor.keys.decryption import weigh
-from underseal_auditor.keys.elements import key_primes
 from underseal_auditor.keys.member import Ended, Member, Phase
 from underseal_auditor.keys.memory import ShortMemory
 from underseal_auditor.keys.messages import CeremonyFailed, parse_all
@@ -157,7 +156,7 @@ class Dealing(Phase[Reshared]):
     def _deal(self) -> list[Residues]:
         context = self._context
         file = context.file
-        primes = key_primes(file.profile)
+        primes = file.profile.key_primes
         with context.holding.old_share() as share:
             _check_old(share, file, context.point)
             weighted = weigh(share, file.dealers, primes)

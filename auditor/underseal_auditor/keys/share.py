@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from underseal_auditor.keys.elements import key_primes
 from underseal_core.errors import InvalidInput, UndersealError
 from underseal_core.roster import Generation
 
@@ -57,7 +56,7 @@ class Share:
         point, members = pairs.point, pairs.members
         if not 1 <= point <= members or not 1 <= threshold <= members:
             raise InvalidInput("the share's point or threshold is impossible")
-        if secret.shape != (len(key_primes(profile)), profile.degree):
+        if secret.shape != (len(profile.key_primes), profile.degree):
             raise InvalidInput("the share does not have the profile's shape")
         self.profile = profile
         self.epoch = epoch

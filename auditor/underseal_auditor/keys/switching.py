@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from underseal_auditor.keys.decryption import weigh
-from underseal_auditor.keys.elements import gadget, key_primes, total
+from underseal_auditor.keys.elements import gadget, total
 from underseal_auditor.keys.whole_share import encrypt_whole_zero
 from underseal_core.errors import InvalidInput, Mismatch
 from underseal_core.ring import kernel
@@ -69,7 +69,7 @@ def contribute(
         raise InvalidInput(f"exactly {share.threshold} members contribute to a switching key")
     if share.point not in points or not points <= set(range(1, share.members + 1)):
         raise InvalidInput("the contributing members do not fit the key share")
-    primes = key_primes(profile)
+    primes = profile.key_primes
     weighted = weigh(share, active, primes)
     digits = []
     for digit in range(profile.fresh_level):
@@ -84,4 +84,4 @@ def contribute(
 
 def combine_contributions(parts: Sequence[Residues], profile: Profile) -> Residues:
     """Return the switching key, the sum of ``threshold`` contributions, of the same shape."""
-    return total(list(parts), key_primes(profile))
+    return total(list(parts), profile.key_primes)

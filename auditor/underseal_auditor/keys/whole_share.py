@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from underseal_auditor.keys.decryption import masked_answer
-from underseal_auditor.keys.elements import key_primes, total, transform
+from underseal_auditor.keys.elements import total, transform
 from underseal_auditor.keys.messages import CeremonyFailed
 from underseal_auditor.keys.sampling import error, ternary
 from underseal_core.ring import kernel
@@ -49,7 +49,7 @@ def spanning_with(file: Quorum, point: int) -> list[tuple[int, ...]]:
 
 def encrypt_whole_zero(public_key: Residues, profile: Profile, stream: Stream) -> Residues:
     """Encrypt zero at key level, without rounding: ``v pk + (e0, e1)``, shape ``(2, L + 1, N)``."""
-    primes = key_primes(profile)
+    primes = profile.key_primes
     mask = transform(ternary(stream, profile.degree), primes)
     noise = transform(error(stream, (2, profile.degree)), primes)
     components = [
@@ -66,7 +66,7 @@ class WholeShareTest:
 
     def __init__(self, profile: Profile, zeros: Sequence[Residues]) -> None:
         self._profile = profile
-        self._primes = key_primes(profile)
+        self._primes = profile.key_primes
         self._zero = total(list(zeros), self._primes)
 
     def answer(self, share: Share, active: tuple[int, ...], stream: Stream) -> Residues:

@@ -113,7 +113,7 @@ class Encryptor:
 
 
 def _check_key(profile: Profile, public_key: Residues) -> None:
-    primes = np.array((*profile.data_primes, profile.special_prime), dtype=np.uint32)
+    primes = np.array(profile.key_primes, dtype=np.uint32)
     if public_key.shape != (2, len(primes), profile.degree) or public_key.dtype != np.uint32:
         raise InvalidInput(f"the public key is not one of profile {profile.name}")
     if not bool((public_key < primes[None, :, None]).all()):

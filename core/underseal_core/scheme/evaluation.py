@@ -117,7 +117,7 @@ class Evaluator:
             raise InvalidInput(f"dimension {dimension} is no power of two in range")
         self.profile = profile
         self.dimension = dimension
-        self._ring = basis(profile.degree, (*profile.data_primes, profile.special_prime))
+        self._ring = basis(profile.degree, profile.key_primes)
         self._relinearisation = prepare_key(keys.relinearisation, profile)
         elements = galois_elements(profile, dimension)
         # All in one array: one of several MB comes in huge pages.

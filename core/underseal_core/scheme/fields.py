@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 def pack_residues(profile: Profile, arrays: Iterable[Residues]) -> bytes:
     """Write arrays of shape ``(..., count, degree)``, each modulo the first ``count`` primes."""
-    return b"".join(pack(array, profile.primes(array.shape[-2])).data for array in arrays)
+    return b"".join(pack(array, profile.key_primes[: array.shape[-2]]).data for array in arrays)
 
 
 def residues_size(profile: Profile, count: int) -> int:
     """Return the packed bytes of a polynomial modulo each of the first ``count`` primes."""
-    return packed_size(profile.primes(count), (count, profile.degree))
+    return packed_size(profile.key_primes[:count], (count, profile.degree))
 
 
 def plain_bytes(array: Residues) -> bytes:
@@ -87,12 +87,12 @@ class FieldReader:
 
     def key_residues(self, profile: Profile, shape: tuple[int, ...]) -> Residues:
         """Return residues at key level: shape ``(*shape, fresh_level + 1, degree)``."""
-        primes = profile.primes(profile.fresh_level + 1)
+        primes = profile.key_primes
         return self.residues(primes, (*shape, len(primes), profile.degree))
 
     def plain_key_residues(self, profile: Profile, shape: tuple[int, ...]) -> Residues:
         """Return residues at key level in the plain form; see :meth:`key_residues`."""
-        primes = profile.primes(profile.fresh_level + 1)
+        primes = profile.key_primes
         return self.plain_residues(primes, (*shape, len(primes), profile.degree))
 
     def finish(self) -> None:

@@ -45,9 +45,8 @@ def prepare_key(key: Residues, profile: Profile, out: Residues | None = None) ->
         Wrong shape, or a residue that is not below its prime.
     """
     levels = profile.fresh_level
-    primes = (*profile.data_primes, profile.special_prime)
     check_array(key, "evaluation key", (levels, 2, levels + 1, profile.degree))
-    ring = check_residues(key, primes, "evaluation key")
+    ring = check_residues(key, profile.key_primes, "evaluation key")
     if out is None:
         out = aligned(key.shape)
     ring.scale_key(key, out)
@@ -73,7 +72,7 @@ def apply_galois(
     Residues
         Same shape.
     """
-    ring = _full_basis(profile)
+    ring = basis(profile.degree, profile.key_primes)
 
     def work(one: Residues, out: Residues) -> None:
         _kernel.apply_galois(ring, one, key, element, out)
@@ -120,7 +119,7 @@ def rescale(ciphertexts: Residues, stop: int, profile: Profile, workers: Workers
     Residues
         Shape ``(count, components, stop, degree)``.
     """
-    ring = _full_basis(profile)
+    ring = basis(profile.degree, profile.key_primes)
     components, level = ciphertexts.shape[1:3]
     if not 1 <= stop <= level:
         raise InvalidInput(f"cannot rescale from level {level} to level {stop}")
@@ -138,7 +137,7 @@ def rescale(ciphertexts: Residues, stop: int, profile: Profile, workers: Workers
 
 
 def _switch(ciphertexts: Residues, key: Residues, profile: Profile, workers: Workers) -> Residues:
-    ring = _full_basis(profile)
+    ring = basis(profile.degree, profile.key_primes)
 
     def work(one: Residues, out: Residues) -> None:
         _kernel.switch_key(ring, one, key, out)
@@ -164,7 +163,3 @@ def _each(
 
     workers.run(piece, range(0, len(ciphertexts), at_once))
     return result
-
-
-def _full_basis(profile: Profile) -> _kernel.Basis:
-    return basis(profile.degree, (*profile.data_primes, profile.special_prime))

@@ -46,9 +46,10 @@ class Profile:
         """Number of data primes of a fresh row."""
         return len(self.data_primes)
 
-    def primes(self, count: int) -> tuple[int, ...]:
-        """Return the first ``count`` primes of the key level: data primes, then the special one."""
-        return (*self.data_primes, self.special_prime)[:count]
+    @property
+    def key_primes(self) -> tuple[int, ...]:
+        """Moduli of keys: the data primes, then the special one."""
+        return (*self.data_primes, self.special_prime)
 
     def modulus(self, level: int) -> int:
         """Product of the first ``level`` data primes."""

@@ -236,7 +236,7 @@ class Store:
         """Return the bytes of a gallery's unit files, and of the tiles of ``blocks`` on disk."""
         profile, level = gallery.profile, gallery.profile.gallery_level
         residues = prod(tiles_shape(profile, gallery.dimension)) // level
-        block = packed_size(profile.primes(level), (level, residues))
+        block = packed_size(profile.data_primes[:level], (level, residues))
         return self.units.bytes_stored(gallery) + blocks * block
 
     def delete_gallery(self, gallery: Gallery) -> None:

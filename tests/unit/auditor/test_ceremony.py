@@ -63,7 +63,7 @@ def test_every_group_of_k_holds_the_secret_and_no_smaller_group_does(
 @pytest.mark.parametrize(("threshold", "count"), QUORUMS)
 def test_joint_secret_is_a_sum_of_ternary_polynomials(threshold: int, count: int) -> None:
     secret = joint_secret(finished(threshold=threshold, count=count).shares)
-    primes = (*SWIFT.data_primes, SWIFT.special_prime)
+    primes = SWIFT.key_primes
     centred = []
     for row, prime in zip(secret, primes, strict=True):
         values = ntt.inverse(row, prime).astype(np.int64)
@@ -210,7 +210,7 @@ def test_wrong_relinearisation_part_fails_the_known_answer() -> None:
     payload = reveals[2].payload
     count = SWIFT.fresh_level + 1
     size = residues_size(SWIFT, count)
-    part = unpack(payload[:size], SWIFT.primes(count), (count, SWIFT.degree))
+    part = unpack(payload[:size], SWIFT.key_primes[:count], (count, SWIFT.degree))
     noisy = pack_residues(SWIFT, [part[:, ::-1]])
     forged = replace(reveals[2], payload=noisy + payload[size:])
     commitments[2] = forged.commitment(machines[0]._file.digest)

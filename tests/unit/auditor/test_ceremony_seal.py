@@ -47,7 +47,7 @@ def test_keys_satisfy_their_equations(case: tuple[str, int, int, int]) -> None:
     ceremony = finished(*case)
     bundle, secret = ceremony.bundle, secret_of(ceremony)
     profile = bundle.profile
-    primes = (*profile.data_primes, profile.special_prime)
+    primes = profile.key_primes
     largest = {"public": 0, "relinearisation": 0, "galois": 0}
     element = min(bundle.keys.galois)
     for index, prime in enumerate(primes):

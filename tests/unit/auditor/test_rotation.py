@@ -37,7 +37,7 @@ def test_key_satisfies_its_equation(name: str) -> None:
     """``K_0 + K_1 s_new - [P s_old]_j`` is small for every digit, modulo every prime."""
     move = rotated(name)
     profile = move.key.profile
-    primes = (*profile.data_primes, profile.special_prime)
+    primes = profile.key_primes
     old = joint_secret(move.old.shares[:2]).astype(object)
     new = joint_secret(move.new.shares[:2]).astype(object)
     members = len(move.new.shares)

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from underseal_auditor.keys.elements import key_primes
 from underseal_auditor.keys.pairs import PairSecrets
 from underseal_auditor.keys.sampling import SecretStream, uniform
 from underseal_auditor.keys.share import Share, ShareClosed
@@ -16,7 +15,7 @@ from underseal_core.errors import InvalidInput
 from underseal_core.roster import Generation
 from underseal_core.scheme.profiles import SWIFT
 
-PRIMES = key_primes(SWIFT)
+PRIMES = SWIFT.key_primes
 EPOCH = "ab" * 32
 
 

@@ -23,7 +23,7 @@ LARGEST_MODULUS = {("guarded", 128): 214, ("compact", 256): 114, ("swift", 128):
 
 @every_profile
 def test_primes_are_those_that_seal_chooses(profile: Profile) -> None:
-    primes = (*profile.data_primes, profile.special_prime)
+    primes = profile.key_primes
     bits = [prime.bit_length() for prime in primes]
     chosen = [modulus.value() for modulus in sealapi.CoeffModulus.Create(profile.degree, bits)]
     assert chosen == list(primes)

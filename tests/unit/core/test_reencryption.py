@@ -86,7 +86,7 @@ def test_columns_are_switched_as_plain_integers_say(profile: Profile) -> None:
 
 
 def plain_switch(profile: Profile, column: U32, key: U32) -> U32:
-    primes = (*profile.data_primes, profile.special_prime)
+    primes = profile.key_primes
     fresh, level = profile.fresh_level, profile.gallery_level
     (dropped,) = profile.data_primes[level:]
     raised = [

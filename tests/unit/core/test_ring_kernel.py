@@ -22,7 +22,7 @@ profiles = pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFIL
 
 @profiles
 def test_forward_transform_matches_textbook(profile: Profile) -> None:
-    primes = (*profile.data_primes, profile.special_prime)
+    primes = profile.key_primes
     rng = np.random.default_rng(1)
     values = rng.integers(0, np.array(primes)[:, None], (3, len(primes), profile.degree)).astype(
         U32
@@ -34,7 +34,7 @@ def test_forward_transform_matches_textbook(profile: Profile) -> None:
 
 @profiles
 def test_inverse_transform_undoes_forward(profile: Profile) -> None:
-    primes = (*profile.data_primes, profile.special_prime)
+    primes = profile.key_primes
     values = (
         np.random.default_rng(2)
         .integers(0, np.array(primes)[:, None], (17, len(primes), profile.degree))
@@ -244,7 +244,7 @@ def test_calls_from_many_threads_agree() -> None:
 
 def test_profiles_fit_the_kernel() -> None:
     for profile in (GUARDED, COMPACT, SWIFT):
-        assert kernel.basis(profile.degree, (*profile.data_primes, profile.special_prime))
+        assert kernel.basis(profile.degree, profile.key_primes)
 
 
 def _is_prime(n: int) -> bool:

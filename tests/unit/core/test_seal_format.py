@@ -22,7 +22,7 @@ every_profile = pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda
 @every_profile
 def test_context_has_exactly_the_profiles_primes(profile: Profile) -> None:
     moduli = seal_context(profile).key_context_data().parms().coeff_modulus()
-    assert [modulus.value() for modulus in moduli] == [*profile.data_primes, profile.special_prime]
+    assert [modulus.value() for modulus in moduli] == list(profile.key_primes)
 
 
 @every_profile
