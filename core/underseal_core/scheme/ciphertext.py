@@ -33,6 +33,7 @@ import numpy.typing as npt
 
 from underseal_core.errors import InvalidInput, MalformedCiphertext
 from underseal_core.ring.packing import pack, packed_size, unpack
+from underseal_core.scheme.fields import FieldReader
 from underseal_core.scheme.profiles import Profile
 
 Residues = npt.NDArray[np.uint32]
@@ -173,11 +174,11 @@ def parse_plain_ciphertext(data: bytes, profile: Profile, kind: Kind) -> Ciphert
     """Parse the plain form, which old archives hold; see :func:`parse_ciphertext`."""
     _check_header(data, PLAIN_MAGIC, profile, kind)
     _check_length(len(data), plain_size(profile, kind))
-    flat = np.frombuffer(data, dtype="<u4", offset=HEADER_BYTES)
-    residues = flat.reshape(_shape(profile, kind)).astype(np.uint32)
-    primes = np.array(kind.primes(profile), dtype=np.uint32)
-    if not bool((residues < primes[:, None]).all()):
-        raise _out_of_range()
+    reader = FieldReader(data, HEADER_BYTES)
+    try:
+        residues = reader.plain_residues(kind.primes(profile), _shape(profile, kind))
+    except InvalidInput as error:
+        raise _out_of_range() from error
     return Ciphertext(profile, kind, residues)
 
 
