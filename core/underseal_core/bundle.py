@@ -42,12 +42,7 @@ from underseal_core.scheme.fields import (
     plain_bytes,
     residues_size,
 )
-from underseal_core.scheme.profiles import (
-    MAX_DIMENSION,
-    MIN_DIMENSION,
-    Profile,
-    profile_by_wire_id,
-)
+from underseal_core.scheme.profiles import Profile, profile_by_wire_id, require_dimension
 from underseal_core.signing import verify_bytes
 
 if TYPE_CHECKING:
@@ -233,8 +228,7 @@ def _parse_prefix(data: bytes, magic: bytes) -> tuple[Profile, int, int, int]:
     if not 1 <= threshold <= count <= MAX_MEMBERS:
         raise InvalidInput(f"the bundle's threshold {threshold} of {count} is impossible")
     dimension = 1 << min(logarithm, 16)
-    if not MIN_DIMENSION <= dimension <= MAX_DIMENSION:
-        raise InvalidInput("the bundle's dimension is out of range")
+    require_dimension(dimension)
     return profile, dimension, threshold, count
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from underseal_core.errors import InvalidInput
 from underseal_core.gallery.unit import Shape
-from underseal_core.scheme.profiles import MAX_DIMENSION, MIN_DIMENSION
+from underseal_core.scheme.profiles import padded_dimension
 from underseal_core.signing import Envelope, Signature
 from underseal_core.statements import Pin
 from underseal_proto.v1 import common_pb2, gallery_pb2, search_pb2
@@ -96,8 +96,7 @@ def pin_from_wire(message: common_pb2.Pin) -> Pin:
     InvalidInput
         A field is missing or out of range.
     """
-    if not MIN_DIMENSION <= message.model_dimension <= MAX_DIMENSION:
-        raise InvalidInput(f"the model's dimension is outside {MIN_DIMENSION}..{MAX_DIMENSION}")
+    padded_dimension(message.model_dimension)  # refuses what is out of range
     try:
         return Pin(
             model_id=message.model_id,

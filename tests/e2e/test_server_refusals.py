@@ -201,7 +201,7 @@ def test_what_is_pinned_to_something_else_is_refused(world: World, what: str) ->
         ({"key_epoch": "0" * 64}, Mismatch, "no bundle"),
         ({"profile": "guarded"}, Mismatch, "profile is swift"),
         ({"model_dimension": 100}, Mismatch, "dimension is 8"),
-        ({"model_dimension": 1025}, InvalidInput, "dimension is outside"),
+        ({"model_dimension": 1025}, InvalidInput, "dimension 1025 is outside"),
         ({"model_id": ""}, InvalidInput, "model_id"),
         ({"key_epoch": "zz"}, InvalidInput, "key_epoch"),
     ],

@@ -15,12 +15,7 @@ from underseal_auditor.keys.messages import Round
 from underseal_core.bundle import MAX_MEMBERS
 from underseal_core.errors import InvalidInput
 from underseal_core.labels import SealingKey
-from underseal_core.scheme.profiles import (
-    MAX_DIMENSION,
-    MIN_DIMENSION,
-    Profile,
-    profile_named,
-)
+from underseal_core.scheme.profiles import Profile, profile_named, require_dimension
 
 T = TypeVar("T")
 
@@ -73,9 +68,7 @@ class CeremonyFile:
                 f"{count} members have too many groups of {self.threshold} to test each",
                 hint=f"choose members and threshold with at most {MAX_SUBSETS} groups",
             )
-        power_of_two = self.dimension & (self.dimension - 1) == 0
-        if not (MIN_DIMENSION <= self.dimension <= MAX_DIMENSION and power_of_two):
-            raise InvalidInput(f"dimension {self.dimension} is not a power of two in range")
+        require_dimension(self.dimension)
         if len({member.signing for member in self.members}) != count:
             raise InvalidInput("the ceremony file names a member twice")
 

@@ -44,7 +44,7 @@ _MAX_TEXT: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class BlockHeader:
-    """What a checkpoint holds. ``units``: their tokens, hex; ``tiles_root``: see ``tiles``."""
+    """What a checkpoint holds. ``units``: their names, hex; ``tiles_root``: see ``tiles``."""
 
     profile: str
     dimension: int
@@ -101,7 +101,7 @@ def read_header(file: Readable) -> tuple[BlockHeader, int]:
         raise Damaged("a block file is damaged: its header's checksum differs")
     try:
         fields = json.loads(text)
-        units = tuple(bytes.fromhex(token).hex() for token in fields["units"])
+        units = tuple(bytes.fromhex(name).hex() for name in fields["units"])
         header = BlockHeader(**{**fields, "units": units})
     except (ValueError, TypeError, KeyError) as error:
         raise Damaged("a block file is damaged: unreadable header") from error

@@ -390,7 +390,7 @@ bool each_plane(const std::vector<u32>& primes, const Values& values, const Stre
     size_t bytes = 0;
     for (const u32 prime : primes) {
         require(prime >= 2 && prime < kPrimeLimit, "prime out of range");
-        bytes += plane / 8 * residue_bits(prime);
+        bytes += plane / kPackedGroup * residue_bits(prime);
     }
     require(stream.shape(0) == values.shape(0) * bytes, "bytes have the wrong length");
     const Unlocked unlocked;
@@ -402,7 +402,7 @@ bool each_plane(const std::vector<u32>& primes, const Values& values, const Stre
             const unsigned bits = residue_bits(prime);
             below = transfer(at, packed, bits) < prime && below;
             at += plane;
-            packed += plane / 8 * bits;
+            packed += plane / kPackedGroup * bits;
         }
     }
     return below;

@@ -25,7 +25,7 @@ from underseal_core.scheme.keyswitch import (
     relinearise,
     rescale,
 )
-from underseal_core.scheme.profiles import MAX_DIMENSION, MIN_DIMENSION
+from underseal_core.scheme.profiles import require_dimension
 from underseal_core.scheme.workers import Workers
 
 if TYPE_CHECKING:
@@ -113,8 +113,7 @@ class Evaluator:
     def __init__(
         self, profile: Profile, dimension: int, keys: EvaluationKeys, threads: int = 1
     ) -> None:
-        if not MIN_DIMENSION <= dimension <= MAX_DIMENSION or dimension & (dimension - 1):
-            raise InvalidInput(f"dimension {dimension} is no power of two in range")
+        require_dimension(dimension)
         self.profile = profile
         self.dimension = dimension
         self._ring = basis(profile.degree, profile.key_primes)

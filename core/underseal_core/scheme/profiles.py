@@ -166,6 +166,18 @@ def profile_by_wire_id(wire_id: int) -> Profile:
         raise InvalidInput(f"unknown profile number {wire_id}") from None
 
 
+def require_dimension(dimension: int) -> None:
+    """Check that a gallery can have this dimension.
+
+    Raises
+    ------
+    InvalidInput
+        Not a power of two, or outside ``MIN_DIMENSION``..``MAX_DIMENSION``.
+    """
+    if padded_dimension(dimension) != dimension:
+        raise InvalidInput(f"dimension {dimension} is not a power of two")
+
+
 def padded_dimension(model_dimension: int) -> int:
     """Smallest power of two that holds a model's embedding.
 

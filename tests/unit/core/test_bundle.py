@@ -101,8 +101,8 @@ def test_size_formula_is_that_of_a_real_bundle() -> None:
         (6, 4, "wanted exactly"),
         (6, 255, "threshold 2 of 255"),
         (7, 5, "wanted exactly"),
-        (7, 0, "out of range"),
-        (7, 255, "out of range"),
+        (7, 0, "outside"),
+        (7, 255, "outside"),
     ],
 )
 def test_wrong_prefix_is_refused(position: int, value: int, message: str) -> None:
