@@ -15,13 +15,19 @@ extern "C" u64 stream(const u64* from, size_t words) {
 
 // Products of 32-bit words, each added to a 64-bit sum; returns how many.
 extern "C" size_t multiply(size_t rounds) {
-#if defined(__AVX512F__) && UNDERSEAL_WIDE
+#if defined(__AVX2__) && UNDERSEAL_LANES > 1
+#if defined(__AVX512F__)
+    using Wide = Pairs<Words16>;
     constexpr size_t kSums = 24;
-    Vector sums[kSums] = {}, x = Vector{} + 3, y = Vector{} + 5;
+#else
+    using Wide = Pairs<Words8>;
+    constexpr size_t kSums = 12;
+#endif
+    Wide sums[kSums] = {}, x = Wide{} + 3, y = Wide{} + 5;
     for (size_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 24
         for (size_t k = 0; k < kSums; ++k) {
-            Vector product;
+            Wide product;
             asm volatile("vpmuludq %2, %1, %0" : "=v"(product) : "v"(x), "v"(y));
             sums[k] += product;
         }
@@ -29,7 +35,7 @@ extern "C" size_t multiply(size_t rounds) {
     for (size_t k = 0; k < kSums; ++k) {
         asm volatile("" : : "v"(sums[k]));
     }
-    return rounds * kSums * sizeof(Vector) / sizeof(u64);
+    return rounds * kSums * sizeof(Wide) / sizeof(u64);
 #else
     constexpr size_t kWords = 64;
     u32 x[kWords];

@@ -24,7 +24,10 @@ RING = Path(__file__).resolve().parents[2] / "core" / "underseal_core" / "ring"
 SOURCES = ("basis.cpp", "blocks.cpp", "ntt.cpp", "products.cpp", "score.cpp", "tables.cpp")
 DEGREE, DIMENSION, PROBES, BLOCKS = 64, 200, 5, 3
 PRIMES = (268238849, 536690689)
-FORMS = {"any": (), "x86-64-v3": ("-march=x86-64-v3",)}
+FORMS = {
+    "any": ("-DUNDERSEAL_LANES=1",),
+    "x86-64-v3": ("-DUNDERSEAL_LANES=8", "-march=x86-64-v3"),
+}
 
 
 def columns(rng: np.random.Generator) -> Residues:
@@ -70,7 +73,7 @@ def compiled_finds(
     if form == "x86-64-v3" and "avx2" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
         pytest.skip("this processor has no AVX2")
     built = folder / program
-    options = ("-O3", "-std=c++17", "-DUNDERSEAL_PLAIN", "-DUNDERSEAL_NARROW", f"-I{RING}")
+    options = ("-O3", "-std=c++17", "-DUNDERSEAL_PLAIN", f"-I{RING}")
     files = [Path(__file__).with_name(f"{program}.cpp"), *(RING / name for name in sources)]
     subprocess.run([compiler, *options, *FORMS[form], *files, "-o", built], check=True)
     words = np.concatenate([array.ravel() for array in given]).astype(np.uint32)

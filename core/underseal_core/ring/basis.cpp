@@ -38,18 +38,6 @@ UNDERSEAL_INLINE void divide_from_loop(const u32* value, const u32* lazy, size_t
     }
 }
 
-// From residues below 8p to residues below p.
-template <class Word>
-UNDERSEAL_INLINE void canonical_loop(u32* data, size_t words, u32 p) {
-    const Word one = Word{} + p, two = Word{} + 2 * p, four = Word{} + 4 * p;
-    for (size_t x = 0; x < words; x += kLanes) {
-        UNDERSEAL_EACH_WORD(l) {
-            const Word w = load<Word>(data + x + l);
-            store<Word>(data + x + l, reduce_once(reduce_once(reduce_once(w, four), two), one));
-        }
-    }
-}
-
 template <class Word>
 UNDERSEAL_INLINE void add_loop(const u32* a, const u32* b, size_t words, u32 p, u32* out) {
     const Word one = Word{} + p;
@@ -106,7 +94,6 @@ UNDERSEAL_KERNEL(divide, divide_loop,
 UNDERSEAL_KERNEL(divide_from, divide_from_loop,
                  (const u32* value, const u32* lazy, size_t words, Factor f, u32 p, u32* out),
                  (value, lazy, words, f, p, out))
-UNDERSEAL_KERNEL(canonical, canonical_loop, (u32* data, size_t words, u32 p), (data, words, p))
 UNDERSEAL_KERNEL(add, add_loop,
                  (const u32* a, const u32* b, size_t words, u32 p, u32* out),
                  (a, b, words, p, out))

@@ -1,137 +1,134 @@
-// Arithmetic that needs 64-bit products of 16 lanes, in two forms with one interface.
+// Rows of 16 words, and the forms that loops over them take.
 //
-// The plain form (u32, PlainSums) is loops for the compiler to vectorise. Compilers widen
-// 16 words in order, which on AVX-512 costs more shuffles than multiplications. The wide form
-// (Words, WideSums) keeps even and odd lanes apart instead: both halves of a 64-bit lane
-// are already where they are needed. It is used where 64-bit lanes multiply in one instruction,
-// and is written with the vector types of GCC and Clang.
+// Loops are templates over a Word. With u32 they go from lane to lane and are left to the compiler,
+// which widens 16 words in order to multiply them: more shuffles than multiplications. The vectors
+// of GCC and Clang, Words16 and Words8, are as wide as the registers of AVX-512 and AVX2. They keep
+// even and odd lanes apart instead: both halves of a 64-bit lane are already where they are needed.
 #pragma once
 
 #include <cstring>
 
 #include "modular.hpp"
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(UNDERSEAL_NARROW)
-#define UNDERSEAL_WIDE 1
-#define UNDERSEAL_WIDE_TARGET __attribute__((target("arch=x86-64-v4")))
+// Words of the widest vectors that are compiled: 16, 8, or 1 for the plain loops alone. The
+// processor decides which of them run; tests ask for less.
+#if !defined(UNDERSEAL_LANES)
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
+#define UNDERSEAL_LANES 16
 #else
-#define UNDERSEAL_WIDE 0
+#define UNDERSEAL_LANES 1
 #endif
-#if UNDERSEAL_WIDE && !defined(UNDERSEAL_PLAIN)
-#define UNDERSEAL_NARROW_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
+#endif
+
+// Lanes of a row that a Word does not hold are left to a loop.
+#define UNDERSEAL_EACH_WORD(l) \
+    UNDERSEAL_INDEPENDENT      \
+    for (size_t l = 0; l < kLanes; l += sizeof(Word) / sizeof(u32))
+
+// Before a loop whose rows should stay in registers.
+#if defined(__GNUC__) && !defined(__clang__)
+#define UNDERSEAL_UNROLL _Pragma("GCC unroll 16")
 #else
-#define UNDERSEAL_NARROW_CLONES
+#define UNDERSEAL_UNROLL _Pragma("unroll")
+#endif
+
+// Defines `name`, which calls the template `loop` in the best form for the processor.
+#if UNDERSEAL_LANES > 1
+#define UNDERSEAL_KERNEL(name, loop, parameters, arguments)             \
+    static void name##_plain parameters { loop<u32> arguments; }        \
+    __attribute__((target("arch=x86-64-v3"))) static void name##_words8 \
+        parameters { loop<Words8> arguments; }                          \
+    __attribute__((target("arch=x86-64-v4"))) static void name##_words16 \
+        parameters { loop<Words16> arguments; }                         \
+    void name parameters {                                              \
+        switch (vector_words()) {                                              \
+            case 16:                                                    \
+                return name##_words16 arguments;                        \
+            case 8:                                                     \
+                return name##_words8 arguments;                         \
+            default:                                                    \
+                return name##_plain arguments;                          \
+        }                                                               \
+    }
+#else
+#define UNDERSEAL_KERNEL(name, loop, parameters, arguments) \
+    void name parameters { loop<u32> arguments; }
 #endif
 
 namespace underseal {
 
-// C sums for each of 16 lanes.
-template <size_t C>
-struct PlainSums {
-    // Rows of as many probes and as many blocks are multiplied at once: what registers hold.
-    static constexpr size_t kSide = 1;
+template <class Word>
+UNDERSEAL_INLINE Word load(const u32* from) {
+    Word word;
+    std::memcpy(&word, from, sizeof word);
+    return word;
+}
 
-    u64 sums[C][kLanes] = {};
+template <class Word>
+UNDERSEAL_INLINE void store(u32* to, Word word) {
+    std::memcpy(to, &word, sizeof word);
+}
 
-    // The tensor product of two two-component rows: q0 g0, q0 g1 + q1 g0, q1 g1.
-    UNDERSEAL_INLINE void add_tensor(const u32* q0, const u32* q1, const u32* g0, const u32* g1) {
-        for (size_t l = 0; l < kLanes; ++l) {
-            const u64 a = q0[l], b = q1[l], c = g0[l], d = g1[l];
-            sums[0][l] += a * c;
-            sums[1][l] += a * d + b * c;
-            sums[2][l] += b * d;
-        }
-    }
+#if UNDERSEAL_LANES > 1
 
-    // One row times a constant, to sum c.
-    UNDERSEAL_INLINE void add_scaled(size_t c, const u32* row, u32 factor) {
-        for (size_t l = 0; l < kLanes; ++l) {
-            sums[c][l] += static_cast<u64>(row[l]) * factor;
-        }
-    }
+using Words16 = u32 __attribute__((vector_size(64)));
+using Words8 = u32 __attribute__((vector_size(32)));
 
-    // Sum c = (high word) * factor + (low word): below 2^61 for a factor below 2^29.
-    UNDERSEAL_INLINE void fold(size_t c, u32 factor) {
-        for (size_t l = 0; l < kLanes; ++l) {
-            sums[c][l] = (sums[c][l] >> 32) * factor + static_cast<u32>(sums[c][l]);
-        }
-    }
-
-    // See montgomery_lazy.
-    UNDERSEAL_INLINE void montgomery(size_t c, u32 p, u32 inverse, u32* out) const {
-        for (size_t l = 0; l < kLanes; ++l) {
-            out[l] = montgomery_lazy(sums[c][l], p, inverse);
-        }
-    }
+// The 64-bit lanes of a register.
+template <class Words>
+struct PairsOf;
+template <>
+struct PairsOf<Words16> {
+    using Type = u64 __attribute__((vector_size(64)));
 };
+template <>
+struct PairsOf<Words8> {
+    using Type = u64 __attribute__((vector_size(32)));
+};
+template <class Words>
+using Pairs = typename PairsOf<Words>::Type;
 
-#if UNDERSEAL_WIDE
-
-using Vector = u64 __attribute__((vector_size(64)));
-using LoadedVector = u64 __attribute__((vector_size(64), aligned(4), may_alias));
+// Words of the vectors to use.
+inline size_t vector_words() {
+    static const size_t found = [] {
+        const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                        __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+        const bool v4 = v3 && __builtin_cpu_supports("avx512f") &&
+                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+        return v4 && UNDERSEAL_LANES >= 16 ? 16 : v3 ? 8 : 1;
+    }();
+    return found;
+}
 
 // The products of even words. Compilers would take a multiplication of 64-bit words instead.
-UNDERSEAL_INLINE Vector even_products(Vector a, Vector b) {
-    Vector product;
+template <class Wide>
+UNDERSEAL_INLINE Wide even_products(Wide a, Wide b) {
+    Wide product;
     asm("vpmuludq %2, %1, %0" : "=v"(product) : "v"(a), "v"(b));
     return product;
 }
 
-// A row whose even words are where even_products wants them, and its odd words moved there.
-struct WideRow {
-    Vector even, odd;
+// The high words of both, in turn.
+UNDERSEAL_INLINE Words16 odd_words(Words16 even, Words16 odd) {
+    return __builtin_shufflevector(even, odd, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29,
+                                   15, 31);
+}
 
-    UNDERSEAL_INLINE explicit WideRow(const u32* from)
-        : even(*reinterpret_cast<const LoadedVector*>(from)), odd(even >> 32) {}
-};
+UNDERSEAL_INLINE Words8 odd_words(Words8 even, Words8 odd) {
+    return __builtin_shufflevector(even, odd, 1, 9, 3, 11, 5, 13, 7, 15);
+}
 
-template <size_t C>
-struct WideSums {
-    static constexpr size_t kSide = 2;
-
-    Vector even[C] = {}, odd[C] = {};
-
-    UNDERSEAL_INLINE void add_tensor(const u32* q0, const u32* q1, const u32* g0, const u32* g1) {
-        const WideRow a(q0), b(q1), c(g0), d(g1);
-        even[0] += even_products(a.even, c.even);
-        odd[0] += even_products(a.odd, c.odd);
-        even[1] += even_products(a.even, d.even) + even_products(b.even, c.even);
-        odd[1] += even_products(a.odd, d.odd) + even_products(b.odd, c.odd);
-        even[2] += even_products(b.even, d.even);
-        odd[2] += even_products(b.odd, d.odd);
-    }
-
-    UNDERSEAL_INLINE void add_scaled(size_t c, const u32* row, u32 factor) {
-        const WideRow a(row);
-        const Vector f = Vector{} + factor;
-        even[c] += even_products(a.even, f);
-        odd[c] += even_products(a.odd, f);
-    }
-
-    UNDERSEAL_INLINE void fold(size_t c, u32 factor) {
-        const Vector f = Vector{} + factor;
-        even[c] = even_products(even[c] >> 32, f) + (even[c] & 0xffffffffu);
-        odd[c] = even_products(odd[c] >> 32, f) + (odd[c] & 0xffffffffu);
-    }
-
-    UNDERSEAL_INLINE void montgomery(size_t c, u32 p, u32 inverse, u32* out) const {
-        const Vector factor = Vector{} + inverse, prime = Vector{} + p;
-        const Vector m0 = even_products(even_products(even[c], factor), prime);
-        const Vector m1 = even_products(even_products(odd[c], factor), prime);
-        const Vector r0 = (even[c] >> 32) - (m0 >> 32) + p;
-        const Vector r1 = (odd[c] >> 32) - (m1 >> 32) + p;
-        const Vector packed = r0 | (r1 << 32);
-        std::memcpy(out, &packed, sizeof packed);
-    }
-};
-
-inline bool wide_lanes() {
-    static const bool supported = __builtin_cpu_supports("avx512f") &&
-                                  __builtin_cpu_supports("avx512bw") &&
-                                  __builtin_cpu_supports("avx512cd") &&
-                                  __builtin_cpu_supports("avx512dq") &&
-                                  __builtin_cpu_supports("avx512vl");
-    return supported;
+// See montgomery_lazy; the sums of even and of odd lanes.
+template <class Words>
+UNDERSEAL_INLINE Words montgomery_words(Pairs<Words> even, Pairs<Words> odd, u32 p, u32 inverse) {
+    using Wide = Pairs<Words>;
+    const Wide prime = Wide{} + p, factor = Wide{} + inverse;
+    const Wide m0 = even_products(even, factor), m1 = even_products(odd, factor);
+    const Words high0 = reinterpret_cast<Words>(even_products(m0, prime));
+    const Words high1 = reinterpret_cast<Words>(even_products(m1, prime));
+    const Words sum0 = reinterpret_cast<Words>(even), sum1 = reinterpret_cast<Words>(odd);
+    return odd_words(sum0, sum1) - odd_words(high0, high1) + p;
 }
 
 #endif

@@ -223,11 +223,9 @@ UNDERSEAL_INLINE void inverse_rows_loop(u32* data, const PrimeTables& tables) {
 
 template <class Word>
 UNDERSEAL_INLINE void canonical_loop(u32* data, size_t words, u32 p) {
-    const Word one = Word{} + p, two = Word{} + 2 * p, four = Word{} + 4 * p;
     for (size_t x = 0; x < words; x += kLanes, data += kLanes) {
         UNDERSEAL_EACH_WORD(l) {
-            const Word w = load<Word>(data + l);
-            store<Word>(data + l, reduce_once(reduce_once(reduce_once(w, four), two), one));
+            store<Word>(data + l, canonical_word(load<Word>(data + l), p));
         }
     }
 }
@@ -238,13 +236,13 @@ UNDERSEAL_KERNEL(block_inverse, inverse_block_loop,
                  (const u32* from, u32* to, const Row* factors, u32 p), (from, to, factors, p))
 UNDERSEAL_KERNEL(rows_inverse, inverse_rows_loop, (u32* data, const PrimeTables& tables),
                  (data, tables))
-UNDERSEAL_KERNEL(canonical, canonical_loop, (u32* data, size_t words, u32 p), (data, words, p))
 
 }  // namespace
 
 UNDERSEAL_KERNEL(forward_rows, forward_rows_loop,
                  (const u32* from, u32 offset, u32* to, const PrimeTables& tables),
                  (from, offset, to, tables))
+UNDERSEAL_KERNEL(canonical, canonical_loop, (u32* data, size_t words, u32 p), (data, words, p))
 
 void forward_block(u32* data, size_t block, const PrimeTables& tables) {
     const Row* factors = tables.lane_roots.data() + block * 2 * kBlockFactors;

@@ -13,6 +13,9 @@ void forward_rows(const u32* from, u32 offset, u32* to, const PrimeTables& table
 // polynomial shorter than a block is followed by any words, which are overwritten.
 void forward_block(u32* data, size_t block, const PrimeTables& tables);
 
+// From values below 8p to residues below p, in place; whole rows.
+void canonical(u32* data, size_t words, u32 p);
+
 // Whole forward transform in place, from values below 8p to residues below p.
 void forward(u32* data, const PrimeTables& tables);
 

@@ -12,7 +12,8 @@
 // Sums of products are 64 bits wide and folded, below 2^61, before they can overflow.
 
 #include "blocks.hpp"
-#include "lanes.hpp"
+#include "rows.hpp"
+#include "sums.hpp"
 #include "workspace.hpp"
 
 namespace underseal {
@@ -40,26 +41,15 @@ Constants constants(const PrimeTables& t) {
             lazy > kStripRows ? lazy / kStripRows * kStripRows : lazy};
 }
 
-UNDERSEAL_INLINE u32 canonical(u32 x, u32 p) {
-    return reduce_once(reduce_once(reduce_once(x, 4 * p), 2 * p), p);
-}
-
-template <size_t C, template <size_t> class Sums>
-UNDERSEAL_INLINE void fold(Sums<C>& sums, const Constants& k) {
-    for (size_t c = 0; c < C; ++c) {
-        sums.fold(c, k.one.value);
-    }
-}
-
 // C sums / 2^32, below p.
-template <size_t C, template <size_t> class Sums>
-UNDERSEAL_INLINE void reduce(Sums<C>& sums, const Constants& k, u32 out[][kLanes]) {
-    fold(sums, k);
+template <class Word, size_t C>
+UNDERSEAL_INLINE void reduce(Sums<Word, C>& sums, const Constants& k, u32 out[][kLanes]) {
+    sums.fold(k.one.value);
     for (size_t c = 0; c < C; ++c) {
-        u32 lazy[kLanes];
-        sums.montgomery(c, k.p, k.inverse, lazy);
-        for (size_t l = 0; l < kLanes; ++l) {
-            out[c][l] = canonical(lazy[l], k.p);
+        u32* row = out[c];
+        sums.montgomery(c, k.p, k.inverse, row);
+        UNDERSEAL_EACH_WORD(l) {
+            store<Word>(row + l, canonical_word(load<Word>(row + l), k.p));
         }
     }
 }
@@ -93,10 +83,10 @@ struct Shared {
 };
 
 // Words begin..end of P probes times those of B blocks, added to sums[probe * stride + block].
-template <size_t P, size_t B, template <size_t> class Sums, class Ahead>
+template <size_t P, size_t B, class Word, class Ahead>
 UNDERSEAL_INLINE void multiply(const u32* const* probes, const u32* const* blocks, size_t begin,
-                               size_t end, Ahead ahead, Sums<3>* sums, size_t stride) {
-    Sums<3> local[P][B];
+                               size_t end, Ahead ahead, Sums<Word, 3>* sums, size_t stride) {
+    Sums<Word, 3> local[P][B];
     for (size_t a = 0; a < P; ++a) {
         for (size_t b = 0; b < B; ++b) {
             local[a][b] = sums[a * stride + b];
@@ -120,14 +110,14 @@ UNDERSEAL_INLINE void multiply(const u32* const* probes, const u32* const* block
 }
 
 // A tile of some probes and of some blocks.
-template <template <size_t> class Sums>
+template <class Word>
 struct Pass {
-    static constexpr size_t kSide = Sums<3>::kSide;
+    static constexpr size_t kSide = Sums<Word, 3>::kSide;
 
     const u32* operands[kPassProbes + kPassBlocks];  // the probes, then the blocks
     size_t probes;
     size_t blocks;
-    Sums<3>* sums;  // probes * blocks
+    Sums<Word, 3>* sums;  // probes * blocks
 
     // At most kSide of each, so all of them at once.
     UNDERSEAL_INLINE void run(size_t begin, size_t end) const {
@@ -156,22 +146,22 @@ struct Pass {
     UNDERSEAL_INLINE void pairs(size_t a, size_t b, size_t begin, size_t end, Ahead ahead) const {
         const u32* const* q = operands + a;
         const u32* const* g = operands + probes + b;
-        Sums<3>* to = sums + a * blocks + b;
+        Sums<Word, 3>* to = sums + a * blocks + b;
         if constexpr (kSide > 1) {
             if (a + 1 < probes && b + 1 < blocks) {
-                multiply<2, 2, Sums>(q, g, begin, end, ahead, to, blocks);
+                multiply<2, 2, Word>(q, g, begin, end, ahead, to, blocks);
                 return;
             }
             if (b + 1 < blocks) {
-                multiply<1, 2, Sums>(q, g, begin, end, ahead, to, blocks);
+                multiply<1, 2, Word>(q, g, begin, end, ahead, to, blocks);
                 return;
             }
             if (a + 1 < probes) {
-                multiply<2, 1, Sums>(q, g, begin, end, ahead, to, blocks);
+                multiply<2, 1, Word>(q, g, begin, end, ahead, to, blocks);
                 return;
             }
         }
-        multiply<1, 1, Sums>(q, g, begin, end, ahead, to, blocks);
+        multiply<1, 1, Word>(q, g, begin, end, ahead, to, blocks);
     }
 };
 
@@ -184,14 +174,14 @@ struct ScoreWork {
     u32* out;
 
     // All of some tiles of one prime, for every pair of probe and block.
-    template <template <size_t> class Sums>
+    template <class Word>
     UNDERSEAL_INLINE void compute(size_t begin, size_t end) const {
-        const bool few = probes.size() <= Sums<3>::kSide;
-        const size_t some = few ? Sums<3>::kSide : kPassBlocks;
+        const bool few = probes.size() <= Sums<Word, 3>::kSide;
+        const size_t some = few ? Sums<Word, 3>::kSide : kPassBlocks;
         const size_t pairs = std::min(probes.size(), kPassProbes) * std::min(blocks.size(), some);
-        u32* memory = workspace().get(pairs * sizeof(Sums<3>) / sizeof(u32));
-        Pass<Sums> pass;
-        pass.sums = reinterpret_cast<Sums<3>*>(memory);
+        u32* memory = workspace().get(pairs * sizeof(Sums<Word, 3>) / sizeof(u32));
+        Pass<Word> pass;
+        pass.sums = reinterpret_cast<Sums<Word, 3>*>(memory);
         const size_t together = std::max<size_t>(1, kRunWords / shape.tile_words());
         for (size_t first = begin; first < end; first += together) {
             for (size_t b = 0; b < blocks.size(); b += some) {
@@ -207,8 +197,8 @@ struct ScoreWork {
     }
 
     // One tile of the probes from `a` on and the blocks from `b` on.
-    template <template <size_t> class Sums>
-    UNDERSEAL_INLINE void tile(size_t a, size_t b, size_t t, bool few, Pass<Sums>& pass) const {
+    template <class Word>
+    UNDERSEAL_INLINE void tile(size_t a, size_t b, size_t t, bool few, Pass<Word>& pass) const {
         const size_t at = (prime * shape.tiles() + t) * shape.tile_words();
         for (size_t k = 0; k < pass.probes; ++k) {
             pass.operands[k] = probes[a + k] + at;
@@ -217,7 +207,7 @@ struct ScoreWork {
             pass.operands[pass.probes + k] = blocks[b + k] + at;
         }
         const size_t pairs = pass.probes * pass.blocks, lazy = constants.lazy_dimensions;
-        std::fill_n(pass.sums, pairs, Sums<3>{});
+        std::fill_n(pass.sums, pairs, Sums<Word, 3>{});
         for (size_t row = 0; row < shape.dimension; row += lazy) {
             const size_t stop = std::min(row + lazy, shape.dimension);
             if (few) {
@@ -226,7 +216,7 @@ struct ScoreWork {
                 pass.run_in_strips(row, stop);
             }
             for (size_t k = 0; stop < shape.dimension && k < pairs; ++k) {
-                fold(pass.sums[k], constants);
+                pass.sums[k].fold(constants.one.value);
             }
         }
         for (size_t k = 0; k < pairs; ++k) {
@@ -235,8 +225,8 @@ struct ScoreWork {
         }
     }
 
-    template <template <size_t> class Sums>
-    UNDERSEAL_INLINE void store(Sums<3>& sums, size_t pair, size_t t) const {
+    template <class Word>
+    UNDERSEAL_INLINE void store(Sums<Word, 3>& sums, size_t pair, size_t t) const {
         const size_t stride = shape.level * shape.degree;
         u32* to = out + 3 * pair * stride + prime * shape.degree + t * kLanes;
         u32 reduced[3][kLanes];
@@ -247,17 +237,10 @@ struct ScoreWork {
     }
 };
 
-UNDERSEAL_NARROW_CLONES
-void score_plain(const ScoreWork& work, size_t begin, size_t end) {
-    work.compute<PlainSums>(begin, end);
+template <class Word>
+UNDERSEAL_INLINE void score_loop(const ScoreWork& work, size_t begin, size_t end) {
+    work.compute<Word>(begin, end);
 }
-
-#if UNDERSEAL_WIDE
-UNDERSEAL_WIDE_TARGET
-void score_wide(const ScoreWork& work, size_t begin, size_t end) {
-    work.compute<WideSums>(begin, end);
-}
-#endif
 
 constexpr size_t kStripsAtOnce = 16;
 constexpr size_t kColumnsAtOnce = 16;
@@ -272,10 +255,10 @@ struct CheckWork {
 
     // Some strips of kLanes coefficients under one prime. Columns are far apart: of a few columns
     // all strips are taken before the next few, so that their lines are read in runs.
-    template <template <size_t> class Sums>
+    template <class Word>
     UNDERSEAL_INLINE void strips(size_t begin, size_t count) const {
-        Sums<3> squares[kStripsAtOnce];
-        Sums<2> signed_sums[kStripsAtOnce];
+        Sums<Word, 3> squares[kStripsAtOnce];
+        Sums<Word, 2> signed_sums[kStripsAtOnce];
         for (size_t first = 0; first < shape.dimension; first += kColumnsAtOnce) {
             const size_t last = std::min(first + kColumnsAtOnce, shape.dimension);
             for (size_t k = 0; k < count; ++k) {
@@ -297,22 +280,21 @@ struct CheckWork {
         }
     }
 
-    template <template <size_t> class Sums>
-    UNDERSEAL_INLINE void add_columns(size_t at, size_t first, size_t last, Sums<3>& squares,
-                                      Sums<2>& signed_sums) const {
+    template <class Word>
+    UNDERSEAL_INLINE void add_columns(size_t at, size_t first, size_t last, Sums<Word, 3>& squares,
+                                      Sums<Word, 2>& signed_sums) const {
         const size_t stride = shape.level * shape.degree;
-        Sums<3> square = squares;
-        Sums<2> sum = signed_sums;
+        Sums<Word, 3> square = squares;
+        Sums<Word, 2> sum = signed_sums;
         for (size_t i = first; i < last; ++i) {
             const u32* q0 = columns + 2 * i * stride + at;
             const u32* q1 = q0 + stride;
             square.add_tensor(q0, q1, q0, q1);
             const u32 sign = signs[i] != 0 ? constants.p - 1 : 1;
-            sum.add_scaled(0, q0, sign);
-            sum.add_scaled(1, q1, sign);
+            sum.add_scaled(q0, q1, sign);
             if ((i + 1) % constants.lazy_dimensions == 0) {
-                fold(square, constants);
-                fold(sum, constants);
+                square.fold(constants.one.value);
+                sum.fold(constants.one.value);
             }
         }
         squares = square;
@@ -329,35 +311,24 @@ struct CheckWork {
     }
 };
 
-UNDERSEAL_NARROW_CLONES
-void check_plain(const CheckWork& work, size_t begin, size_t end) {
+template <class Word>
+UNDERSEAL_INLINE void check_loop(const CheckWork& work, size_t begin, size_t end) {
     for (size_t at = begin; at < end; at += kStripsAtOnce * kLanes) {
-        work.strips<PlainSums>(at, std::min(kStripsAtOnce, (end - at) / kLanes));
+        work.strips<Word>(at, std::min(kStripsAtOnce, (end - at) / kLanes));
     }
 }
 
-#if UNDERSEAL_WIDE
-UNDERSEAL_WIDE_TARGET
-void check_wide(const CheckWork& work, size_t begin, size_t end) {
-    for (size_t at = begin; at < end; at += kStripsAtOnce * kLanes) {
-        work.strips<WideSums>(at, std::min(kStripsAtOnce, (end - at) / kLanes));
-    }
-}
-#endif
+UNDERSEAL_KERNEL(score_range, score_loop, (const ScoreWork& work, size_t begin, size_t end),
+                 (work, begin, end))
+UNDERSEAL_KERNEL(check_range, check_loop, (const CheckWork& work, size_t begin, size_t end),
+                 (work, begin, end))
 
 }  // namespace
 
 void score(const Basis& basis, const BlockShape& shape, const std::vector<const u32*>& probes,
            const std::vector<const u32*>& blocks, TileRange range, u32* out) {
     by_prime(shape, range, [&](size_t i, size_t begin, size_t end) {
-        const ScoreWork work{constants(basis.tables(i)), shape, probes, blocks, i, out};
-#if UNDERSEAL_WIDE
-        if (wide_lanes()) {
-            score_wide(work, begin, end);
-            return;
-        }
-#endif
-        score_plain(work, begin, end);
+        score_range({constants(basis.tables(i)), shape, probes, blocks, i, out}, begin, end);
     });
 }
 
@@ -367,13 +338,7 @@ void check_sums(const Basis& basis, const BlockShape& shape, const u32* columns,
     for (size_t i = 0; i < shape.level; ++i) {
         const CheckWork work{constants(basis.tables(i)), shape, columns, signs, norm, projection};
         const size_t at = i * shape.degree;
-#if UNDERSEAL_WIDE
-        if (wide_lanes()) {
-            check_wide(work, at + begin, at + end);
-            continue;
-        }
-#endif
-        check_plain(work, at + begin, at + end);
+        check_range(work, at + begin, at + end);
     }
 }
 
