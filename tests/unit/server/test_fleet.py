@@ -8,6 +8,8 @@ from itertools import product
 
 import pytest
 
+from tests import store_fixtures
+from tests.store_fixtures import LAB
 from tests.unit.server import test_shard as shards
 from underseal_core.scheme.evaluation import Probe
 from underseal_server.cluster.checkpoints import Checkpoints
@@ -20,12 +22,13 @@ pytest.importorskip("ray", reason="install underseal[server,ray]")
 
 PATIENCE = 150.0
 
-evaluator, store, gallery, probe = shards.evaluator, shards.store, shards.gallery, shards.probe
+evaluator, store = store_fixtures.evaluator, store_fixtures.store
+gallery, probe = shards.gallery, shards.probe
 
 
 @pytest.fixture
 def keys(store: Store) -> KeyEpochs:
-    shards.LAB.bundle.save(store.folder / BUNDLES / f"{shards.LAB.bundle.epoch}.usb")
+    LAB.bundle.save(store.folder / BUNDLES / f"{LAB.bundle.epoch}.usb")
     return KeyEpochs(store.folder / BUNDLES, 1)
 
 
