@@ -16,8 +16,10 @@ from underseal_core.gallery.block_file import read_header, write_block
 from underseal_core.gallery.files import local_file
 from underseal_core.gallery.tiles import tiles_root
 from underseal_core.gallery.unit import Shape
+from underseal_core.scheme.ciphertext import Kind
 from underseal_core.scheme.evaluation import Probe
 from underseal_server.cluster.checkpoints import Checkpoints
+from underseal_server.engine.executor import prepare_probe
 from underseal_server.store.bucket import Location
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.store import Store
@@ -37,19 +39,19 @@ def test_a_shard_scores_no_block_but_the_one_that_the_server_named(
     header, _ = read_header(local_file(path))
     tiles = np.zeros_like(gallery.tiles(0))
     write_block(local_file(path), replace(header, tiles_root=tiles_root(tiles)), tiles)
-    assert made.score([probe], [piece]) == [None]
+    assert made.score([shards.ROW], [piece]) == [None]
     path.write_bytes(honest[:-1] + bytes([honest[-1] ^ 1]))
-    assert made.score([probe], [piece]) == [None]
+    assert made.score([shards.ROW], [piece]) == [None]
     path.write_bytes((store.folder / shards.piece(gallery, 1).name).read_bytes())
-    assert made.score([probe], [piece]) == [None]
+    assert made.score([shards.ROW], [piece]) == [None]
     path.write_bytes(honest)
     enrol(gallery, Shape.ROW, unit_vectors(1, seed=9))
     gallery.checkpoint()
     now = shards.piece(gallery, 0)
     path.write_bytes(honest)
-    assert made.score([probe], [now]) == [None]
+    assert made.score([shards.ROW], [now]) == [None]
     path.unlink()
-    assert made.score([probe], [now]) == [None]
+    assert made.score([shards.ROW], [now]) == [None]
 
 
 def test_no_machine_of_the_cluster_gets_the_servers_access_key(tmp_path: Path) -> None:
@@ -64,12 +66,19 @@ def test_the_server_passes_nothing_on_that_is_no_result(
 ) -> None:
     """What a machine answers is checked for its form here; guardians compute it again."""
     pytest.importorskip("ray", reason="install underseal[server,ray]")
-    from underseal_server.cluster.executor import sealed_scores
+    from underseal_server.cluster.executor import sealed_answer
 
     profile = gallery.gallery.profile
     (honest,) = shards.expected(gallery, probe, 0)
-    found = sealed_scores((honest,), 1, profile)
+    kinds = (Kind.RESULT,)
+    found = sealed_answer((honest,), kinds, profile)
     assert found is not None and [sealed.data for sealed in found] == [honest]
     row = LAB.row(unit_vectors(1)).to_bytes()
     for answer in ((b"",), (honest[:-1],), (honest[:-4] + b"\xff" * 4,), (row,), (), 2 * (honest,)):
-        assert sealed_scores(answer, 1, profile) is None
+        assert sealed_answer(answer, kinds, profile) is None
+    ready = prepare_probe(gallery.evaluator, shards.PROBE)
+    checks = ready.norm.data, ready.projection.data
+    both = Kind.NORM, Kind.PROJECTION
+    assert sealed_answer(checks, both, profile) == (ready.norm, ready.projection)
+    for answer in (checks[::-1], (honest, checks[1]), checks[:1]):
+        assert sealed_answer(answer, both, profile) is None

@@ -197,7 +197,10 @@ async def _executor(
     objects = settings.object_storage()
     checkpoints = Checkpoints.of(settings.data, None if objects is None else objects.location)
     cluster = Cluster(
-        settings.ray_address, settings.ray_shard_threads, f"underseal-{store.identity}"
+        address=settings.ray_address,
+        threads=settings.ray_shard_threads,
+        probe_bytes=settings.running_searches * settings.probes_mib << 20,
+        namespace=f"underseal-{store.identity}",
     )
     async with cluster_executor(cluster, checkpoints, keys, threads) as executor:
         yield executor

@@ -86,6 +86,11 @@ class Assignment(Generic[Name]):
             chosen.setdefault(name, []).append(piece)
         return chosen
 
+    def holders(self, place: str) -> list[Name]:
+        """Return the shards that have a block of a place."""
+        loads = self._loads.items()
+        return [name for name, load in loads if of_place(load.pieces, place, None)]
+
     def forget(self, place: str, numbers: Collection[int] | None) -> None:
         """Drop blocks of a place; ``None``: all."""
         for load in self._loads.values():

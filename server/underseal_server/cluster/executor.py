@@ -1,4 +1,4 @@
-"""The executor of a cluster: probes are expanded here, and scored where the blocks are.
+"""The executor of a cluster: probes are expanded and scored where the blocks are.
 
 No search depends on a shard. What one that was lost has not answered goes to the others, which
 read its blocks; what no shard can do, and blocks whose checkpoint is behind, are scored here.
@@ -7,6 +7,7 @@ read its blocks; what no shard can do, and blocks whose checkpoint is behind, ar
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Executor as Pool
@@ -21,13 +22,13 @@ import structlog
 from underseal_core.errors import MalformedCiphertext
 from underseal_core.gallery.memory import tiles_bytes
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, Residues, parse_ciphertext
-from underseal_core.scheme.evaluation import Evaluator, Probe
+from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.scheme.profiles import Profile
 from underseal_server.cluster.checkpoints import Checkpoints, Piece
 from underseal_server.cluster.fleet import Cluster, Failed, Fleet, Lost, Member
-from underseal_server.cluster.shard import Scores
+from underseal_server.cluster.probes import Row
+from underseal_server.cluster.shard import Answer
 from underseal_server.engine.executor import (
-    BLOCKS_PER_CALL,
     ReadyProbe,
     Scored,
     Sealed,
@@ -39,6 +40,8 @@ from underseal_server.store.folders import BLOCKS, part_name
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.records import Gallery
 
+BLOCKS_AT_ONCE: Final = 16
+"""Blocks per call: one costs about 1 ms, and a search is cancelled between calls."""
 CALLS_AHEAD: Final = 2
 """Calls that a shard has at a time: it begins with the next while the answer travels."""
 
@@ -68,16 +71,26 @@ class RayExecutor:
         """See :class:`Executor`: here."""
         return await self._here.expand(evaluator, row)
 
-    async def prepare(self, evaluator: Evaluator, row: Ciphertext) -> ReadyProbe:
-        """See :class:`Executor`: here."""
-        return await self._here.prepare(evaluator, row)
+    async def prepare(self, opened: GalleryStore, row: Ciphertext) -> ReadyProbe:
+        """See :class:`Executor`: on every shard that has blocks of the gallery, or else here."""
+        members = self._fleet.holders(_place(opened.gallery))
+        if members:
+            try:
+                await self._publish(opened)
+                ready = await self._prepared(opened.gallery, row, members)
+            except Exception:  # noqa: BLE001  # of Ray, or of the keys
+                _log.exception("the cluster failed")
+            else:
+                if ready is not None:
+                    return ready
+        return await self._here.prepare(opened, row)
 
     async def forget(self, gallery: Gallery, blocks: Collection[int] | None) -> None:
         """See :class:`Executor`."""
         await self._fleet.forget(_place(gallery), blocks)
 
     async def score(
-        self, opened: GalleryStore, probes: Sequence[Probe], numbers: Collection[int]
+        self, opened: GalleryStore, probes: Sequence[ReadyProbe], numbers: Collection[int]
     ) -> AsyncGenerator[Scored, None]:
         """See :class:`Executor`."""
         pieces = await finish(self._pool, _pieces, opened, numbers)
@@ -98,6 +111,34 @@ class RayExecutor:
             async for one in here:
                 yield one
 
+    async def _prepared(
+        self, gallery: Gallery, row: Ciphertext, members: Sequence[Member]
+    ) -> ReadyProbe | None:
+        """Have a probe expanded by shards, and checked by the first; ``None``: that one cannot."""
+        name, epoch = secrets.token_bytes(16), gallery.spec.pin.key_epoch
+        sent = Row(name, row.to_bytes())
+        methods = ["prepare"] + (len(members) - 1) * ["expand"]
+        asked = (
+            self._ask(member, method, epoch, sent)
+            for member, method in zip(members, methods, strict=True)
+        )
+        answer, *_ = await asyncio.gather(*asked)
+        kinds = Kind.NORM, Kind.PROJECTION
+        checks = await finish(self._pool, sealed_answer, answer, kinds, gallery.profile)
+        return None if checks is None else ReadyProbe(row, checks[0], checks[1], None, name)
+
+    async def _ask(self, member: Member, method: str, epoch: str, sent: Row) -> Answer:
+        try:
+            await self._fleet.teach(member, epoch)
+            answer: Answer = await member.call(method, epoch, sent)
+        except Lost as error:
+            self._fleet.drop(member, str(error))
+        except Failed as error:
+            _tell_failed(member, error)
+        else:
+            return answer
+        return None
+
     async def _publish(self, opened: GalleryStore) -> None:
         epoch = opened.gallery.spec.pin.key_epoch
         if not self._fleet.knows(epoch):
@@ -114,7 +155,7 @@ class _Run:
         fleet: Fleet,
         pool: Pool,
         profile: Profile,
-        probes: Sequence[Probe],
+        probes: Sequence[ReadyProbe],
         pieces: Sequence[Piece],
     ) -> None:
         self._fleet = fleet
@@ -141,7 +182,7 @@ class _Run:
             if not pieces or not self._fleet.size:
                 return
             await publish()
-            shared = await asyncio.to_thread(ray.put, list(self._probes))
+            shared = await asyncio.to_thread(_share, self._probes)
             while pieces and (shares := self._fleet.place(pieces)):
                 self._lost = []
                 await self._round(shares, shared)
@@ -160,7 +201,7 @@ class _Run:
 
     async def _ask(self, member: Member, left: deque[Piece], shared: object) -> None:
         while left:
-            some = [left.popleft() for _ in range(min(BLOCKS_PER_CALL, len(left)))]
+            some = [left.popleft() for _ in range(min(BLOCKS_AT_ONCE, len(left)))]
             try:
                 await self._fleet.teach(member, some[0].epoch)
                 answers = await member.call_each("score", shared, some, answers=len(some))
@@ -169,29 +210,43 @@ class _Run:
                 self._lost += [*some, *left]
                 left.clear()
             except Failed as error:
-                _log.error("a shard failed", node=member.room.node, reason=str(error))
+                _tell_failed(member, error)
             else:
                 await self._take(some, answers)
 
-    async def _take(self, pieces: Sequence[Piece], answers: Sequence[Scores]) -> None:
-        count, profile = len(self._probes), self._profile
-        for piece, scores in zip(pieces, answers, strict=True):
-            sealed = await finish(self._pool, sealed_scores, scores, count, profile)
+    async def _take(self, pieces: Sequence[Piece], answers: Sequence[Answer]) -> None:
+        kinds, profile = len(self._probes) * (Kind.RESULT,), self._profile
+
+        def check() -> list[tuple[Sealed, ...] | None]:
+            return [sealed_answer(answer, kinds, profile) for answer in answers]
+
+        for piece, sealed in zip(pieces, await finish(self._pool, check), strict=True):
             if sealed is not None:
                 self.left.discard(piece.number)
                 self.results.put_nowait(Scored(piece.number, sealed))
 
 
-def sealed_scores(scores: Scores, count: int, profile: Profile) -> tuple[Sealed, ...] | None:
-    """Return what a shard answered for one block, if it is ``count`` results of the profile."""
-    if scores is None or len(scores) != count:
+def sealed_answer(
+    answer: Answer, kinds: Sequence[Kind], profile: Profile
+) -> tuple[Sealed, ...] | None:
+    """Return what a shard answered, if it is ciphertexts of the profile of these kinds."""
+    if answer is None or len(answer) != len(kinds):
         return None
     try:
-        for data in scores:
-            parse_ciphertext(data, profile, Kind.RESULT)
+        for data, kind in zip(answer, kinds, strict=True):
+            parse_ciphertext(data, profile, kind)
     except MalformedCiphertext:
         return None
-    return tuple(Sealed(data, sha256(data).hexdigest()) for data in scores)
+    return tuple(Sealed(data, sha256(data).hexdigest()) for data in answer)
+
+
+def _share(probes: Sequence[ReadyProbe]) -> object:
+    """Put probes where every shard can have them, as long as the result is kept."""
+    return ray.put([Row(probe.name, probe.row.to_bytes()) for probe in probes])
+
+
+def _tell_failed(member: Member, error: Failed) -> None:
+    _log.error("a shard failed", node=member.room.node, reason=str(error))
 
 
 def _place(gallery: Gallery) -> str:

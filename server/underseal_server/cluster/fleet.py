@@ -57,12 +57,15 @@ class Cluster:
         ``HOST:PORT`` of the cluster's head. Empty: a Ray of the server's own, on this machine.
     threads
         Of each shard; 0: one shard for each node, with all of its processors.
+    probe_bytes
+        Memory that expanded probes may take on each shard.
     namespace
         Keeps apart the shards of servers that share a cluster.
     """
 
     address: str
     threads: int
+    probe_bytes: int
     namespace: str
 
 
@@ -153,7 +156,7 @@ class Fleet:
     def __init__(self, cluster: Cluster, checkpoints: Checkpoints) -> None:
         self._cluster = cluster
         self._checkpoints = checkpoints
-        self._prefix = _prefix(cluster.threads, checkpoints)
+        self._prefix = _prefix(cluster, checkpoints)
         self._members: dict[str, Member] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._keys: dict[str, tuple[str, int, ray.ObjectRef[Any]]] = {}
@@ -211,6 +214,10 @@ class Fleet:
             return []
         chosen = self._assignment.place(pieces)
         return [(self._members[name], some) for name, some in chosen.items()]
+
+    def holders(self, place: str) -> list[Member]:
+        """Return the shards that have a block of a place."""
+        return [self._members[name] for name in self._assignment.holders(place)]
 
     def knows(self, epoch: str) -> bool:
         """Whether :meth:`publish` was called for a key epoch."""
@@ -309,7 +316,7 @@ class Fleet:
             **lasting,
         )
         limit = _tiles_bytes(room)
-        return made.remote(self._checkpoints, limit, room.threads)
+        return made.remote(self._checkpoints, limit, self._cluster.probe_bytes, room.threads)
 
     async def _balance(self) -> None:
         """Give shards that joined their part; they read it before searches ask them."""
@@ -335,9 +342,10 @@ class Fleet:
             _log.info("blocks moved", blocks=moved, shards=self.size)
 
 
-def _prefix(threads: int, checkpoints: Checkpoints) -> str:
+def _prefix(cluster: Cluster, checkpoints: Checkpoints) -> str:
     """Return what names of shards begin with: release, and a hash of all that they were given."""
-    settings = sha256(repr((threads, checkpoints)).encode()).hexdigest()[:12]
+    given = cluster.threads, cluster.probe_bytes, checkpoints
+    settings = sha256(repr(given).encode()).hexdigest()[:12]
     return f"shard-{version('underseal')}-{settings}-"
 
 

@@ -15,15 +15,17 @@ import structlog
 from underseal_core.errors import UndersealError
 from underseal_core.gallery.memory import BlockMemory
 from underseal_core.scheme.ciphertext import Residues
-from underseal_core.scheme.evaluation import EvaluationKeys, Evaluator, Probe
+from underseal_core.scheme.evaluation import EvaluationKeys, Evaluator
 from underseal_core.scheme.profiles import profile_named
 from underseal_server.cluster.checkpoints import Checkpoints, Key, Piece, of_place
-from underseal_server.engine.executor import seal_scores
+from underseal_server.cluster.probes import Probes, Row
+from underseal_server.engine.executor import BLOCKS_PER_CALL, seal_scores
 
 _log: Final = structlog.get_logger("underseal.cluster")
 
-Scores = tuple[bytes, ...] | None
-"""A block's serialised results, one for each probe; ``None``: the shard cannot have its tiles."""
+Answer = tuple[bytes, ...] | None
+"""Serialised ciphertexts, such as the results of a block, one for each probe; ``None``: the shard
+cannot have its tiles."""
 
 
 @dataclass(eq=False, slots=True)
@@ -48,13 +50,18 @@ class Shard:
         Where blocks are read.
     limit
         Bytes of tiles in memory; beyond it, those that were not used for longest leave.
+    probes_limit
+        Bytes of expanded probes in memory; see :class:`Probes`.
     threads
         Per call.
     """
 
-    def __init__(self, checkpoints: Checkpoints, limit: int, threads: int) -> None:
+    def __init__(
+        self, checkpoints: Checkpoints, limit: int, probes_limit: int, threads: int
+    ) -> None:
         self._checkpoints = checkpoints
         self._memory = BlockMemory(limit)
+        self._probes = Probes(probes_limit)
         self._threads = threads
         self._evaluators: dict[str, Evaluator] = {}
         self._held: dict[Key, _Held] = {}
@@ -66,19 +73,35 @@ class Shard:
             made = Evaluator(profile_named(profile), dimension, keys, self._threads)
             self._evaluators[epoch] = made
 
-    def score(self, probes: Sequence[Probe], pieces: Sequence[Piece]) -> list[Scores]:
-        """Score blocks of one gallery, each exactly as its root says.
+    def prepare(self, epoch: str, row: Row) -> Answer:
+        """Expand a probe; return its norm and its projection, serialised."""
+        return self._probes.prepare(self._evaluators[epoch], row)
+
+    def expand(self, epoch: str, row: Row) -> None:
+        """Expand a probe before blocks are scored for it."""
+        self._probes.get(self._evaluators[epoch], row)
+
+    def score(self, rows: Sequence[Row], pieces: Sequence[Piece]) -> list[Answer]:
+        """Score blocks of one gallery, each exactly as its root says, for every probe.
 
         Returns
         -------
         list
             For every block its results, or ``None`` if its checkpoint is not of that root.
         """
+        found: list[Answer] = []
+        for start in range(0, len(pieces), BLOCKS_PER_CALL):
+            found += self._scored(rows, pieces[start : start + BLOCKS_PER_CALL])
+        return found
+
+    def _scored(self, rows: Sequence[Row], pieces: Sequence[Piece]) -> list[Answer]:
         tiles = [self._tiles(piece) for piece in pieces]
         there = [one for one in tiles if one is not None]
         if not there:
             return [None for _ in tiles]
-        results = iter(seal_scores(self._evaluators[pieces[0].epoch], probes, there))
+        evaluator = self._evaluators[pieces[0].epoch]
+        probes = [self._probes.get(evaluator, row) for row in rows]
+        results = iter(seal_scores(evaluator, probes, there))
         return [
             None if one is None else tuple(sealed.data for sealed in next(results)) for one in tiles
         ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 from collections.abc import AsyncGenerator, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
@@ -32,13 +33,27 @@ class Sealed:
         return cls(data, hashlib.sha256(data).hexdigest())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ReadyProbe:
-    """An expanded probe with the ciphertexts that show it to be one unit vector."""
+    """A probe with the ciphertexts that show it to be one unit vector.
 
-    probe: Probe
+    Parameters
+    ----------
+    row
+        As it was sent.
+    norm, projection
+        The ciphertexts.
+    expanded
+        ``None``: it was expanded where the blocks are, and is not in this process.
+    name
+        Of the probe of this search, however often the same row is sent.
+    """
+
+    row: Ciphertext
     norm: Sealed
     projection: Sealed
+    expanded: Probe | None
+    name: bytes = field(default_factory=lambda: secrets.token_bytes(16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +70,11 @@ class Executor(Protocol):
     async def expand(self, evaluator: Evaluator, row: Ciphertext) -> Residues:
         """Return the columns of a row."""
 
-    async def prepare(self, evaluator: Evaluator, row: Ciphertext) -> ReadyProbe:
-        """Expand a probe and compute its checks."""
+    async def prepare(self, opened: GalleryStore, row: Ciphertext) -> ReadyProbe:
+        """Expand a probe for searches of a gallery, and compute its checks."""
 
     def score(
-        self, opened: GalleryStore, probes: Sequence[Probe], numbers: Collection[int]
+        self, opened: GalleryStore, probes: Sequence[ReadyProbe], numbers: Collection[int]
     ) -> AsyncGenerator[Scored, None]:
         """Score blocks for every probe, and yield each when it is done; in no certain order.
 
@@ -96,25 +111,33 @@ class ThreadExecutor:
         """See :class:`Executor`."""
         return await finish(self._pool, evaluator.expand, row)
 
-    async def prepare(self, evaluator: Evaluator, row: Ciphertext) -> ReadyProbe:
+    async def prepare(self, opened: GalleryStore, row: Ciphertext) -> ReadyProbe:
         """See :class:`Executor`."""
-        return await finish(self._pool, _prepare, evaluator, row)
+        return await finish(self._pool, prepare_probe, opened.evaluator, row)
 
     async def score(
-        self, opened: GalleryStore, probes: Sequence[Probe], numbers: Collection[int]
+        self, opened: GalleryStore, probes: Sequence[ReadyProbe], numbers: Collection[int]
     ) -> AsyncGenerator[Scored, None]:
         """See :class:`Executor`."""
+        if not numbers:
+            return
+        expanded = [await self._expanded(opened.evaluator, one) for one in probes]
         # Those in memory first: what is read after them takes their place.
         order = sorted(numbers, key=lambda number: not opened.resident(number))
         for start in range(0, len(order), BLOCKS_PER_CALL):
             some = order[start : start + BLOCKS_PER_CALL]
             tiles = await self._tiles(opened, some)
-            results = await finish(self._pool, seal_scores, opened.evaluator, probes, tiles)
+            results = await finish(self._pool, seal_scores, opened.evaluator, expanded, tiles)
             for number, sealed in zip(some, results, strict=True):
                 yield Scored(number, sealed)
 
     async def forget(self, gallery: Gallery, blocks: Collection[int] | None) -> None:
         """See :class:`Executor`: the gallery's own memory is all there is."""
+
+    async def _expanded(self, evaluator: Evaluator, probe: ReadyProbe) -> Probe:
+        if probe.expanded is not None:
+            return probe.expanded
+        return await finish(self._pool, expand_probe, evaluator, probe.row)
 
     async def _tiles(self, opened: GalleryStore, numbers: Sequence[int]) -> list[Residues]:
         """Read blocks side by side; ends when all have, also when one is damaged."""
@@ -128,10 +151,16 @@ class ThreadExecutor:
         return tiles
 
 
-def _prepare(evaluator: Evaluator, row: Ciphertext) -> ReadyProbe:
+def prepare_probe(evaluator: Evaluator, row: Ciphertext) -> ReadyProbe:
+    """Return a probe that is expanded, with its checks."""
     columns = evaluator.expand(row)
     norm, projection = evaluator.checks(row, columns)
-    return ReadyProbe(evaluator.prepare(columns), Sealed.of(norm), Sealed.of(projection))
+    return ReadyProbe(row, Sealed.of(norm), Sealed.of(projection), evaluator.prepare(columns))
+
+
+def expand_probe(evaluator: Evaluator, row: Ciphertext) -> Probe:
+    """Return a probe that is expanded, without its checks."""
+    return evaluator.prepare(evaluator.expand(row))
 
 
 def seal_scores(

@@ -137,7 +137,7 @@ class SearchEngine:
         try:
             row = await job.asked.probe()
             begun = time.monotonic()
-            ready = await self._executor.prepare(job.asked.hosted.evaluator, row)
+            ready = await self._executor.prepare(job.asked.hosted.store, row)
             job.asked.hosted.pace.expanded(time.monotonic() - begun)
             await claimed
         except Exception as error:  # noqa: BLE001  # this search's own; the others go on
@@ -186,9 +186,7 @@ class SearchEngine:
     ) -> None:
         """Score blocks for all of these searches; begin again without those that have gone."""
         left = dict.fromkeys(numbers)
-        while left and (
-            present := {one: ready.probe for one in searches if (ready := one.job.ready)}
-        ):
+        while left and (present := {one: one.job.ready for one in searches if one.job.ready}):
             probes = list(present.values())
             async with aclosing(self._executor.score(opened, probes, tuple(left))) as scored:
                 async for block in scored:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from itertools import product
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +13,7 @@ from tests.store_fixtures import LAB
 from tests.unit.server import test_shard as shards
 from underseal_core.scheme.evaluation import Probe
 from underseal_server.cluster.checkpoints import Checkpoints
+from underseal_server.engine.executor import ReadyProbe, prepare_probe
 from underseal_server.engine.keys import KeyEpochs
 from underseal_server.engine.threads import Threads
 from underseal_server.store.gallery_store import GalleryStore
@@ -32,31 +33,37 @@ def keys(store: Store) -> KeyEpochs:
     return KeyEpochs(store.folder / BUNDLES, 1)
 
 
-def test_a_shard_scores_its_part_also_when_that_is_a_single_block(
+def test_shards_expand_and_score_also_when_it_is_a_single_block(
     store: Store, gallery: GalleryStore, probe: Probe, keys: KeyEpochs
 ) -> None:
-    """The server's own threads for it are shut down: it could score none in place of the shard."""
+    """The server's own threads for it are shut down: it could do nothing in place of the shard."""
     from underseal_server.cluster.executor import RayExecutor
     from underseal_server.cluster.fleet import Cluster, Fleet
 
     async def scored(
-        executor: RayExecutor, numbers: tuple[int, ...], probes: int
+        executor: RayExecutor, probes: list[ReadyProbe], numbers: tuple[int, ...]
     ) -> dict[int, tuple[bytes, ...]]:
-        found = executor.score(gallery, probes * [probe], numbers)
-        async with aclosing(found) as blocks:
+        async with aclosing(executor.score(gallery, probes, numbers)) as blocks:
             return {one.block: tuple(s.data for s in one.sealed) async for one in blocks}
 
     async def main(threads: Threads) -> None:
-        fleet = Fleet(Cluster("", 1, "test"), Checkpoints.of(store.folder, None))
+        cluster = Cluster(address="", threads=1, probe_bytes=0, namespace="test")
+        fleet = Fleet(cluster, Checkpoints.of(store.folder, None))
         await fleet.start()
         try:
             async with asyncio.timeout(PATIENCE):
                 while not fleet.size:  # noqa: ASYNC110  # of Ray
                     await asyncio.sleep(0.05)
                 executor = RayExecutor(fleet, keys, threads)
-                for numbers, probes in product(((0,), (1, 2)), (1, 2)):
-                    wanted = {n: probes * shards.expected(gallery, probe, n) for n in numbers}
-                    assert await scored(executor, numbers, probes) == wanted
+                here = prepare_probe(gallery.evaluator, shards.PROBE)
+                there = [replace(here, expanded=None)]
+                wanted = {n: shards.expected(gallery, probe, n) for n in range(shards.COUNT)}
+                assert await scored(executor, there, (0,)) == {0: wanted[0]}
+                for number in (1, 2):
+                    there.append(await executor.prepare(gallery, shards.PROBE))
+                    assert (there[-1].norm, there[-1].projection) == (here.norm, here.projection)
+                    found = await scored(executor, there, (0, number))
+                    assert found == {n: len(there) * wanted[n] for n in (0, number)}
         finally:
             await fleet.close()
 

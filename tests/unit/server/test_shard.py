@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import store_fixtures
@@ -15,6 +16,7 @@ from tests.unit.server.kill_child import Place
 from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.evaluation import Evaluator, Probe
 from underseal_server.cluster.checkpoints import Checkpoints, Piece
+from underseal_server.cluster.probes import Probes, Row
 from underseal_server.cluster.shard import Shard
 from underseal_server.store.bucket import Location
 from underseal_server.store.folders import BLOCKS, part_name
@@ -22,6 +24,8 @@ from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.store import Store
 
 COUNT = 3
+PROBE = LAB.probe(unit_vectors(1)[0])
+ROW, ANOTHER = Row(b"one", PROBE.to_bytes()), Row(b"another", PROBE.to_bytes())
 
 evaluator, store = store_fixtures.evaluator, store_fixtures.store
 
@@ -33,7 +37,7 @@ def gallery(store: Store, evaluator: Evaluator) -> GalleryStore:
 
 @pytest.fixture
 def probe(evaluator: Evaluator) -> Probe:
-    return evaluator.prepare(evaluator.expand(LAB.probe(unit_vectors(1)[0])))
+    return evaluator.prepare(evaluator.expand(PROBE))
 
 
 def filled(store: Store, evaluator: Evaluator) -> GalleryStore:
@@ -51,8 +55,8 @@ def piece(gallery: GalleryStore, number: int) -> Piece:
     return Piece(LAB.bundle.epoch, place, number, root, size)
 
 
-def shard(checkpoints: Checkpoints, limit: int = 1 << 30) -> Shard:
-    made = Shard(checkpoints, limit, threads=1)
+def shard(checkpoints: Checkpoints, limit: int = 1 << 30, probes_limit: int = 1 << 30) -> Shard:
+    made = Shard(checkpoints, limit, probes_limit, threads=1)
     made.learn(LAB.bundle.epoch, LAB.profile, LAB.dimension, LAB.bundle.keys)
     return made
 
@@ -67,10 +71,21 @@ def test_a_shard_finds_what_the_server_finds_and_reads_a_block_once(
     made = shard(Checkpoints.of(store.folder, None))
     pieces = [piece(gallery, number) for number in range(COUNT)]
     for _ in range(2):
-        found = made.score([probe, probe], pieces)
+        found = made.score([ROW, ANOTHER], pieces)
         assert found == [2 * expected(gallery, probe, number) for number in range(COUNT)]
     assert made.held() == pieces
     assert made.reads() == COUNT
+    assert made.score([ROW], 2 * pieces) == 2 * [expected(gallery, probe, n) for n in range(COUNT)]
+
+
+def test_probes_that_were_used_last_stay_expanded(evaluator: Evaluator, probe: Probe) -> None:
+    probes = Probes(2 * probe.tiles.nbytes)
+    first, second = probes.get(evaluator, ROW), probes.get(evaluator, ANOTHER)
+    assert np.array_equal(first.tiles, probe.tiles)
+    assert probes.get(evaluator, ROW) is first
+    assert probes.prepare(evaluator, replace(ROW, name=b"third")) is not None
+    assert probes.get(evaluator, ROW) is first
+    assert probes.get(evaluator, ANOTHER) is not second
 
 
 def test_a_block_that_changed_is_read_again_and_what_it_was_is_refused(
@@ -78,14 +93,14 @@ def test_a_block_that_changed_is_read_again_and_what_it_was_is_refused(
 ) -> None:
     made = shard(Checkpoints.of(store.folder, None))
     before = piece(gallery, 0)
-    made.score([probe], [before])
+    made.score([ROW], [before])
     enrol(gallery, Shape.ROW, unit_vectors(1, seed=9))
     assert gallery.saved_root(0) == ""
     gallery.checkpoint()
     after = piece(gallery, 0)
     assert after.root != before.root
-    assert made.score([probe], [after]) == [expected(gallery, probe, 0)]
-    assert made.score([probe], [before, piece(gallery, 1)]) == [
+    assert made.score([ROW], [after]) == [expected(gallery, probe, 0)]
+    assert made.score([ROW], [before, piece(gallery, 1)]) == [
         None,
         expected(gallery, probe, 1),
     ]
@@ -105,7 +120,7 @@ def test_memory_is_bounded_and_forgotten_blocks_leave_it(
     assert made.held() == pieces[2:]
     made.forget(pieces[0].place, None)
     assert made.held() == []
-    assert made.score([probe], pieces) == [expected(gallery, probe, n) for n in range(COUNT)]
+    assert made.score([ROW], pieces) == [expected(gallery, probe, n) for n in range(COUNT)]
 
 
 def test_blocks_come_from_the_bucket_with_the_machines_own_access_key(
@@ -124,5 +139,5 @@ def test_blocks_come_from_the_bucket_with_the_machines_own_access_key(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     made = shard(checkpoints)
     pieces = [piece(gallery, number) for number in range(COUNT)]
-    assert made.score([probe], pieces) == [expected(gallery, probe, n) for n in range(COUNT)]
+    assert made.score([ROW], pieces) == [expected(gallery, probe, n) for n in range(COUNT)]
     store.close()
