@@ -175,6 +175,8 @@ class Fleet:
         """
         # Ray reports its use to its makers otherwise.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Its workers give way to all other processes otherwise.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         logging.getLogger("ray").setLevel(logging.ERROR)
         # It prints news of the cluster to our standard output, with no setting against it.
         ray._private.worker._worker_logs_enabled = False
