@@ -11,29 +11,16 @@
 namespace underseal {
 namespace {
 
-// value = (value - lazy) * factor, below p; both below 8p.
+// out = (value - lazy) * factor, below p; both below 8p. out may equal value.
 template <class Word>
-UNDERSEAL_INLINE void divide_loop(u32* value, const u32* lazy, size_t words, Factor f, u32 p) {
+UNDERSEAL_INLINE void divide_loop(const u32* value, const u32* lazy, size_t words, Factor f, u32 p,
+                                  u32* out) {
     const Word one = Word{} + p, four = Word{} + 4 * p;
     for (size_t x = 0; x < words; x += kLanes) {
         UNDERSEAL_EACH_WORD(l) {
             const Word v = reduce_once(load<Word>(value + x + l), four);
             const Word w = reduce_once(load<Word>(lazy + x + l), four);
-            store<Word>(value + x + l, reduce_once(multiply_lazy(v + 4 * p - w, f, p), one));
-        }
-    }
-}
-
-// out = (value - lazy) * factor, value below p.
-template <class Word>
-UNDERSEAL_INLINE void divide_from_loop(const u32* value, const u32* lazy, size_t words, Factor f,
-                                       u32 p, u32* out) {
-    const Word one = Word{} + p, four = Word{} + 4 * p;
-    for (size_t x = 0; x < words; x += kLanes) {
-        UNDERSEAL_EACH_WORD(l) {
-            const Word w = reduce_once(load<Word>(lazy + x + l), four);
-            const Word d = load<Word>(value + x + l) + 4 * p - w;
-            store<Word>(out + x + l, reduce_once(multiply_lazy(d, f, p), one));
+            store<Word>(out + x + l, reduce_once(multiply_lazy(v + 4 * p - w, f, p), one));
         }
     }
 }
@@ -89,9 +76,6 @@ UNDERSEAL_INLINE void add_product_loop(const u32* from, const Row* monomials, si
 }
 
 UNDERSEAL_KERNEL(divide, divide_loop,
-                 (u32* value, const u32* lazy, size_t words, Factor f, u32 p),
-                 (value, lazy, words, f, p))
-UNDERSEAL_KERNEL(divide_from, divide_from_loop,
                  (const u32* value, const u32* lazy, size_t words, Factor f, u32 p, u32* out),
                  (value, lazy, words, f, p, out))
 UNDERSEAL_KERNEL(add, add_loop,
@@ -238,7 +222,7 @@ void Basis::switch_target(size_t level, const u32* key, u32* memory, Source sour
             key_products(level, i, key, digits, at, parts[0], parts[1]);
             for (size_t c = 0; c < 2; ++c) {
                 forward_block(correction[c] + at, block, t);
-                divide(parts[c], correction[c] + at, words, inverse_of_special, t.prime);
+                divide(parts[c], correction[c] + at, words, inverse_of_special, t.prime, parts[c]);
             }
             consume(i, at, parts[0], parts[1]);
         }
@@ -327,8 +311,8 @@ void Basis::rescale(const u32* in, size_t components, size_t level, u32* out) co
             for (size_t block = 0; block < blocks(); ++block) {
                 const size_t at = block * kBlock;
                 forward_block(scratch + at, block, tables(i));
-                divide_from(from + i * degree_ + at, scratch + at, block_words(), f, prime(i),
-                            out + (c * last + i) * degree_ + at);
+                divide(from + i * degree_ + at, scratch + at, block_words(), f, prime(i),
+                       out + (c * last + i) * degree_ + at);
             }
         }
     }
