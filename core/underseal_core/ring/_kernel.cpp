@@ -251,19 +251,6 @@ void bind_expansion(nb::module_& m) {
 // Operations on one ciphertext that need a key or divide by a prime.
 void bind_ciphertexts(nb::module_& m) {
     m.def(
-        "apply_galois",
-        [](const Basis& b, const Input& ciphertext, const Input& key, u64 element, Output out) {
-            const size_t level = switched_level(b, ciphertext, 2);
-            require_key(b, key, level);
-            require(element % 2 == 1, "a Galois element is odd");
-            require_shape(out, {2, level, b.degree()}, "out");
-            require(out.data() != ciphertext.data(), "in and out need different memory");
-            const Unlocked unlocked;
-            b.apply_galois(ciphertext.data(), level, key.data(), element, out.data());
-        },
-        "basis"_a, "ciphertext"_a.noconvert(), "key"_a.noconvert(), "element"_a,
-        "out"_a.noconvert());
-    m.def(
         "switch_key",
         [](const Basis& b, const Input& ciphertext, const Input& key, Output out) {
             require(ciphertext.ndim() == 3, "ciphertext has the wrong shape");

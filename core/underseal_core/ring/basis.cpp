@@ -233,25 +233,6 @@ void Basis::switch_target(size_t level, const u32* key, u32* memory, Source sour
     }
 }
 
-void Basis::apply_galois(const u32* in, size_t level, const u32* key, u64 element,
-                         u32* out) const {
-    const Automorphism turn(tables(0), element);
-    const size_t words = block_words();
-    u32* memory = workspace().get((switch_planes(level) + level) * plane());
-    u32* moved = memory + switch_planes(level) * plane();
-    for (size_t j = 0; j < level; ++j) {
-        permute(in + (level + j) * degree_, turn, 0, turn.rows(), moved + j * plane());
-    }
-    switch_target(
-        level, key, memory, [&](size_t j) { return moved + j * plane(); },
-        [&](size_t i, size_t at, const u32* s0, const u32* s1) {
-            u32* to = out + i * degree_ + at;
-            permute(in + i * degree_, turn, at / kLanes, (at + words) / kLanes, to);
-            add(to, s0, words, prime(i), to);
-            std::memcpy(to + level * degree_, s1, words * sizeof(u32));
-        });
-}
-
 void Basis::expand(const u32* in, size_t level, const ExpansionStep& step, u32* sum,
                    u32* difference) const {
     const Automorphism& turn = step.automorphism;

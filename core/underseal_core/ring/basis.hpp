@@ -22,7 +22,7 @@ struct Monomials {
     std::vector<std::vector<Row>> primes;
 };
 
-// One level of the expansion tree: s = apply_galois(c), with X^-(nodes of the level) for (c - s).
+// One level of the expansion tree: s, the automorphism of c switched back, with X^-(nodes of the level) for (c - s).
 struct ExpansionStep {
     const u32* key;
     Automorphism automorphism;
@@ -54,9 +54,6 @@ class Basis {
 
     // key (rows, primes, N) to Montgomery form.
     void scale_key(const u32* key, size_t rows, u32* out) const;
-
-    // out = apply_galois(in, element).
-    void apply_galois(const u32* in, size_t level, const u32* key, u64 element, u32* out) const;
 
     // out (2 components) = c0 + ks0(c1), ks1(c1): from the key's secret to the basis secret.
     void switch_key(const u32* in, size_t level, const u32* key, u32* out) const;

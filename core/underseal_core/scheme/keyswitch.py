@@ -1,8 +1,7 @@
 """Operations on batches of ciphertexts that need the special prime or drop one.
 
-All agree with SEAL residue for residue: ``apply_galois``, ``relinearize``, ``rescale_to_next``
-(SEAL's ``native/src/seal/evaluator.cpp`` and ``util/rns.cpp``). The ciphertexts of a batch run in
-parallel.
+They agree with SEAL residue for residue: ``relinearize``, ``rescale_to_next`` (SEAL's
+``native/src/seal/evaluator.cpp`` and ``util/rns.cpp``). The ciphertexts of a batch run in parallel.
 """
 
 from __future__ import annotations
@@ -51,33 +50,6 @@ def prepare_key(key: Residues, profile: Profile, out: Residues | None = None) ->
         out = aligned(key.shape)
     ring.scale_key(key, out)
     return out
-
-
-def apply_galois(
-    ciphertexts: Residues, element: int, key: Residues, profile: Profile, workers: Workers
-) -> Residues:
-    """Apply ``X -> X^element`` and switch back to the secret key.
-
-    Parameters
-    ----------
-    ciphertexts
-        Shape ``(count, 2, level, degree)``.
-    element
-        Odd, below ``2 * degree``.
-    key
-        From :func:`prepare_key`.
-
-    Returns
-    -------
-    Residues
-        Same shape.
-    """
-    ring = basis(profile.degree, profile.key_primes)
-
-    def work(one: Residues, out: Residues) -> None:
-        _kernel.apply_galois(ring, one, key, element, out)
-
-    return _each(ciphertexts, ciphertexts.shape[1:3], work, profile, workers)
 
 
 def relinearise(

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from tests.oracles.seal_evaluation import SealParty, party, uniform
-from underseal_core.ring import kernel
+from underseal_core.ring import _kernel, kernel
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.scheme.evaluation import Evaluator, galois_elements
 from underseal_core.scheme.keyswitch import (
-    apply_galois,
     prepare_key,
     relinearise,
     rescale,
@@ -36,16 +35,20 @@ def workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
     pool.close()
 
 
-def test_apply_galois_is_seals(seal: SealParty, workers: Workers) -> None:
+def test_a_node_and_seals_automorphism_of_it_make_a_child(seal: SealParty) -> None:
     rng = np.random.default_rng(10)
     profile = seal.profile
+    elements = galois_elements(profile, DIMENSION)
+    keys = [prepare_key(seal.keys.galois[element], profile) for element in elements]
+    tree = _kernel.Expansion(kernel.basis(profile.degree, profile.key_primes), keys)
     for level in range(1, profile.fresh_level + 1):
-        for element in galois_elements(profile, DIMENSION)[:: profile.fresh_level]:
-            batch = uniform(rng, profile, level, 2, 2)
-            key = prepare_key(seal.keys.galois[element], profile)
-            ours = apply_galois(batch, element, key, profile, workers)
-            for one, other in zip(ours, batch, strict=True):
-                np.testing.assert_array_equal(one, seal.apply_galois(other, element))
+        primes = profile.data_primes[:level]
+        for step, element in enumerate(elements):
+            node = uniform(rng, profile, level, 2)
+            below = np.empty((2 << step, *node.shape), dtype=np.uint32)
+            tree.descend(node, 0, step, step + 1, below)
+            image = kernel.subtract(below[0], node, primes)
+            np.testing.assert_array_equal(image, seal.apply_galois(node, element))
 
 
 def test_multiply_relinearise_rescale_are_seals(seal: SealParty, workers: Workers) -> None:

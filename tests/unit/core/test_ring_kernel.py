@@ -161,11 +161,7 @@ def test_native_ciphertext_functions_check_shapes() -> None:
     key = np.zeros((1, 2, 2, 16), dtype=U32)
     one, two = (np.zeros((2, level, 16), dtype=U32) for level in (1, 2))
     with pytest.raises(ValueError, match="level"):
-        _kernel.apply_galois(ring, two, np.zeros((2, 2, 2, 16), dtype=U32), 3, two.copy())
-    with pytest.raises(ValueError, match="odd"):
-        _kernel.apply_galois(ring, one, key, 4, one.copy())
-    with pytest.raises(ValueError, match="different memory"):
-        _kernel.apply_galois(ring, one, key, 3, one)
+        _kernel.switch_key(ring, two, np.zeros((2, 2, 2, 16), dtype=U32), two.copy())
     with pytest.raises(ValueError, match="key"):
         _kernel.switch_key(ring, one, key[:, :1], one.copy())
     with pytest.raises(ValueError, match="digits"):
