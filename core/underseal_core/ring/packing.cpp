@@ -87,6 +87,23 @@ UNDERSEAL_INLINE u32 unpack_all(const unsigned char* in, size_t count, unsigned 
     return largest;
 }
 
+// The widths that profiles have are compiled with constant shifts.
+template <auto transfer, class From, class To>
+UNDERSEAL_INLINE u32 at_width(const From* from, size_t count, unsigned bits, To* to) {
+    switch (bits) {
+        case 26:
+            return transfer(from, count, 26, to);
+        case 27:
+            return transfer(from, count, 27, to);
+        case 28:
+            return transfer(from, count, 28, to);
+        case 29:
+            return transfer(from, count, 29, to);
+        default:
+            return transfer(from, count, bits, to);
+    }
+}
+
 }  // namespace
 
 unsigned residue_bits(u32 prime) {
@@ -97,37 +114,14 @@ unsigned residue_bits(u32 prime) {
     return bits;
 }
 
-// The widths that profiles have are compiled with constant shifts.
 UNDERSEAL_CLONES
 u32 pack(const u32* values, size_t count, unsigned bits, unsigned char* out) {
-    switch (bits) {
-        case 26:
-            return pack_all(values, count, 26, out);
-        case 27:
-            return pack_all(values, count, 27, out);
-        case 28:
-            return pack_all(values, count, 28, out);
-        case 29:
-            return pack_all(values, count, 29, out);
-        default:
-            return pack_all(values, count, bits, out);
-    }
+    return at_width<pack_all>(values, count, bits, out);
 }
 
 UNDERSEAL_CLONES
 u32 unpack(const unsigned char* in, size_t count, unsigned bits, u32* values) {
-    switch (bits) {
-        case 26:
-            return unpack_all(in, count, 26, values);
-        case 27:
-            return unpack_all(in, count, 27, values);
-        case 28:
-            return unpack_all(in, count, 28, values);
-        case 29:
-            return unpack_all(in, count, 29, values);
-        default:
-            return unpack_all(in, count, bits, values);
-    }
+    return at_width<unpack_all>(in, count, bits, values);
 }
 
 }  // namespace underseal
