@@ -46,11 +46,7 @@ int main() {
     for (size_t k = 0; k < sizes[2]; ++k) {
         columns = read(words);
         blocks.emplace_back(words);
-        std::vector<std::vector<Factor>> monomials;
-        for (size_t i = 0; i < shape.level; ++i) {
-            monomials.push_back(monomial(basis.tables(i), k));
-        }
-        place(basis, shape, columns.data(), 0, shape.dimension, monomials, all,
+        place(basis, shape, columns.data(), 0, shape.dimension, basis.monomials(shape.level, k), all,
               blocks.back().data());
         right.push_back(blocks.back().data());
     }

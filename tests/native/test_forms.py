@@ -48,7 +48,7 @@ def module(probes: list[Residues], blocks: list[Residues], signs: Residues) -> b
     for given, tiles in zip(probes, left, strict=True):
         _kernel.prepare(ring, given, tiles, 0, total)
     for k, (given, tiles) in enumerate(zip(blocks, right, strict=True)):
-        _kernel.place(ring, given, 0, k, tiles, 0, total)
+        _kernel.place(ring, given, 0, _kernel.Power(ring, len(PRIMES), k), tiles, 0, total)
     out = np.empty((len(probes), len(blocks), 3, len(PRIMES), DEGREE), dtype=np.uint32)
     _kernel.score(ring, left, right, out, 0, total)
     norm, projection = np.empty_like(out[0, 0]), np.empty_like(out[0, 0, :2])

@@ -104,7 +104,7 @@ def test_lazy_sums_of_scores_do_not_overflow(
     columns = [data.draw(patterns((dimension, 2), primes)) for _ in range(2)]
     probe, block = np.zeros(shape, dtype=np.uint32), np.zeros(shape, dtype=np.uint32)
     _kernel.prepare(ring, columns[0], probe, 0, len(primes))
-    _kernel.place(ring, columns[1], 0, 0, block, 0, len(primes))
+    _kernel.place(ring, columns[1], 0, _kernel.Power(ring, len(primes), 0), block, 0, len(primes))
     out = np.zeros((1, 1, 3, len(primes), DEGREE), dtype=np.uint32)
     _kernel.score(ring, [probe], [block], out, 0, len(primes))
     q, g = (values.astype(object) for values in columns)
@@ -185,8 +185,8 @@ def test_add_then_subtract_is_the_identity(data: st.DataObject, seed: int) -> No
     rng = np.random.default_rng(seed)
     block = np.stack([rng.integers(0, p, (1, 4, 2, DEGREE)) for p in primes]).astype(np.uint32)
     before = block.copy()
-    _kernel.place(ring, columns, 0, power, block, 0, 2)
-    _kernel.place(ring, columns, 0, (power + DEGREE) % (2 * DEGREE), block, 0, 2)
+    for exponent in (power, (power + DEGREE) % (2 * DEGREE)):
+        _kernel.place(ring, columns, 0, _kernel.Power(ring, 2, exponent), block, 0, 2)
     np.testing.assert_array_equal(block, before)
 
 

@@ -167,6 +167,11 @@ BlockShape block_shape(const Basis& b, const Array& tiles) {
     return shape;
 }
 
+void require_power(const BlockShape& shape, const Monomials& power) {
+    require(power.primes.size() >= shape.level && power.primes.front().size() == 2 * shape.tiles(),
+            "a power of another ring");
+}
+
 // An Expansion with the arrays of its keys.
 class HeldExpansion {
   public:
@@ -221,9 +226,7 @@ void add_rows(const HeldExpansion& held, const std::vector<Input>& nodes,
     std::vector<const u32*> left;
     for (size_t r = 0; r < nodes.size(); ++r) {
         require_shape(nodes[r], {2, level, b.degree()}, "node");
-        const auto& primes = powers[r]->primes;
-        require(primes.size() >= shape.level && primes.front().size() == 2 * b.degree() / kLanes,
-                "a power of another ring");
+        require_power(shape, *powers[r]);
         left.push_back(nodes[r].data());
     }
     const Unlocked unlocked;
@@ -302,20 +305,17 @@ void bind_blocks(nb::module_& m) {
         "basis"_a, "columns"_a.noconvert(), "tiles"_a.noconvert(), "begin"_a, "end"_a);
     m.def(
         "place",
-        [](const Basis& b, const Input& columns, size_t first, u64 power, Output tiles,
-           size_t begin, size_t end) {
+        [](const Basis& b, const Input& columns, size_t first, const Monomials& power,
+           Output tiles, size_t begin, size_t end) {
             const BlockShape shape = block_shape(b, tiles);
             require_shape(columns, {0, 2, shape.level, shape.degree}, "columns");
             const size_t count = columns.shape(0);
             require(count <= shape.dimension && first <= shape.dimension - count,
                     "columns reach outside the block");
+            require_power(shape, power);
             const TileRange range = tile_range(shape, begin, end);
             const Unlocked unlocked;
-            std::vector<std::vector<Factor>> monomials;
-            for (size_t i = 0; i < shape.level; ++i) {
-                monomials.push_back(monomial(b.tables(i), power));
-            }
-            place(b, shape, columns.data(), first, count, monomials, range, tiles.data());
+            place(b, shape, columns.data(), first, count, power, range, tiles.data());
         },
         "basis"_a, "columns"_a.noconvert(), "first"_a, "power"_a, "tiles"_a.noconvert(),
         "begin"_a, "end"_a);

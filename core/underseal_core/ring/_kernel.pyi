@@ -33,7 +33,7 @@ def place(
     basis: Basis,
     columns: _Residues,
     first: int,
-    power: int,
+    power: Power,
     tiles: _Residues,
     begin: int,
     end: int,

@@ -63,15 +63,8 @@ UNDERSEAL_INLINE void butterfly_loop(const u32* c, const u32* s, const Row* mono
 template <class Word>
 UNDERSEAL_INLINE void add_product_loop(const u32* from, const Row* monomials, size_t words, u32 p,
                                        u32* to) {
-    const Word one = Word{} + p;
     for (size_t x = 0; x < words; x += kLanes, monomials += 2) {
-        const u32* m = monomials[0].words;
-        UNDERSEAL_EACH_WORD(l) {
-            const Word moved = multiply_lazy(load<Word>(from + x + l),
-                                             LaneFactor<Word>::at(m + l), p);
-            const Word sum = load<Word>(to + x + l) + reduce_once(moved, one);
-            store<Word>(to + x + l, reduce_once(sum, one));
-        }
+        add_product_row<Word>(from + x, monomials, p, to + x);
     }
 }
 
@@ -126,14 +119,9 @@ Basis::Basis(size_t degree, std::vector<u32> primes) : degree_(degree), primes_(
 }
 
 Monomials Basis::monomials(size_t level, u64 power) const {
-    Monomials result{{level, std::vector<Row>(2 * degree_ / kLanes)}};
+    Monomials result;
     for (size_t i = 0; i < level; ++i) {
-        const auto factors = monomial(tables(i), power);
-        for (size_t x = 0; x < degree_; ++x) {
-            Row* rows = result.primes[i].data() + x / kLanes * 2;
-            rows[0].words[x % kLanes] = factors[x].value;
-            rows[1].words[x % kLanes] = factors[x].quotient;
-        }
+        result.primes.push_back(monomial(tables(i), power));
     }
     return result;
 }

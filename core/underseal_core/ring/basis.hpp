@@ -16,8 +16,7 @@
 
 namespace underseal {
 
-// Multiplication by a power of X: of each of the first `level` primes a row of values and one of
-// quotients in turn.
+// Multiplication by a power of X under each of the first `level` primes: see monomial.
 struct Monomials {
     std::vector<std::vector<Row>> primes;
 };
@@ -45,7 +44,6 @@ class Basis {
     size_t blocks() const { return plane() / kBlock; }
     size_t block_words() const { return degree_ < kBlock ? degree_ : kBlock; }
 
-    // power counts modulo 2N.
     Monomials monomials(size_t level, u64 power) const;
 
     // to = to + monomial * from, one prime.

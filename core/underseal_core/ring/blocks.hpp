@@ -43,10 +43,9 @@ void by_prime(const BlockShape& shape, TileRange range, Work work) {
 void prepare(const Basis& basis, const BlockShape& shape, const u32* columns, TileRange range,
              u32* tiles);
 
-// tiles[first + k] += X^power * columns[k] for k < count. power counts modulo 2N (X^N = -1).
+// tiles[first + k] += power * columns[k] for k < count.
 void place(const Basis& basis, const BlockShape& shape, const u32* columns, size_t first,
-           size_t count, const std::vector<std::vector<Factor>>& monomials, TileRange range,
-           u32* tiles);
+           size_t count, const Monomials& power, TileRange range, u32* tiles);
 
 // out[(probe * blocks + block)] (3, level, N) = sum_i probe_i (x) block_i.
 void score(const Basis& basis, const BlockShape& shape, const std::vector<const u32*>& probes,

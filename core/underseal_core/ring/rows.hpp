@@ -144,4 +144,15 @@ UNDERSEAL_INLINE Word canonical_word(Word x, u32 p) {
     return reduce_once(reduce_once(reduce_once(x, Word{} + 4 * p), Word{} + 2 * p), Word{} + p);
 }
 
+// to = to + factors * from, below p; a row of values, and the row of quotients behind it.
+template <class Word>
+UNDERSEAL_INLINE void add_product_row(const u32* from, const Row* factors, u32 p, u32* to) {
+    const Word one = Word{} + p;
+    UNDERSEAL_EACH_WORD(l) {
+        const auto factor = LaneFactor<Word>::at(factors->words + l);
+        const Word moved = multiply_lazy(load<Word>(from + l), factor, p);
+        store<Word>(to + l, reduce_once(load<Word>(to + l) + reduce_once(moved, one), one));
+    }
+}
+
 }  // namespace underseal

@@ -115,16 +115,19 @@ std::shared_ptr<const PrimeTables> prime_tables(size_t degree, u32 prime) {
     return entry;
 }
 
-std::vector<Factor> monomial(const PrimeTables& tables, u64 power) {
+std::vector<Row> monomial(const PrimeTables& tables, u64 power) {
     const u64 mask = 2 * static_cast<u64>(tables.degree) - 1;
-    std::vector<Factor> result(tables.degree);
+    std::vector<Row> result(2 * tables.degree / kLanes);
     for (size_t i = 0; i < tables.degree; ++i) {
         const u64 e = (power * tables.exponents[i]) & mask;
         // exponents[] is 2 brv + 1, so brv(e) needs no loop.
         const size_t position = (tables.exponents[e & (mask >> 1)] - 1) / 2;
         const Factor root = tables.roots[position];
         // psi^N = -1, and floor((p - w) 2^32 / p) = 2^32 - 1 - floor(w 2^32 / p).
-        result[i] = e < tables.degree ? root : Factor{tables.prime - root.value, ~root.quotient};
+        const bool low = e < tables.degree;
+        Row* rows = result.data() + i / kLanes * 2;
+        rows[0].words[i % kLanes] = low ? root.value : tables.prime - root.value;
+        rows[1].words[i % kLanes] = low ? root.quotient : ~root.quotient;
     }
     return result;
 }

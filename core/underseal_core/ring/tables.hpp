@@ -49,7 +49,8 @@ struct PrimeTables {
 std::shared_ptr<const PrimeTables> prime_tables(size_t degree, u32 prime);
 
 // psi^(power * (2 brv(i) + 1)) for all i: multiplication by X^power in the transformed domain.
-std::vector<Factor> monomial(const PrimeTables& tables, u64 power);
+// power counts modulo 2N. For each row of a polynomial a row of values and one of quotients.
+std::vector<Row> monomial(const PrimeTables& tables, u64 power);
 
 // X -> X^element in the transformed domain. The lanes of a row come from one row: their low bits
 // are the high bits of what the element multiplies, so only those of the result depend on them.

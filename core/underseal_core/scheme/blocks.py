@@ -63,10 +63,10 @@ def place(
         raise InvalidInput("columns reach outside the block's dimensions")
     ring = gallery_basis(profile)
     plain = np.asarray(tiles)
-    exponent = power % (2 * profile.degree)
+    factor = _kernel.Power(ring, profile.gallery_level, power % (2 * profile.degree))
 
     def work(piece: tuple[int, int]) -> None:
-        _kernel.place(ring, columns, first, exponent, plain, *piece)
+        _kernel.place(ring, columns, first, factor, plain, *piece)
 
     workers.run(work, tile_pieces(profile, workers.threads))
 

@@ -208,14 +208,18 @@ def test_native_block_functions_check_shapes() -> None:
     tiles = np.zeros((2, 1, 4, 2, 16), dtype=U32)
     columns = np.zeros((4, 2, 2, 16), dtype=U32)
     out = np.zeros((1, 1, 3, 2, 16), dtype=U32)
+    one = _kernel.Power(ring, 2, 0)
     with pytest.raises(ValueError, match="range"):
         _kernel.prepare(ring, columns, tiles, 0, 3)
     with pytest.raises(ValueError, match="range"):
         _kernel.prepare(ring, columns, tiles, 2, 1)
     with pytest.raises(ValueError, match="outside"):
-        _kernel.place(ring, columns, 1, 0, tiles, 0, 2)
+        _kernel.place(ring, columns, 1, one, tiles, 0, 2)
     with pytest.raises(ValueError, match="columns"):
-        _kernel.place(ring, columns[:, :, :1].copy(), 0, 0, tiles, 0, 2)
+        _kernel.place(ring, columns[:, :, :1].copy(), 0, one, tiles, 0, 2)
+    for other in (_kernel.Power(ring, 1, 0), _kernel.Power(kernel.basis(32, (193, 257)), 2, 0)):
+        with pytest.raises(ValueError, match="another ring"):
+            _kernel.place(ring, columns, 0, other, tiles, 0, 2)
     with pytest.raises(ValueError, match="nothing"):
         _kernel.score(ring, [], [tiles], out, 0, 2)
     with pytest.raises(ValueError, match="block"):
