@@ -33,6 +33,8 @@ LOOK_SECONDS: Final = 5.0
 """Between looks at the cluster's nodes."""
 ANSWER_SECONDS: Final = 60.0
 """For a shard to start, or to confirm that it has let blocks go."""
+STORE_BYTES: Final = 1 << 30
+"""For what a Ray of the server's own passes on; by itself it takes a third of the memory."""
 TILES_SHARE: Final = 0.875
 """Of a shard's memory; the rest is for the process, keys, probes and sums."""
 
@@ -180,7 +182,8 @@ class Fleet:
         logging.getLogger("ray").setLevel(logging.ERROR)
         # It prints news of the cluster to our standard output, with no setting against it.
         ray._private.worker._worker_logs_enabled = False
-        given: dict[str, Any] = {} if self._cluster.address else {"include_dashboard": False}
+        own = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+        given: dict[str, Any] = {} if self._cluster.address else own
         try:
             await asyncio.to_thread(
                 ray.init,
