@@ -6,13 +6,33 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import Final
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from underseal_core.credentials import Peer
 from underseal_core.errors import Damaged, InvalidInput, PermissionRefused
 from underseal_core.signing import Envelope
-from underseal_core.statements import SearchRequest, utc_moment, utc_text
+from underseal_core.statements import Name, SearchRequest, utc_moment, utc_text
 
 CLOCK_SKEW: Final = timedelta(seconds=60)
 MAX_VALIDITY: Final = timedelta(hours=1)
+
+
+class _Named(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+    gallery: Name
+
+
+def gallery_named(envelope: Envelope) -> str:
+    """Return which gallery a request says it is for; empty if it says none.
+
+    Nobody vouches for that yet: it tells at whose queue to ask, and nothing else.
+    """
+    if len(envelope.payload) > SearchRequest.max_bytes:
+        return ""
+    try:
+        return _Named.model_validate_json(envelope.payload).gallery
+    except ValidationError:
+        return ""
 
 
 def open_request(envelope: Envelope, peer: Peer, probe: bytes, now: datetime) -> SearchRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,39 @@ def test_a_client_that_fills_the_queue_does_not_keep_others_out(tmp_path: Path) 
             admission.submit(job)
         with pytest.raises(Busy):
             admission.submit(place.job("flooding"))
+        with pytest.raises(Busy):
+            admission.ask("flooding", place.hosted, math.inf)
         turned_away = []
         try:
+            admission.ask("honest", place.hosted, math.inf)
             admission.submit(place.job("honest"))
         except Busy as error:
             turned_away.append(error)
         assert not turned_away
         assert flood[-1].gone
+        admission.done(batch)
+
+    run(tmp_path, test)
+
+
+def test_requests_that_are_never_found_good_cost_nobody_a_place(tmp_path: Path) -> None:
+    """Neither others, nor the client itself: somebody else may use its certificate's machine."""
+
+    async def test(place: Place) -> None:
+        place.hosted.pace.expanded(0.1)
+        admission = place.admission(waiting=2, wait_factor=3)
+        admission.submit(place.job("first"))
+        batch = await admission.next_batch()
+        waiting = place.job("honest")
+        admission.submit(waiting)
+        for client in ("forging", "honest"):
+            for _ in range(100):
+                admission.ask(client, place.hosted, math.inf)
+        assert admission.waiting == 1
+        assert not waiting.gone
+        last = place.job("forging")
+        admission.submit(last)
+        assert last.tag == waiting.tag
         admission.done(batch)
 
     run(tmp_path, test)

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import grpc
@@ -24,8 +24,9 @@ from tests.server_harness import (
     make_credentials,
     serving,
 )
-from underseal_core.errors import Busy
+from underseal_core.errors import Busy, PermissionRefused
 from underseal_core.gallery.unit import Shape
+from underseal_core.signing import Identity
 from underseal_core.statements import SearchResult
 from underseal_proto.v1 import search_pb2, search_pb2_grpc
 from underseal_server.api.serving import Running
@@ -74,6 +75,26 @@ async def stopped(server: Running) -> AsyncIterator[Hosted]:
     hosted = await server.hosting.open("missing")
     async with hosted.writing():
         yield hosted
+
+
+@contextmanager
+def nothing_scored(server: Running) -> Iterator[None]:
+    """As :func:`stopped`, from outside of the server's loop."""
+    begun, over = threading.Event(), threading.Event()
+
+    async def held() -> None:
+        async with stopped(server):
+            begun.set()
+            await LOOPS[server.port].run_in_executor(None, over.wait)
+
+    holding = threading.Thread(target=lambda: inside(server, held()))
+    holding.start()
+    begun.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        holding.join()
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -191,16 +212,11 @@ def test_a_process_that_dies_frees_its_places_and_the_others_get_their_results(
     (tmp_path / "messages").write_text(lines)
     folder = root / "credentials/agency"
     command = [sys.executable, "-c", GOES_AWAY, server.port, folder, tmp_path / "messages"]
-    hold = threading.Event()
-
-    async def held() -> None:
-        async with stopped(server):
-            await LOOPS[server.port].run_in_executor(None, hold.wait)
-
-    holding = threading.Thread(target=lambda: inside(server, held()))
-    holding.start()
     before = computed(server)
-    with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE) as process:
+    with (
+        nothing_scored(server),
+        subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE) as process,
+    ):
         assert process.stdout is not None
         assert process.stdout.readline() == b"sent\n"
         until(lambda: server.admission.waiting > 0)
@@ -215,14 +231,41 @@ def test_a_process_that_dies_frees_its_places_and_the_others_get_their_results(
         mine.start()
         until(lambda: server.admission.waiting > 4)
         process.kill()
-    until(lambda: server.admission.waiting <= 1)
-    hold.set()
-    holding.join()
+        until(lambda: server.admission.waiting <= 1)
     mine.join()
     assert [one.blocks for one in ours] == [expected]
     assert agency.ask(agency.request(probe), probe).blocks == expected
     assert computed(server) - before < len(messages)
     until(lambda: sample(server, "underseal_results_unread_bytes") == 0)
+
+
+def test_what_is_not_checked_yet_takes_no_place_and_is_refused_before_it_is_checked(
+    server: Running, agency: Caller, other: Caller
+) -> None:
+    """Forged requests of a client that would go before others, and of one that would not."""
+    probe = LAB.probe(VECTORS[0]).to_bytes()
+    server.admission._limit = server.admission._merged = 1
+    stranger = Identity.generate()
+    found: list[Found] = []
+
+    def searching() -> None:
+        found.append(agency.ask(agency.request(probe), probe))
+
+    threads = [threading.Thread(target=searching) for _ in range(2)]
+    with nothing_scored(server):
+        threads[0].start()
+        until(lambda: bool(server.admission._batches))
+        threads[1].start()
+        until(lambda: server.admission.waiting == 1)
+        for _ in range(3):
+            with pytest.raises(PermissionRefused, match="not signed by the expected key"):
+                other.ask(other.request(probe), probe, stranger)
+            with pytest.raises(Busy, match="queue is full"):
+                agency.ask(agency.request(probe), probe, stranger)
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2
+    assert sample(server, "underseal_searches_shed_total", reason="queue") == 3
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once(server: Running, agency: Caller) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from underseal_core.credentials import Peer
 from underseal_core.rpc.access import Context, current_peer
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
-from underseal_core.signing import Identity
+from underseal_core.signing import Envelope, Identity
 from underseal_core.statements import (
     BlockTiles,
     ResultBlock,
@@ -34,7 +34,12 @@ from underseal_server.engine.search import SearchEngine
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.engine.unread import Unread
 from underseal_server.pins import check_pin
-from underseal_server.signed_requests import check_not_expired, open_request, remembered_until
+from underseal_server.signed_requests import (
+    check_not_expired,
+    gallery_named,
+    open_request,
+    remembered_until,
+)
 from underseal_server.store.requests import Requests
 
 CODE_VERSION: Final = f"underseal {version('underseal')}"
@@ -111,7 +116,10 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self, message: search_pb2.SearchRequest, deadline: float, *, patient: bool
     ) -> AsyncGenerator[search_pb2.SearchPart, None]:
         peer, probe = current_peer(), message.probe
-        request = open_request(wire.envelope_from_wire(message.request), peer, probe, self._now())
+        envelope = wire.envelope_from_wire(message.request)
+        if not patient:
+            self._ask(peer, envelope, deadline)
+        request = open_request(envelope, peer, probe, self._now())
         hosted = await self._hosting.open(request.gallery)
         check_pin(request.pin, hosted.gallery.spec.pin)
         asked = Asked(
@@ -133,6 +141,12 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                     case Outcome():
                         for part in self._closing(request, event):
                             yield part
+
+    def _ask(self, peer: Peer, envelope: Envelope, deadline: float) -> None:
+        """Turn away at once what would not be computed even if it is good: checks take time."""
+        hosted = self._hosting.opened(gallery_named(envelope))
+        if hosted is not None:
+            self._engine.ask(peer.name, hosted, deadline)
 
     def _probe(
         self, hosted: Hosted, request: SearchRequest, probe: bytes

@@ -15,6 +15,7 @@ from typing import Final
 
 from underseal_core.errors import Busy
 from underseal_server.engine.batch import Batch
+from underseal_server.engine.hosted import Hosted
 from underseal_server.engine.job import Job
 from underseal_server.engine.pace import Pace
 from underseal_server.engine.unread import Unread
@@ -79,6 +80,27 @@ class Admission:
         """Searches in the queue."""
         return len(self._queue)
 
+    def ask(self, client: str, hosted: Hosted, deadline: float) -> None:
+        """Turn away who :meth:`submit` would turn away now, before anything is known of its search.
+
+        Not for patient ones. It keeps no place for who is not turned away, and takes none from
+        anybody: that is done when the search has been found good.
+
+        Raises
+        ------
+        Busy
+            As :meth:`submit`.
+        """
+        tag = self._tag(client)
+        self._check_deadline([one for one in self._queue if one.tag <= tag], hosted, deadline)
+        waiting = self._urgent()
+        if self._unread.full(client) or (waiting and tag < waiting[-1].tag):
+            return
+        wait = self._too_long(waiting, hosted)
+        if wait is not None:
+            self._refused("queue")
+            raise _full(wait)
+
     def submit(self, job: Job) -> None:
         """Let a search wait for its turn.
 
@@ -90,10 +112,11 @@ class Admission:
             That is this one; or it could not be done before its deadline.
         """
         client, cost = job.asked.client, max(_LEAST_COST, _cost(job))
-        job.tag = max(self._now, self._ends.get(client, 0.0))
+        job.tag = self._tag(client)
         insort(self._queue, job, key=lambda one: one.tag)
         try:
-            self._check_deadline(job)
+            ahead = self._queue[: self._queue.index(job)]
+            self._check_deadline(ahead, job.asked.hosted, job.asked.deadline)
             self._shed(job)
         except Busy:
             self._queue.remove(job)
@@ -156,32 +179,48 @@ class Admission:
             return job
         return None
 
-    def _check_deadline(self, job: Job) -> None:
-        ahead = self._queue[: self._queue.index(job)]
+    def _tag(self, client: str) -> float:
+        """Return where a search of the client comes in the order."""
+        return max(self._now, self._ends.get(client, 0.0))
+
+    def _check_deadline(self, ahead: list[Job], hosted: Hosted, deadline: float) -> None:
         wait = self._until_free(self._batches) + self._work(ahead)
-        if time.monotonic() + wait + _pace(job).alone > job.asked.deadline:
+        if time.monotonic() + wait + hosted.pace.alone > deadline:
             self._refused("deadline")
             raise _late(wait)
 
-    def _shed(self, newest: Job) -> None:
-        """Turn away the last one if it would wait too long."""
+    def _urgent(self) -> list[Job]:
+        """Return those in the queue that somebody waits for."""
         unread = self._unread
-        waiting = [
+        return [
             one
             for one in self._queue
             if not one.asked.patient and not unread.full(one.asked.client)
         ]
+
+    def _too_long(self, ahead: list[Job], hosted: Hosted) -> float | None:
+        """Return how long a search would wait that these go before, if that is too long."""
         free = self._lanes - len(self._batches)
-        if len(waiting) <= free:
-            return
-        last = waiting[-1]
+        if len(ahead) < free:
+            return None
         urgent = [batch for batch in self._batches if batch.urgent]
-        wait = self._work(waiting[:-1])
+        wait = self._work(ahead)
         if len(urgent) == self._lanes:
             wait += self._until_free(urgent)
-        hosted = {batch.hosted for batch in urgent}.union(one.asked.hosted for one in waiting)
-        longest = self._factor * max(one.pace.alone for one in hosted)
-        if len(waiting) - free <= self._limit and wait <= max(SHORTEST_WAIT, longest):
+        paces = [hosted.pace, *(batch.hosted.pace for batch in urgent), *map(_pace, ahead)]
+        longest = self._factor * max(pace.alone for pace in paces)
+        if len(ahead) < self._limit + free and wait <= max(SHORTEST_WAIT, longest):
+            return None
+        return wait
+
+    def _shed(self, newest: Job) -> None:
+        """Turn away the last one if it would wait too long."""
+        waiting = self._urgent()
+        if not waiting:
+            return
+        last = waiting.pop()
+        wait = self._too_long(waiting, last.asked.hosted)
+        if wait is None:
             return
         self._refused("queue")
         if last is newest:

@@ -99,7 +99,7 @@ class Hosting:
         Damaged
             A stored unit is.
         """
-        hosted = self._named(name)
+        hosted = self.opened(name)
         if hosted is None:
             async with self._opening:
                 gallery = await self.row(name)  # again: it may have been deleted meanwhile
@@ -111,7 +111,7 @@ class Hosting:
                     hosted = self._hosted[gallery.id] = await self._open(gallery)
         return hosted
 
-    def _named(self, name: str) -> Hosted | None:
+    def opened(self, name: str) -> Hosted | None:
         """Return a gallery that is open, without a look at the catalogue.
 
         Only this server makes, moves and deletes galleries, and it keeps the open ones in step.

@@ -17,6 +17,7 @@ from underseal_core.errors import UndersealError
 from underseal_server.engine.admission import Admission
 from underseal_server.engine.batch import Batch
 from underseal_server.engine.executor import Executor
+from underseal_server.engine.hosted import Hosted
 from underseal_server.engine.job import Event, Job, Outcome, Progress, SealedBlock
 from underseal_server.engine.threads import Threads, finish, settled
 from underseal_server.store.gallery_store import GalleryStore
@@ -81,6 +82,16 @@ class SearchEngine:
         self._templates = templates
         self._pool = threads.store
         self._observer = observer
+
+    def ask(self, client: str, hosted: Hosted, deadline: float) -> None:
+        """Turn away who would be turned away now, whatever is sought: see :class:`Admission`.
+
+        Raises
+        ------
+        Busy
+            As :meth:`search`.
+        """
+        self._admission.ask(client, hosted, deadline)
 
     async def search(self, job: Job) -> AsyncGenerator[Event, None]:
         """Yield progress, sealed blocks as they are ready, and the outcome last.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -14,6 +17,8 @@ from underseal_server.engine.admission import Admission
 from underseal_server.engine.batch import Batch
 from underseal_server.engine.job import Job, Progress
 from underseal_server.engine.places import PerClient
+
+LATE = "the search cannot be done before its deadline"
 
 
 def paced(place: Place, expand: float, one: float, more: float) -> None:
@@ -140,6 +145,42 @@ def test_a_queue_that_takes_too_long_is_full_and_patient_ones_do_not_count(tmp_p
         admission.done(lane)
 
     run(tmp_path, test)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_who_asks_before_is_told_what_the_queue_would_say(tmp_path: Path, seed: int) -> None:
+    async def test(place: Place) -> None:
+        rng, said = Random(seed), []
+        paced(place, 4.0, 1.0, 0.5)
+        admission = place.admission(waiting=3, wait_factor=3)
+        for _ in range(200):
+            client, patient = rng.choice("abc"), rng.random() < 0.2
+            deadline = time.monotonic() + 9 if rng.random() < 0.2 else math.inf
+            before = list(admission._queue), dict(admission._ends)
+            asked = refusal(lambda: admission.ask(client, place.hosted, deadline))  # noqa: B023
+            assert before == (admission._queue, admission._ends)
+            job = place.job(client, patient=patient, deadline=deadline)
+            answer = refusal(lambda: admission.submit(job))  # noqa: B023
+            if not patient:
+                said.append(answer)
+                assert asked == answer
+            if rng.random() < 0.3:
+                if admission._batches:
+                    admission.done(admission._batches[0])
+                if admission.waiting:
+                    await admission.next_batch()
+        assert set(said) == {"", "the search queue is full", LATE}
+
+    run(tmp_path, test)
+
+
+def refusal(action: Callable[[], None]) -> str:
+    """What somebody is told who is turned away."""
+    try:
+        action()
+    except Busy as error:
+        return error.public
+    return ""
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) -> None:

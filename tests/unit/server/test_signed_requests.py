@@ -10,9 +10,9 @@ import pytest
 from tests.server_fixtures import Lab
 from underseal_core.credentials import Peer, Role
 from underseal_core.errors import InvalidInput, PermissionRefused, UndersealError
-from underseal_core.signing import Identity
+from underseal_core.signing import Envelope, Identity
 from underseal_core.statements import SearchRequest, Wanted, utc_text
-from underseal_server.signed_requests import open_request, remembered_until
+from underseal_server.signed_requests import gallery_named, open_request, remembered_until
 
 NOW = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
 IDENTITY = Identity.generate()
@@ -43,6 +43,17 @@ def at(minutes: float) -> str:
 def test_a_good_request_is_opened() -> None:
     assert open_request(request().sign(IDENTITY), PEER, PROBE, NOW) == request()
     assert remembered_until(request()) == at(11)
+
+
+def test_the_gallery_is_read_from_what_is_not_checked_yet() -> None:
+    def named(payload: bytes) -> str:
+        return gallery_named(Envelope("any", payload, ()))
+
+    assert named(request().payload()) == "missing"
+    assert named(b'{"gallery":"missing"}') == "missing"
+    long = b'{"gallery":"missing","more":"' + bytes(64 << 10) + b'"}'
+    for wrong in (b"", b"{}", b'{"gallery":7}', b'{"gallery":"A b"}', b"[" * 10_000, long):
+        assert named(wrong) == ""
 
 
 @pytest.mark.parametrize(
