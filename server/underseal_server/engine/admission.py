@@ -20,7 +20,7 @@ from underseal_server.engine.job import Job
 from underseal_server.engine.pace import Pace
 from underseal_server.engine.unread import Unread
 
-SHORTEST_WAIT: Final = 0.05
+SHORTEST_WAIT: Final = 0.02
 """Seconds that any search may wait, however quick it is by itself."""
 _LEAST_COST: Final = 1e-3
 """Seconds of work that a search counts for at least: also before any was measured."""
@@ -38,8 +38,8 @@ class Admission:
     waiting
         Searches that may wait, patient ones not counted.
     wait_factor
-        How long they may wait: so many times the seconds that one takes by itself, the longest
-        of those that wait or run.
+        How long they may wait: with its own time that makes ``1 + wait_factor`` times the
+        seconds that one takes where nobody waits, the longest of those that wait or run.
     merged, probe_bytes
         Searches in a batch, and memory of their expanded probes; but one at least.
     unread
@@ -208,7 +208,7 @@ class Admission:
         if len(urgent) == self._lanes:
             wait += self._until_free(urgent)
         paces = [hosted.pace, *(batch.hosted.pace for batch in urgent), *map(_pace, ahead)]
-        longest = self._factor * max(pace.alone for pace in paces)
+        longest = max((1 + self._factor) * pace.unhurried - pace.alone for pace in paces)
         if len(ahead) < self._limit + free and wait <= max(SHORTEST_WAIT, longest):
             return None
         return wait

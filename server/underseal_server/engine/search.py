@@ -149,7 +149,8 @@ class SearchEngine:
             row = await job.asked.probe()
             begun = time.monotonic()
             ready = await self._executor.prepare(job.asked.hosted.store, row)
-            job.asked.hosted.pace.expanded(time.monotonic() - begun)
+            pace, seconds = job.asked.hosted.pace, time.monotonic() - begun
+            pace.expanded(seconds, quiet=not self._admission.waiting)
             await claimed
         except Exception as error:  # noqa: BLE001  # this search's own; the others go on
             job.fail(error)
@@ -170,7 +171,8 @@ class SearchEngine:
                 begun = time.monotonic()
                 await self._pass(opened, same, numbers)
                 if len(numbers) == len(view.blocks):
-                    batch.hosted.pace.scored(len(same), time.monotonic() - begun)
+                    pace, seconds = batch.hosted.pace, time.monotonic() - begun
+                    pace.scored(len(same), seconds, quiet=not self._admission.waiting)
             # Of the same version; another root if a block had to be made again.
             view = await finish(self._pool, opened.view)
         for one in searches:

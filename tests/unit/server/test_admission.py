@@ -147,6 +147,27 @@ def test_a_queue_that_takes_too_long_is_full_and_patient_ones_do_not_count(tmp_p
     run(tmp_path, test)
 
 
+def test_the_slower_searches_are_under_load_the_less_they_may_wait(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        pace = place.hosted.pace
+        for _ in range(9):
+            pace.expanded(0.8, quiet=True)
+            pace.scored(1, 0.2, quiet=True)
+        admission = place.admission(wait_factor=1.5)
+        admission.submit(place.job("running"))
+        lane = await admission.next_batch()
+        quick, slow = place.job("a"), place.job("b")
+        admission.submit(quick)  # 1 s before it, and 2.5 s are allowed for both
+        admission.withdraw(quick)
+        for _ in range(9):
+            pace.expanded(1.4)
+        with pytest.raises(Busy, match="queue is full"):
+            admission.submit(slow)  # it takes 1.6 s itself
+        admission.done(lane)
+
+    run(tmp_path, test)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_who_asks_before_is_told_what_the_queue_would_say(tmp_path: Path, seed: int) -> None:
     async def test(place: Place) -> None:

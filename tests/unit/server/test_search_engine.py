@@ -11,6 +11,7 @@ from tests.search_engine import ENROLLED, LAB, Place, events, run, settle, stall
 from underseal_core.errors import Busy, Conflict, NotFound
 from underseal_core.statements import Targets
 from underseal_server.engine.job import Event, Outcome, Progress, SealedBlock
+from underseal_server.engine.pace import Pace
 
 ROWS = [LAB.probe(vector) for vector in ENROLLED]
 
@@ -139,6 +140,34 @@ def test_a_gallery_that_goes_fails_its_searches_and_no_others(tmp_path: Path) ->
         assert sealed(again)
 
     run(tmp_path, test)
+
+
+def test_times_are_those_where_nobody_waits_if_nobody_does(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        place.hosted.pace = kept = Kept()
+        async with place.engine(place.admission(merged=1)) as (engine, _):
+            await events(engine, place.job())
+            assert kept.quiet == [True, True]
+            await asyncio.gather(*(events(engine, place.job()) for _ in range(2)))
+            assert kept.quiet[2:] == [False, False, True, True]
+
+    run(tmp_path, test)
+
+
+class Kept(Pace):
+    """Keeps what it is told of who waited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quiet: list[bool] = []
+
+    def expanded(self, seconds: float, *, quiet: bool = False) -> None:
+        super().expanded(seconds, quiet=quiet)
+        self.quiet.append(quiet)
+
+    def scored(self, probes: int, seconds: float, *, quiet: bool = False) -> None:
+        super().scored(probes, seconds, quiet=quiet)
+        self.quiet.append(quiet)
 
 
 def test_results_that_nobody_reads_keep_their_client_from_the_next_search(tmp_path: Path) -> None:
