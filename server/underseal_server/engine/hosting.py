@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from underseal_core.errors import Busy, Damaged, NotFound, UndersealError
+from underseal_core.errors import Busy, Damaged, NotFound, StorageFull, UndersealError
 from underseal_core.gallery.unit_files import StagedUnit
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_server.engine.executor import Executor
@@ -394,7 +394,10 @@ class Hosting:
             async with hosted.changing:
                 if not hosted.deleted and hosted.settled() and hosted.store.unsaved():
                     await finish(self._pool, hosted.store.checkpoint)
-        await finish(self._pool, self._store.purge)
+        try:
+            await finish(self._pool, self._store.purge)
+        except StorageFull as error:  # tried again next time, or after the next start
+            _log.warning("catalogue not purged", reason=error.public)
 
     async def settle(self, hosted: Hosted) -> None:
         """Leave nothing on disk of what was removed from a gallery before this was called.
