@@ -53,8 +53,6 @@ class BareEngine:
         Milliseconds that passed, and those of processors, of all threads together.
         """
         begun, spent = time.perf_counter(), time.process_time()
-        columns = self._evaluator.expand(self._row)
-        self._evaluator.checks(self._row, columns)
-        probe = self._evaluator.prepare(columns)
+        probe = self._evaluator.prepare(self._row).probe
         self._evaluator.score_many([probe], self._blocks)
         return 1000 * (time.perf_counter() - begun), 1000 * (time.process_time() - spent)

@@ -339,7 +339,7 @@ class Bench:
         evaluator = Evaluator(self._sample.profile, self._sample.dimension, keys, cores())
         with evaluator:
             opened = store.open_gallery(store.galleries.get(GALLERY), evaluator)
-            probe = evaluator.prepare(evaluator.expand(self._probe))
+            probe = evaluator.prepare(self._probe).probe
             synthetic = sorted(set(left) - set(self._sample.real))
             for number in synthetic[:: max(1, len(synthetic) // SAMPLED)]:
                 (unit,) = store.units.live(opened.gallery, number)

@@ -300,17 +300,15 @@ class Operator:
 
     def search(self, request: SearchRequest, probe: Ciphertext) -> Answer:
         """Compute honestly."""
-        columns = self.evaluator.expand(probe)
-        norm, projection = self.evaluator.checks(probe, columns)
-        ready = self.evaluator.prepare(columns)
+        ready = self.evaluator.prepare(probe)
         chosen = [e for e in self.live() if asked_for(request.targets, e)]
         sealed = {
             (Kind.PROBE_ROW, 0): probe.to_bytes(),
-            (Kind.NORM, 0): norm.to_bytes(),
-            (Kind.PROJECTION, 0): projection.to_bytes(),
+            (Kind.NORM, 0): ready.norm.to_bytes(),
+            (Kind.PROJECTION, 0): ready.projection.to_bytes(),
         }
         for block in sorted({self.block_of(e) for e in chosen}):
-            score = self.evaluator.score(ready, self.tiles[block])
+            score = self.evaluator.score(ready.probe, self.tiles[block])
             sealed[Kind.RESULT, block] = score.to_bytes()
         empty = SearchResult(
             request_sha256=request.sha256(),

@@ -62,6 +62,5 @@ def enrol(
 
 
 def scores(gallery: GalleryStore, evaluator: Evaluator, probe: Vectors, block: int = 0) -> Vectors:
-    columns = evaluator.expand(LAB.probe(probe))
-    result = evaluator.score(evaluator.prepare(columns), gallery.tiles(block))
-    return LAB.open(result)
+    ready = evaluator.prepare(LAB.probe(probe)).probe
+    return LAB.open(evaluator.score(ready, gallery.tiles(block)))

@@ -58,10 +58,7 @@ class _Underseal:
 
     def prepare(self, query: Any, threads: int) -> Any:
         """Expand the probe, and make the two ciphertexts that show it to be one unit vector."""
-        evaluator = self._evaluator(threads)
-        columns = evaluator.expand(query)
-        evaluator.checks(query, columns)
-        return evaluator.prepare(columns)
+        return self._evaluator(threads).prepare(query).probe
 
     def compare(self, prepared: Any, threads: int) -> Any:
         """Score every block."""

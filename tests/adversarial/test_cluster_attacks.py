@@ -19,7 +19,7 @@ from underseal_core.gallery.unit import Shape
 from underseal_core.scheme.ciphertext import Kind
 from underseal_core.scheme.evaluation import Probe
 from underseal_server.cluster.checkpoints import Checkpoints
-from underseal_server.engine.executor import prepare_probe
+from underseal_server.engine.executor import prepare_probes
 from underseal_server.store.bucket import Location
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.store import Store
@@ -76,7 +76,7 @@ def test_the_server_passes_nothing_on_that_is_no_result(
     row = LAB.row(unit_vectors(1)).to_bytes()
     for answer in ((b"",), (honest[:-1],), (honest[:-4] + b"\xff" * 4,), (row,), (), 2 * (honest,)):
         assert sealed_answer(answer, kinds, profile) is None
-    ready = prepare_probe(gallery.evaluator, shards.PROBE)
+    ready = prepare_probes(gallery.evaluator, [shards.PROBE])[0]
     checks = ready.norm.data, ready.projection.data
     both = Kind.NORM, Kind.PROJECTION
     assert sealed_answer(checks, both, profile) == (ready.norm, ready.projection)

@@ -84,7 +84,7 @@ def test_scores_of_such_templates_are_the_key(profile: str) -> None:
     of = world(profile)
     operator = poisoned(of, 0.05)
     evaluator = operator.evaluator
-    probe = evaluator.prepare(evaluator.expand(of.encryptor.encrypt_probe(FIRST_AXIS)))
+    probe = evaluator.prepare(of.encryptor.encrypt_probe(FIRST_AXIS)).probe
     opened = of.opener().open(evaluator.score(probe, operator.tiles[0]), 2.0**-10.2)
     scores = np.round(opened[:FIRST_BLOCK], 2)
     own = of.people[:FIRST_BLOCK, 0]

@@ -122,8 +122,8 @@ def remove(store: Store, gallery: GalleryStore, unit: NewUnit, count: int | None
 
 
 def scores(gallery: GalleryStore, evaluator: Evaluator, probe: Vectors, lab: Lab = LAB) -> Vectors:
-    columns = evaluator.expand(lab.probe(probe))
-    return lab.open(evaluator.score(evaluator.prepare(columns), gallery.tiles(0)))
+    ready = evaluator.prepare(lab.probe(probe)).probe
+    return lab.open(evaluator.score(ready, gallery.tiles(0)))
 
 
 def test_what_was_enrolled_is_searched_also_after_a_restart(

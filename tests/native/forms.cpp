@@ -1,8 +1,8 @@
-// Scores, blocks and checks of a probe of given inputs, for a build with other options than the
+// Scores and blocks of a probe of given inputs, for a build with other options than the
 // module's. See test_forms.py.
 //
-//     forms < input > output      words: degree, primes, dimension, probes, blocks, then both's
-//                                 columns and the signs, as many words as there are dimensions
+//     forms < input > output      words: degree, primes, dimension, probes, blocks, then the
+//                                 probes' tiles and the blocks' columns
 
 #include <cstdio>
 #include <stdexcept>
@@ -36,15 +36,12 @@ int main() {
     const TileRange all{0, shape.level * shape.tiles()};
     std::vector<std::vector<u32>> probes, blocks;
     std::vector<const u32*> left, right;
-    std::vector<u32> columns;
     for (size_t k = 0; k < sizes[1]; ++k) {
-        columns = read(words);
-        probes.emplace_back(words);
-        prepare(basis, shape, columns.data(), all, probes.back().data());
+        probes.push_back(read(words));
         left.push_back(probes.back().data());
     }
     for (size_t k = 0; k < sizes[2]; ++k) {
-        columns = read(words);
+        const std::vector<u32> columns = read(words);
         blocks.emplace_back(words);
         place(basis, shape, columns.data(), 0, shape.dimension, basis.monomials(shape.level, k), all,
               blocks.back().data());
@@ -54,12 +51,5 @@ int main() {
     std::vector<u32> out(sizes[1] * sizes[2] * 3 * polynomials);
     score(basis, shape, left, right, all, out.data());
     write(out);
-    const std::vector<u32> words_of_signs = read(shape.dimension);
-    const std::vector<unsigned char> signs(words_of_signs.begin(), words_of_signs.end());
-    std::vector<u32> norm(3 * polynomials), projection(2 * polynomials);
-    check_sums(basis, shape, columns.data(), signs.data(), 0, shape.degree, norm.data(),
-               projection.data());
-    write(norm);
-    write(projection);
     return 0;
 }

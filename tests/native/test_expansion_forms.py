@@ -14,12 +14,9 @@ from tests.native.test_forms import FORMS, SOURCES, compiled_finds
 from underseal_core.ring import _kernel, kernel
 from underseal_core.ring.kernel import Residues
 
-DEGREE, LEVELS = 512, 3
+DEGREE, LEVELS = 512, 4
 PRIMES = (268238849, 268271617, 268369921, 536690689)
-EXPANSION = (
-    *(name for name in SOURCES if name not in ("blocks.cpp", "score.cpp")),
-    "expansion.cpp",
-)
+EXPANSION = (*SOURCES, "expansion.cpp")
 
 
 def residues(rng: np.random.Generator, *shape: int, primes: tuple[int, ...]) -> Residues:
@@ -30,7 +27,7 @@ def residues(rng: np.random.Generator, *shape: int, primes: tuple[int, ...]) -> 
     return np.ascontiguousarray(np.where(rng.random(size) < 0.5, values, high - 1))
 
 
-def module(row: Residues, keys: list[Residues]) -> bytes:
+def module(row: Residues, keys: list[Residues], signs: Residues) -> bytes:
     """What the module finds."""
     ring = kernel.basis(DEGREE, PRIMES)
     expansion = _kernel.Expansion(ring, keys)
@@ -39,7 +36,12 @@ def module(row: Residues, keys: list[Residues]) -> bytes:
     expansion.descend(row, 0, 0, LEVELS, columns)
     tiles = np.zeros((level, DEGREE // 16, 1 << LEVELS, 2, 16), dtype=np.uint32)
     expansion.add_rows([row], [_kernel.Power(ring, level, 5)], 0, 0, tiles)
-    return columns.tobytes() + tiles.tobytes()
+    probe, found = np.empty_like(tiles), columns.tobytes() + tiles.tobytes()
+    for check_level in (level, level - 1):
+        sums = np.empty((5, check_level, DEGREE), dtype=np.uint32)
+        expansion.prepare(row, 0, 0, signs.astype(np.uint8), probe, sums)
+        found += probe.tobytes() + sums.tobytes()
+    return found
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -47,6 +49,7 @@ def test_forms_agree(form: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(12)
     row = residues(rng, 2, primes=PRIMES[:-1])
     keys = [residues(rng, len(PRIMES) - 1, 2, primes=PRIMES) for _ in range(LEVELS)]
+    signs = rng.integers(0, 2, 1 << LEVELS, dtype=np.uint32)
     head = np.array((DEGREE, len(PRIMES), *PRIMES, LEVELS), dtype=np.uint32)
-    found = compiled_finds(form, tmp_path, "expansion_forms", EXPANSION, [head, row, *keys])
-    assert found == module(row, keys)
+    found = compiled_finds(form, tmp_path, "expansion_forms", EXPANSION, [head, row, *keys, signs])
+    assert found == module(row, keys, signs)

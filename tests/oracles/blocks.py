@@ -9,11 +9,26 @@ import numpy.typing as npt
 
 from underseal_core.ring import kernel
 from underseal_core.scheme.encryption import Encryptor
-from underseal_core.scheme.evaluation import Evaluator, tiles_shape
+from underseal_core.scheme.evaluation import Evaluator, Probe, tiles_shape
+from underseal_core.scheme.profiles import Profile
 
 U32 = npt.NDArray[np.uint32]
 F64 = npt.NDArray[np.float64]
 Slots = npt.NDArray[np.int64]
+
+
+def tiles_of(columns: U32, primes: tuple[int, ...]) -> U32:
+    """Return a probe's tiles: columns ``(dimension, 2, primes, degree)`` times ``2^32``."""
+    high = np.array(primes, dtype=object)[:, None]
+    scaled = (columns.astype(object) * 2**32 % high).astype(np.uint32)
+    dimension, _, level, degree = columns.shape
+    tiled = scaled.reshape(dimension, 2, level, degree // 16, 16)
+    return np.ascontiguousarray(tiled.transpose(2, 3, 0, 1, 4))
+
+
+def laid_out(columns: U32, profile: Profile) -> Probe:
+    """A probe of any columns at all."""
+    return Probe(tiles_of(columns, profile.data_primes[: profile.gallery_level]))
 
 
 def bulk_block(evaluator: Evaluator, encryptor: Encryptor, templates: F64) -> U32:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.oracles.blocks import tiles_of
 from underseal_core.ring import _kernel, kernel
 from underseal_core.scheme.profiles import MAX_DIMENSION
 
@@ -102,8 +103,7 @@ def test_lazy_sums_of_scores_do_not_overflow(
     ring = kernel.basis(DEGREE, primes)
     shape = (len(primes), 1, dimension, 2, DEGREE)
     columns = [data.draw(patterns((dimension, 2), primes)) for _ in range(2)]
-    probe, block = np.zeros(shape, dtype=np.uint32), np.zeros(shape, dtype=np.uint32)
-    _kernel.prepare(ring, columns[0], probe, 0, len(primes))
+    probe, block = tiles_of(columns[0], primes), np.zeros(shape, dtype=np.uint32)
     _kernel.place(ring, columns[1], 0, _kernel.Power(ring, len(primes), 0), block, 0, len(primes))
     out = np.zeros((1, 1, 3, len(primes), DEGREE), dtype=np.uint32)
     _kernel.score(ring, [probe], [block], out, 0, len(primes))
@@ -115,27 +115,36 @@ def test_lazy_sums_of_scores_do_not_overflow(
 
 
 @settings(deadline=None)
-@given(st.data(), st.sampled_from([2, 128, MAX_DIMENSION]))
-def test_check_sums_are_exact(data: st.DataObject, dimension: int) -> None:
-    primes = LARGE[:2]
-    columns = data.draw(patterns((dimension, 2), primes))
-    signs = np.array(
-        data.draw(st.lists(st.integers(0, 1), min_size=dimension, max_size=dimension)),
-        dtype=np.uint8,
-    )
-    norm = np.zeros((3, 2, DEGREE), dtype=np.uint32)
-    projection = np.zeros((2, 2, DEGREE), dtype=np.uint32)
-    ring = kernel.basis(DEGREE, primes)
-    _kernel.check_sums(ring, columns, signs, norm, projection, 0, DEGREE)
-    q = columns.astype(object)
-    modulus = np.array(primes, dtype=object)[:, None]
+@given(st.data(), st.integers(0, 4), st.integers(1, 2))
+def test_probes_and_their_checks_are_exact(
+    data: st.DataObject, depth: int, check_level: int
+) -> None:
+    """Against the columns of the same expansion."""
+    ring, level, dimension = kernel.basis(DEGREE, LARGE[:4]), 2, 1 << depth
+    row = data.draw(patterns((2,), LARGE[:3]))
+    keys = [data.draw(patterns((3, 2), LARGE[:4])) for _ in range(depth)]
+    expansion = _kernel.Expansion(ring, keys)
+    columns = np.zeros((dimension, 2, level, DEGREE), dtype=np.uint32)
+    expansion.descend(row, 0, 0, depth, columns)
+    listed = data.draw(st.lists(st.integers(0, 1), min_size=dimension, max_size=dimension))
+    signs = np.array(listed, dtype=np.uint8)
+    tiles = np.zeros((level, 1, dimension, 2, DEGREE), dtype=np.uint32)
+    sums = np.zeros((5, check_level, DEGREE), dtype=np.uint32)
+    expansion.prepare(row, 0, 0, signs, tiles, sums)
+    np.testing.assert_array_equal(tiles, tiles_of(columns, LARGE[:level]))
+    lower = np.zeros((dimension, 2, check_level, DEGREE), dtype=np.uint32)
+    for column, out in zip(columns, lower, strict=True):
+        if check_level == level:
+            out[...] = column
+        else:
+            _kernel.rescale(ring, column, out)
+    q = lower.astype(object)
+    rho = 1 - 2 * signs.astype(object)[:, None, None]
     squares = [q[:, 0] * q[:, 0], 2 * q[:, 0] * q[:, 1], q[:, 1] * q[:, 1]]
-    for component, terms in zip(norm, squares, strict=True):
+    modulus = np.array(LARGE[:check_level], dtype=object)[:, None]
+    wanted = [*squares, rho * q[:, 0], rho * q[:, 1]]
+    for component, terms in zip(sums, wanted, strict=True):
         assert (component == terms.sum(axis=0) % modulus).all()
-    rho = 1 - 2 * signs.astype(object)
-    for c in range(2):
-        wanted = (rho[:, None, None] * q[:, c]).sum(axis=0) % modulus
-        assert (projection[c] == wanted).all()
 
 
 @settings(deadline=None)

@@ -207,6 +207,6 @@ def _search(
     try:
         tiles = np.zeros(tiles_shape(file.profile, file.dimension), dtype=np.uint32)
         evaluator.add(tiles, evaluator.expand(gallery), 0)
-        return evaluator.score(evaluator.prepare(evaluator.expand(probe)), tiles)
+        return evaluator.score(evaluator.prepare(probe).probe, tiles)
     finally:
         evaluator.close()

@@ -40,17 +40,15 @@ def check_reexecuted(
     ServerFault
         One of them is of something else.
     """
-    columns = evaluator.expand(probe)
-    norm, projection = evaluator.checks(probe, columns)
-    if not (_same(norm, sealed.norm) and _same(projection, sealed.projection)):
+    own = evaluator.prepare(probe)
+    if not (_same(own.norm, sealed.norm) and _same(own.projection, sealed.projection)):
         raise ServerFault(Rule.CHECKS)
     if set(tiles) != set(sealed.results):
         raise ServerFault(Rule.BLOCKS)
-    prepared = evaluator.prepare(columns)
     for some in _groups(sorted(tiles)):
-        (scored,) = evaluator.score_many([prepared], [tiles[number] for number in some])
-        for number, own in zip(some, scored, strict=True):
-            if not _same(own, sealed.results[number]):
+        (scored,) = evaluator.score_many([own.probe], [tiles[number] for number in some])
+        for number, result in zip(some, scored, strict=True):
+            if not _same(result, sealed.results[number]):
                 raise ServerFault(Rule.RESULT)
 
 

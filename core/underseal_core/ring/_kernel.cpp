@@ -211,6 +211,27 @@ void descend(const HeldExpansion& held, const Input& node, size_t index, size_t 
     expansion.descend(node.data(), level, index, begin, end, out_level, out.data());
 }
 
+void prepare(const HeldExpansion& held, const Input& node, size_t index, size_t begin,
+             const Signs& signs, Output tiles, Output sums) {
+    const Expansion& expansion = held.get();
+    const Basis& b = expansion.basis();
+    const size_t level = switched_level(b, node, 2);
+    const BlockShape shape = block_shape(b, tiles);
+    require(shape.dimension == size_t{1} << expansion.depth(), "tiles have the wrong shape");
+    require(begin <= expansion.depth(), "levels of the tree out of range");
+    require(index < size_t{1} << begin, "no such node");
+    require(signs.shape(0) == shape.dimension, "signs have the wrong shape");
+    require(sums.ndim() == 3, "sums have the wrong shape");
+    const size_t check_level = sums.shape(1);
+    require_shape(sums, {5, check_level, b.degree()}, "sums");
+    require(shape.level <= level && check_level >= 1 && check_level <= shape.level &&
+                check_level + 1 >= shape.level,
+            "level out of range");
+    const Unlocked unlocked;
+    expansion.prepare(node.data(), level, index, begin, signs.data(), shape, check_level,
+                      tiles.data(), sums.data());
+}
+
 void add_rows(const HeldExpansion& held, const std::vector<Input>& nodes,
               const std::vector<const Monomials*>& powers, size_t index, size_t begin,
               Output tiles) {
@@ -247,6 +268,8 @@ void bind_expansion(nb::module_& m) {
              nb::keep_alive<1, 2>())
         .def("add_rows", &add_rows, "nodes"_a, "powers"_a, "index"_a, "begin"_a,
              "tiles"_a.noconvert())
+        .def("prepare", &prepare, "node"_a.noconvert(), "index"_a, "begin"_a,
+             "signs"_a.noconvert(), "tiles"_a.noconvert(), "sums"_a.noconvert())
         .def("descend", &descend, "node"_a.noconvert(), "index"_a, "begin"_a, "end"_a,
              "out"_a.noconvert());
 }
@@ -294,16 +317,6 @@ TileRange tile_range(const BlockShape& shape, size_t begin, size_t end) {
 
 void bind_blocks(nb::module_& m) {
     m.def(
-        "prepare",
-        [](const Basis& b, const Input& columns, Output tiles, size_t begin, size_t end) {
-            const BlockShape shape = block_shape(b, tiles);
-            require_shape(columns, {shape.dimension, 2, shape.level, shape.degree}, "columns");
-            const TileRange range = tile_range(shape, begin, end);
-            const Unlocked unlocked;
-            prepare(b, shape, columns.data(), range, tiles.data());
-        },
-        "basis"_a, "columns"_a.noconvert(), "tiles"_a.noconvert(), "begin"_a, "end"_a);
-    m.def(
         "place",
         [](const Basis& b, const Input& columns, size_t first, const Monomials& power,
            Output tiles, size_t begin, size_t end) {
@@ -343,27 +356,6 @@ void bind_blocks(nb::module_& m) {
             score(b, shape, left, right, range, out.data());
         },
         "basis"_a, "probes"_a, "blocks"_a, "out"_a.noconvert(), "begin"_a, "end"_a);
-    m.def(
-        "check_sums",
-        [](const Basis& b, const Input& columns, const Signs& signs, Output norm,
-           Output projection, size_t begin, size_t end) {
-            require(columns.ndim() == 4, "columns have the wrong shape");
-            const BlockShape shape{columns.shape(2), b.degree(), columns.shape(0)};
-            require_level(b, shape.level, false);
-            require_shape(columns, {shape.dimension, 2, shape.level, shape.degree}, "columns");
-            require(shape.dimension >= 1 && shape.dimension <= 1024, "dimension out of range");
-            require(signs.shape(0) == shape.dimension, "signs have the wrong shape");
-            require_shape(norm, {3, shape.level, shape.degree}, "norm");
-            require_shape(projection, {2, shape.level, shape.degree}, "projection");
-            require(begin <= end && end <= shape.degree && begin % kLanes == 0 &&
-                        end % kLanes == 0,
-                    "coefficient range out of bounds");
-            const Unlocked unlocked;
-            check_sums(b, shape, columns.data(), signs.data(), begin, end, norm.data(),
-                       projection.data());
-        },
-        "basis"_a, "columns"_a.noconvert(), "signs"_a.noconvert(), "norm"_a.noconvert(),
-        "projection"_a.noconvert(), "begin"_a, "end"_a);
 }
 
 // Calls transfer(values of a plane, their bytes, bits) for each plane of an array of shape (count,

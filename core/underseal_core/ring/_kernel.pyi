@@ -22,13 +22,21 @@ class Expansion:
     def add_rows(
         self, nodes: list[_Residues], powers: list[Power], index: int, begin: int, tiles: _Residues
     ) -> None: ...
+    def prepare(
+        self,
+        node: _Residues,
+        index: int,
+        begin: int,
+        signs: npt.NDArray[np.uint8],
+        tiles: _Residues,
+        sums: _Residues,
+    ) -> None: ...
     def descend(
         self, node: _Residues, index: int, begin: int, end: int, out: _Residues
     ) -> None: ...
 
 def switch_key(basis: Basis, ciphertext: _Residues, key: _Residues, out: _Residues) -> None: ...
 def rescale(basis: Basis, ciphertext: _Residues, out: _Residues) -> None: ...
-def prepare(basis: Basis, columns: _Residues, tiles: _Residues, begin: int, end: int) -> None: ...
 def place(
     basis: Basis,
     columns: _Residues,
@@ -43,15 +51,6 @@ def score(
     probes: list[_Residues],
     blocks: list[_Residues],
     out: _Residues,
-    begin: int,
-    end: int,
-) -> None: ...
-def check_sums(
-    basis: Basis,
-    columns: _Residues,
-    signs: npt.NDArray[np.uint8],
-    norm: _Residues,
-    projection: _Residues,
     begin: int,
     end: int,
 ) -> None: ...

@@ -11,24 +11,23 @@ namespace {
 // a cache: several tiles are taken from a column before the next column.
 constexpr size_t kTilesAtOnce = 16;
 
-UNDERSEAL_CLONES
-void prepare_prime(Factor one, u32 p, const BlockShape& shape, const u32* columns, size_t prime,
-                   size_t begin, size_t end, u32* tiles) {
-    for (size_t first = begin; first < end; first += kTilesAtOnce) {
-        const size_t last = std::min(first + kTilesAtOnce, end);
-        for (size_t r = 0; r < 2 * shape.dimension; ++r) {
-            const u32* column = columns + (r * shape.level + prime) * shape.degree;
-            for (size_t t = first; t < last; ++t) {
-                const u32* UNDERSEAL_RESTRICT from = column + t * kLanes;
-                u32* UNDERSEAL_RESTRICT to =
-                    tiles + (prime * shape.tiles() + t) * shape.tile_words() + r * kLanes;
-                for (size_t l = 0; l < kLanes; ++l) {
-                    to[l] = reduce_once(multiply_lazy(from[l], one.value, one.quotient, p), p);
-                }
+template <class Word>
+UNDERSEAL_INLINE void set_column_loop(const u32* column, size_t plane, Factor one, u32 p,
+                                      const BlockShape& shape, u32* tiles) {
+    for (size_t t = 0; t < shape.tiles(); ++t, column += kLanes, tiles += shape.tile_words()) {
+        for (size_t c = 0; c < 2; ++c) {
+            UNDERSEAL_EACH_WORD(l) {
+                const Word lazy = multiply_lazy(load<Word>(column + c * plane + l), one, p);
+                store<Word>(tiles + c * kLanes + l, reduce_once(lazy, Word{} + p));
             }
         }
     }
 }
+
+UNDERSEAL_KERNEL(set_column_of_prime, set_column_loop,
+                 (const u32* column, size_t plane, Factor one, u32 p, const BlockShape& shape,
+                  u32* tiles),
+                 (column, plane, one, p, shape, tiles))
 
 template <class Word>
 UNDERSEAL_INLINE void place_loop(const Row* power, u32 p, const BlockShape& shape,
@@ -55,12 +54,14 @@ UNDERSEAL_KERNEL(place_prime, place_loop,
 
 }  // namespace
 
-void prepare(const Basis& basis, const BlockShape& shape, const u32* columns, TileRange range,
-             u32* tiles) {
-    by_prime(shape, range, [&](size_t i, size_t begin, size_t end) {
+void set_column(const Basis& basis, const BlockShape& shape, const u32* column, size_t index,
+                u32* tiles) {
+    for (size_t i = 0; i < shape.level; ++i) {
         const PrimeTables& t = basis.tables(i);
-        prepare_prime(t.montgomery_one, t.prime, shape, columns, i, begin, end, tiles);
-    });
+        u32* first = tiles + i * shape.tiles() * shape.tile_words() + 2 * index * kLanes;
+        set_column_of_prime(column + i * shape.degree, shape.level * shape.degree,
+                            t.montgomery_one, t.prime, shape, first);
+    }
 }
 
 void place(const Basis& basis, const BlockShape& shape, const u32* columns, size_t first,

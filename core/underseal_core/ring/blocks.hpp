@@ -39,9 +39,9 @@ void by_prime(const BlockShape& shape, TileRange range, Work work) {
     }
 }
 
-// Probe tiles from columns, in Montgomery form.
-void prepare(const Basis& basis, const BlockShape& shape, const u32* columns, TileRange range,
-             u32* tiles);
+// One column, (2, level, N), in Montgomery form as number `index` of a probe's tiles.
+void set_column(const Basis& basis, const BlockShape& shape, const u32* column, size_t index,
+                u32* tiles);
 
 // tiles[first + k] += power * columns[k] for k < count.
 void place(const Basis& basis, const BlockShape& shape, const u32* columns, size_t first,
@@ -51,10 +51,12 @@ void place(const Basis& basis, const BlockShape& shape, const u32* columns, size
 void score(const Basis& basis, const BlockShape& shape, const std::vector<const u32*>& probes,
            const std::vector<const u32*>& blocks, TileRange range, u32* out);
 
-// norm (3, level, N) = sum_i columns_i (x) columns_i, and projection (2, level, N) =
-// sum_i signs_i columns_i with signs 0 for +, 1 for -; coefficients begin..end of every prime.
-void check_sums(const Basis& basis, const BlockShape& shape, const u32* columns,
-                const unsigned char* signs, size_t begin, size_t end, u32* norm,
-                u32* projection);
+// Few columns, (count, 2, level, N), of the sums that show a probe to be one unit vector, each
+// (level, N): 0 to 2 += sum_i columns_i (x) columns_i, 3 and 4 += sum_i signs_i columns_i with
+// signs 0 for +, 1 for -. The sums of so few fit their words without a reduction in between.
+constexpr size_t kCheckedColumns = 8;
+static_assert(kCheckedColumns <= 32, "sums of two products below 2^58 each");
+void add_checks(const Basis& basis, size_t level, const u32* columns, const unsigned char* signs,
+                size_t count, u32* sums);
 
 }  // namespace underseal

@@ -17,8 +17,8 @@ Words = npt.NDArray[np.uint32]
 
 SMALLEST: Final = 1 << 18
 """Words of an array that is kept: a megabyte. Smaller ones the allocator reuses by itself."""
-IDLE_WORDS: Final = 1 << 26
-"""Words of all that wait to be used again: 256 MiB."""
+IDLE_WORDS: Final = 1 << 27
+"""Words of all that wait to be used again: 512 MiB."""
 
 
 class Buffers:

@@ -99,6 +99,39 @@ void Expansion::descend(const u32* node, size_t level, size_t index, size_t begi
     descent.visit(node, index, begin, nodes_memory().get(descent.memory_words(begin)));
 }
 
+void Expansion::prepare(const u32* node, size_t level, size_t index, size_t begin,
+                        const unsigned char* signs, const BlockShape& shape, size_t check_level,
+                        u32* tiles, u32* sums) const {
+    thread_local Workspace memory;
+    const size_t words = 2 * check_level * shape.degree;
+    u32* checked = memory.get(kCheckedColumns * words);
+    unsigned char checked_signs[kCheckedColumns];
+    size_t count = 0;
+    const auto add = [&] {
+        add_checks(basis_, check_level, checked, checked_signs, count, sums);
+        count = 0;
+    };
+    const auto leaf = [&](size_t at, const u32* residues) {
+        set_column(basis_, shape, residues, at, tiles);
+        u32* lower = checked + count * words;
+        if (check_level == shape.level) {
+            std::memcpy(lower, residues, words * sizeof(u32));
+        } else {
+            basis_.rescale(residues, 2, shape.level, lower);
+        }
+        checked_signs[count] = signs[at];
+        if (++count == kCheckedColumns) {
+            add();
+        }
+    };
+    std::memset(sums, 0, 5 * check_level * shape.degree * sizeof(u32));
+    const Descent descent{basis_, steps_, level, depth(), shape.level, leaf};
+    descent.visit(node, index, begin, nodes_memory().get(descent.memory_words(begin)));
+    if (count != 0) {
+        add();
+    }
+}
+
 void Expansion::add_rows(const std::vector<const u32*>& nodes,
                          const std::vector<const Monomials*>& powers, size_t level, size_t index,
                          size_t begin, const BlockShape& shape, u32* tiles) const {

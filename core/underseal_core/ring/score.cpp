@@ -242,80 +242,48 @@ UNDERSEAL_INLINE void score_loop(const ScoreWork& work, size_t begin, size_t end
     work.compute<Word>(begin, end);
 }
 
-constexpr size_t kStripsAtOnce = 16;
-constexpr size_t kColumnsAtOnce = 16;
-
 struct CheckWork {
     Constants constants;
-    BlockShape shape;
+    size_t plane;  // words of a component of a column
     const u32* columns;
     const unsigned char* signs;
-    u32* norm;
-    u32* projection;
-
-    // Some strips of kLanes coefficients under one prime. Columns are far apart: of a few columns
-    // all strips are taken before the next few, so that their lines are read in runs.
-    template <class Word>
-    UNDERSEAL_INLINE void strips(size_t begin, size_t count) const {
-        Sums<Word, 3> squares[kStripsAtOnce];
-        Sums<Word, 2> signed_sums[kStripsAtOnce];
-        for (size_t first = 0; first < shape.dimension; first += kColumnsAtOnce) {
-            const size_t last = std::min(first + kColumnsAtOnce, shape.dimension);
-            for (size_t k = 0; k < count; ++k) {
-                add_columns(begin + k * kLanes, first, last, squares[k], signed_sums[k]);
-            }
-        }
-        const size_t stride = shape.level * shape.degree;
-        for (size_t k = 0; k < count; ++k) {
-            u32 sums[3][kLanes];
-            const size_t at = begin + k * kLanes;
-            reduce(squares[k], constants, sums);
-            for (size_t c = 0; c < 3; ++c) {
-                restore(sums[c], norm + c * stride + at);
-            }
-            reduce(signed_sums[k], constants, sums);
-            for (size_t c = 0; c < 2; ++c) {
-                restore(sums[c], projection + c * stride + at);
-            }
-        }
-    }
+    size_t count;
+    u32* sums;
 
     template <class Word>
-    UNDERSEAL_INLINE void add_columns(size_t at, size_t first, size_t last, Sums<Word, 3>& squares,
-                                      Sums<Word, 2>& signed_sums) const {
-        const size_t stride = shape.level * shape.degree;
-        Sums<Word, 3> square = squares;
-        Sums<Word, 2> sum = signed_sums;
-        for (size_t i = first; i < last; ++i) {
-            const u32* q0 = columns + 2 * i * stride + at;
-            const u32* q1 = q0 + stride;
-            square.add_tensor(q0, q1, q0, q1);
-            const u32 sign = signs[i] != 0 ? constants.p - 1 : 1;
-            sum.add_scaled(q0, q1, sign);
-            if ((i + 1) % constants.lazy_dimensions == 0) {
-                square.fold(constants.one.value);
-                sum.fold(constants.one.value);
+    UNDERSEAL_INLINE void compute(size_t begin, size_t end) const {
+        for (size_t at = begin; at < end; at += kLanes) {
+            Sums<Word, 3> squares;
+            Sums<Word, 2> signed_sums;
+            for (size_t i = 0; i < count; ++i) {
+                const u32* q0 = columns + 2 * i * plane + at;
+                const u32* q1 = q0 + plane;
+                squares.add_tensor(q0, q1, q0, q1);
+                signed_sums.add_scaled(q0, q1, signs[i] != 0 ? constants.p - 1 : 1);
+            }
+            u32 reduced[5][kLanes];
+            reduce(squares, constants, reduced);
+            reduce(signed_sums, constants, reduced + 3);
+            for (size_t c = 0; c < 5; ++c) {
+                add_restored<Word>(reduced[c], sums + c * plane + at);
             }
         }
-        squares = square;
-        signed_sums = sum;
     }
 
     // Undo the division by 2^32 of Montgomery's reduction.
-    UNDERSEAL_INLINE void restore(const u32* sums, u32* out) const {
-        const Factor r = constants.one;
-        for (size_t l = 0; l < kLanes; ++l) {
-            out[l] = reduce_once(multiply_lazy(sums[l], r.value, r.quotient, constants.p),
-                                 constants.p);
+    template <class Word>
+    UNDERSEAL_INLINE void add_restored(const u32* sum, u32* out) const {
+        const Word p = Word{} + constants.p;
+        UNDERSEAL_EACH_WORD(l) {
+            const Word lazy = multiply_lazy(load<Word>(sum + l), constants.one, constants.p);
+            underseal::store<Word>(out + l, reduce_once(load<Word>(out + l) + reduce_once(lazy, p), p));
         }
     }
 };
 
 template <class Word>
 UNDERSEAL_INLINE void check_loop(const CheckWork& work, size_t begin, size_t end) {
-    for (size_t at = begin; at < end; at += kStripsAtOnce * kLanes) {
-        work.strips<Word>(at, std::min(kStripsAtOnce, (end - at) / kLanes));
-    }
+    work.compute<Word>(begin, end);
 }
 
 UNDERSEAL_KERNEL(score_range, score_loop, (const ScoreWork& work, size_t begin, size_t end),
@@ -332,13 +300,13 @@ void score(const Basis& basis, const BlockShape& shape, const std::vector<const 
     });
 }
 
-void check_sums(const Basis& basis, const BlockShape& shape, const u32* columns,
-                const unsigned char* signs, size_t begin, size_t end, u32* norm,
-                u32* projection) {
-    for (size_t i = 0; i < shape.level; ++i) {
-        const CheckWork work{constants(basis.tables(i)), shape, columns, signs, norm, projection};
-        const size_t at = i * shape.degree;
-        check_range(work, at + begin, at + end);
+void add_checks(const Basis& basis, size_t level, const u32* columns, const unsigned char* signs,
+                size_t count, u32* sums) {
+    const size_t degree = basis.degree();
+    for (size_t i = 0; i < level; ++i) {
+        const CheckWork work{constants(basis.tables(i)), level * degree, columns, signs, count,
+                             sums};
+        check_range(work, i * degree, (i + 1) * degree);
     }
 }
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from underseal_core.errors import InvalidInput, MalformedCiphertext
 from underseal_core.ring import _kernel
-from underseal_core.ring.kernel import Residues, aligned, basis, check_array, check_residues
+from underseal_core.ring.kernel import Residues, add, aligned, basis, check_array, check_residues
 from underseal_core.scheme import blocks
 from underseal_core.scheme.blocks import tiles_shape
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
@@ -43,8 +43,6 @@ __all__ = [
 ]
 
 PROJECTION_DOMAIN: Final = b"underseal/v1/projection\0"
-_COEFFICIENTS_AT_ONCE: Final = 1024
-"""Of the sums of a check, by a thread."""
 _COLUMNS_LEVELS: Final = 4
 """Columns are added up by ``2^4``, so that the sums of a thread stay in cache."""
 _SUBTREE_LEVELS: Final = 3
@@ -68,6 +66,19 @@ class Probe:
     """An expanded probe, laid out for scoring. Never changed in place."""
 
     tiles: Residues
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A probe, and the ciphertexts that show it to be one unit vector (scheme.md section 3).
+
+    ``norm``: coefficient 0 is the squared norm. ``projection``: coefficient 0 is the signed sum of
+    the components. Every other coefficient of an honest probe's is 0.
+    """
+
+    probe: Probe
+    norm: Ciphertext
+    projection: Ciphertext
 
 
 def galois_elements(profile: Profile, dimension: int) -> tuple[int, ...]:
@@ -127,6 +138,11 @@ class Evaluator:
             prepare_key(keys.galois[element], profile, out)
         self._expansion = _kernel.Expansion(self._ring, list(galois))
         self._workers = Workers(threads)
+
+    @property
+    def threads(self) -> int:
+        """Threads per call."""
+        return self._workers.threads
 
     def close(self) -> None:
         """End the threads. The evaluator must not be used afterwards."""
@@ -237,16 +253,44 @@ class Evaluator:
             stops.append(min(stops[-1] + _SUBTREE_LEVELS, depth))
         return sorted({*stops, depth})
 
-    def prepare(self, columns: Residues) -> Probe:
-        """Lay out an expanded probe for :meth:`score`."""
-        self._check_columns(columns)
-        tiles = aligned(tiles_shape(self.profile, self.dimension))
+    def prepare(self, row: Ciphertext) -> Prepared:
+        """Expand a probe for :meth:`score`, and show what it is: see :meth:`prepare_many`."""
+        return self.prepare_many([row])[0]
+
+    def prepare_many(self, rows: Sequence[Ciphertext]) -> list[Prepared]:
+        """Expand probes side by side, with the checks of each (scheme.md sections 2 and 3).
+
+        Every column goes from the cache to its place, and into the sums of the checks.
+        """
+        profile, level = self.profile, self.profile.check_level
+        # Enough rows for a thread each go down in one piece each: then no thread waits.
+        stops = self._stops(len(rows))[:-1] if len(rows) < self._workers.threads else [0]
+        nodes = self._nodes(rows)
+        for begin, end in pairwise(stops):
+            nodes = self._descend(nodes, begin, end)
+        signs = [projection_signs(row, self.dimension) for row in rows]
+        tiles = [aligned(tiles_shape(profile, self.dimension)) for _ in rows]
+        parts = aligned((1 << stops[-1], len(rows), 5, level, profile.degree))
 
         def work(piece: tuple[int, int]) -> None:
-            _kernel.prepare(self._ring, columns, tiles, *piece)
+            row, index = piece
+            node, part = nodes[row][index], parts[index, row]
+            self._expansion.prepare(node, index, stops[-1], signs[row], tiles[row], part)
 
-        self._workers.run(work, blocks.tile_pieces(self.profile, self._workers.threads))
-        return Probe(tiles)
+        self._workers.run(work, product(range(len(rows)), range(len(parts))))
+        sums = parts[0]
+        for part in parts[1:]:
+            sums = add(sums, part, profile.data_primes[:level])
+        norms = self._finish(np.ascontiguousarray(sums[:, :3]))
+        projections = np.ascontiguousarray(sums[:, 3:])
+        return [
+            Prepared(
+                Probe(tiles[i]),
+                Ciphertext(profile, Kind.NORM, norms[i]),
+                Ciphertext(profile, Kind.PROJECTION, projections[i]),
+            )
+            for i in range(len(rows))
+        ]
 
     def score(self, probe: Probe, tiles: Residues) -> Ciphertext:
         """Score one block: see :meth:`score_many`."""
@@ -287,38 +331,6 @@ class Evaluator:
         flat = self._finish(sums.reshape(-1, *sums.shape[2:]))
         results = [Ciphertext(self.profile, Kind.RESULT, residues) for residues in flat]
         return [results[i : i + len(right)] for i in range(0, len(results), len(right))]
-
-    def checks(self, row: Ciphertext, columns: Residues) -> tuple[Ciphertext, Ciphertext]:
-        """Compute the ciphertexts that show a probe to be one unit vector (scheme.md section 3).
-
-        Parameters
-        ----------
-        row, columns
-            The probe and its expansion.
-
-        Returns
-        -------
-        tuple of Ciphertext
-            ``NORM``: coefficient 0 is the squared norm; ``PROJECTION``: coefficient 0 is the
-            signed sum of the components. Every other coefficient of an honest probe's is 0.
-        """
-        profile = self.profile
-        self._check(row)
-        self._check_columns(columns)
-        lower = rescale(columns, profile.check_level, profile, self._workers)
-        norm = aligned((3, profile.check_level, profile.degree))
-        projection = aligned((2, profile.check_level, profile.degree))
-        signs = projection_signs(row, self.dimension)
-
-        def work(begin: int) -> None:
-            end = min(begin + _COEFFICIENTS_AT_ONCE, profile.degree)
-            _kernel.check_sums(self._ring, lower, signs, norm, projection, begin, end)
-
-        self._workers.run(work, range(0, profile.degree, _COEFFICIENTS_AT_ONCE))
-        return (
-            Ciphertext(profile, Kind.NORM, self._finish(norm[None])[0]),
-            Ciphertext(profile, Kind.PROJECTION, projection),
-        )
 
     def lower(self, rows: Residues) -> Residues:
         """Rescale ciphertexts, ``(count, 2, fresh_level, degree)``, to gallery level."""

@@ -71,19 +71,23 @@ class RayExecutor:
         """See :class:`Executor`: here."""
         return await self._here.expand(evaluator, row)
 
-    async def prepare(self, opened: GalleryStore, row: Ciphertext) -> ReadyProbe:
+    async def prepare(self, opened: GalleryStore, rows: Sequence[Ciphertext]) -> list[ReadyProbe]:
         """See :class:`Executor`: on every shard that has blocks of the gallery, or else here."""
+        ready = await asyncio.gather(*(self._prepare(opened, row) for row in rows))
+        left = [row for row, one in zip(rows, ready, strict=True) if one is None]
+        here = iter(await self._here.prepare(opened, left) if left else ())
+        return [next(here) if one is None else one for one in ready]
+
+    async def _prepare(self, opened: GalleryStore, row: Ciphertext) -> ReadyProbe | None:
         members = self._fleet.holders(_place(opened.gallery))
-        if members:
-            try:
-                await self._publish(opened)
-                ready = await self._prepared(opened.gallery, row, members)
-            except Exception:  # noqa: BLE001  # of Ray, or of the keys
-                _log.exception("the cluster failed")
-            else:
-                if ready is not None:
-                    return ready
-        return await self._here.prepare(opened, row)
+        if not members:
+            return None
+        try:
+            await self._publish(opened)
+            return await self._prepared(opened.gallery, row, members)
+        except Exception:  # noqa: BLE001  # of Ray, or of the keys
+            _log.exception("the cluster failed")
+            return None
 
     async def forget(self, gallery: Gallery, blocks: Collection[int] | None) -> None:
         """See :class:`Executor`."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from underseal_core.gallery.memory import tiles_bytes
 from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
-from underseal_core.scheme.evaluation import Evaluator, Probe
-from underseal_server.engine.executor import expand_probe, prepare_probe
+from underseal_core.scheme.evaluation import Evaluator, Prepared, Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +43,22 @@ class Probes:
 
     def prepare(self, evaluator: Evaluator, row: Row) -> tuple[bytes, bytes]:
         """Expand a probe; return its norm and its projection, serialised."""
-        parsed = row.parsed(evaluator)
-        self._make_room(evaluator)
-        ready = prepare_probe(evaluator, parsed)
-        if ready.expanded is not None:
-            self._expanded[row.name] = ready.expanded
-        return ready.norm.data, ready.projection.data
+        ready = self._expand(evaluator, row)
+        return ready.norm.to_bytes(), ready.projection.to_bytes()
 
     def get(self, evaluator: Evaluator, row: Row) -> Probe:
         """Return a probe; expand it unless it is there."""
         if row.name not in self._expanded:
-            parsed = row.parsed(evaluator)
-            self._make_room(evaluator)
-            self._expanded[row.name] = expand_probe(evaluator, parsed)
+            self._expand(evaluator, row)
         self._expanded.move_to_end(row.name)
         return self._expanded[row.name]
+
+    def _expand(self, evaluator: Evaluator, row: Row) -> Prepared:
+        parsed = row.parsed(evaluator)
+        self._make_room(evaluator)
+        ready = evaluator.prepare(parsed)
+        self._expanded[row.name] = ready.probe
+        return ready
 
     def _make_room(self, evaluator: Evaluator) -> None:
         size = tiles_bytes(evaluator.profile, evaluator.dimension)

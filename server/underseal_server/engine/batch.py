@@ -41,7 +41,7 @@ class Batch:
         """Tell whether a search may still come in.
 
         It saves a pass over the blocks, and costs the others its expansion and its part of their
-        common pass. Patient ones bear that; the others, while it is no more than the pass that is
+        common pass. Patient ones bear that; the others, while it is less than the pass that is
         saved.
         """
         jobs = self.jobs
@@ -49,7 +49,7 @@ class Batch:
             return False
         since = next((i for i, one in enumerate(jobs) if not one.asked.patient), len(jobs))
         pace = self.hosted.pace
-        return (len(jobs) - since) * (pace.expand + pace.more) <= pace.one
+        return len(jobs) == since or (len(jobs) - since) * (pace.expand + pace.more) < pace.one
 
     def add(self, job: Job) -> None:
         """Take a search in, which is expanded next."""

@@ -70,8 +70,8 @@ class Executor(Protocol):
     async def expand(self, evaluator: Evaluator, row: Ciphertext) -> Residues:
         """Return the columns of a row."""
 
-    async def prepare(self, opened: GalleryStore, row: Ciphertext) -> ReadyProbe:
-        """Expand a probe for searches of a gallery, and compute its checks."""
+    async def prepare(self, opened: GalleryStore, rows: Sequence[Ciphertext]) -> list[ReadyProbe]:
+        """Expand probes for searches of a gallery, and compute their checks."""
 
     def score(
         self, opened: GalleryStore, probes: Sequence[ReadyProbe], numbers: Collection[int]
@@ -111,9 +111,9 @@ class ThreadExecutor:
         """See :class:`Executor`."""
         return await finish(self._pool, evaluator.expand, row)
 
-    async def prepare(self, opened: GalleryStore, row: Ciphertext) -> ReadyProbe:
+    async def prepare(self, opened: GalleryStore, rows: Sequence[Ciphertext]) -> list[ReadyProbe]:
         """See :class:`Executor`."""
-        return await finish(self._pool, prepare_probe, opened.evaluator, row)
+        return await finish(self._pool, prepare_probes, opened.evaluator, rows)
 
     async def score(
         self, opened: GalleryStore, probes: Sequence[ReadyProbe], numbers: Collection[int]
@@ -121,7 +121,7 @@ class ThreadExecutor:
         """See :class:`Executor`."""
         if not numbers:
             return
-        expanded = [await self._expanded(opened.evaluator, one) for one in probes]
+        expanded = await self._expanded(opened, probes)
         # Those in memory first: what is read after them takes their place.
         order = sorted(numbers, key=lambda number: not opened.resident(number))
         for start in range(0, len(order), BLOCKS_PER_CALL):
@@ -134,10 +134,12 @@ class ThreadExecutor:
     async def forget(self, gallery: Gallery, blocks: Collection[int] | None) -> None:
         """See :class:`Executor`: the gallery's own memory is all there is."""
 
-    async def _expanded(self, evaluator: Evaluator, probe: ReadyProbe) -> Probe:
-        if probe.expanded is not None:
-            return probe.expanded
-        return await finish(self._pool, expand_probe, evaluator, probe.row)
+    async def _expanded(self, opened: GalleryStore, probes: Sequence[ReadyProbe]) -> list[Probe]:
+        """Return the probes, of which some may have been expanded elsewhere."""
+        rows = [one.row for one in probes if one.expanded is None]
+        made = iter(await self.prepare(opened, rows) if rows else ())
+        found = (one.expanded or next(made).expanded for one in probes)
+        return [one for one in found if one is not None]
 
     async def _tiles(self, opened: GalleryStore, numbers: Sequence[int]) -> list[Residues]:
         """Read blocks side by side; ends when all have, also when one is damaged."""
@@ -151,16 +153,13 @@ class ThreadExecutor:
         return tiles
 
 
-def prepare_probe(evaluator: Evaluator, row: Ciphertext) -> ReadyProbe:
-    """Return a probe that is expanded, with its checks."""
-    columns = evaluator.expand(row)
-    norm, projection = evaluator.checks(row, columns)
-    return ReadyProbe(row, Sealed.of(norm), Sealed.of(projection), evaluator.prepare(columns))
-
-
-def expand_probe(evaluator: Evaluator, row: Ciphertext) -> Probe:
-    """Return a probe that is expanded, without its checks."""
-    return evaluator.prepare(evaluator.expand(row))
+def prepare_probes(evaluator: Evaluator, rows: Sequence[Ciphertext]) -> list[ReadyProbe]:
+    """Return probes that are expanded, with their checks."""
+    ready = zip(rows, evaluator.prepare_many(rows), strict=True)
+    return [
+        ReadyProbe(row, Sealed.of(one.norm), Sealed.of(one.projection), one.probe)
+        for row, one in ready
+    ]
 
 
 def seal_scores(

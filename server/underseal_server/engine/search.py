@@ -1,6 +1,6 @@
 """Comparisons from encrypted probes to sealed results: several searches of a gallery at a time.
 
-The probes of a batch are expanded one after the other; whoever comes meanwhile may join. Then every
+The probes of a batch are expanded, a few at a time; whoever comes meanwhile may join. Then every
 block is scored for all of them together, so that it is read from memory once.
 """
 
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
 from underseal_core.errors import UndersealError
+from underseal_core.scheme.ciphertext import Ciphertext
 from underseal_server.engine.admission import Admission
 from underseal_server.engine.batch import Batch
 from underseal_server.engine.executor import Executor
@@ -128,36 +129,52 @@ class SearchEngine:
     async def _run(self, batch: Batch) -> None:
         queued: list[float] = []
         expand: list[float] = []
-        job: Job | None = batch.jobs[0]
-        while job is not None:
+        some = self._joined(batch, list(batch.jobs))
+        while some:
             begun = time.monotonic()
-            queued.append(begun - job.submitted)
-            await self._prepare(job)
-            expand.append(time.monotonic() - begun)
-            job = self._admission.joining(batch)
+            queued += [begun - job.submitted for job in some]
+            await self._prepare(some)
+            expand += [(time.monotonic() - begun) / len(some)] * len(some)
+            some = self._joined(batch, [])
         batch.scoring()
         begun = time.monotonic()
         scored = await self._score(batch)
         seconds = time.monotonic() - begun
         self._observer(BatchTimes(tuple(queued), tuple(expand), seconds, scored))
 
-    async def _prepare(self, job: Job) -> None:
-        """Expand a search's probe, while it is looked up whether it may be computed."""
-        job.move(0)
-        claimed = asyncio.ensure_future(job.asked.claim())
+    def _joined(self, batch: Batch, some: list[Job]) -> list[Job]:
+        """Fill up to as many searches as there are threads: each then expands a probe alone."""
+        while len(some) < batch.hosted.evaluator.threads:
+            job = self._admission.joining(batch)
+            if job is None:
+                break
+            some.append(job)
+        return some
+
+    async def _prepare(self, jobs: Sequence[Job]) -> None:
+        """Expand probes, while it is looked up whether they may be computed."""
+        for job in jobs:
+            job.move(0)
+        claims = [asyncio.ensure_future(_claim(job)) for job in jobs]
         try:
-            row = await job.asked.probe()
-            begun = time.monotonic()
-            ready = await self._executor.prepare(job.asked.hosted.store, row)
-            pace, seconds = job.asked.hosted.pace, time.monotonic() - begun
-            pace.expanded(seconds, quiet=not self._admission.waiting)
-            await claimed
-        except Exception as error:  # noqa: BLE001  # this search's own; the others go on
-            job.fail(error)
-        else:
-            job.ready = None if job.gone else ready
+            rows = {job: row for job in jobs if (row := await _probe(job)) is not None}
+            if rows:
+                await self._expand(rows)
+        except Exception as error:  # noqa: BLE001  # of these; the others go on
+            for job in jobs:
+                job.fail(error)
         finally:
-            await settled(claimed)
+            for claim in claims:
+                await settled(claim)
+
+    async def _expand(self, rows: Mapping[Job, Ciphertext]) -> None:
+        hosted = next(iter(rows)).asked.hosted
+        begun = time.monotonic()
+        ready = await self._executor.prepare(hosted.store, list(rows.values()))
+        seconds = (time.monotonic() - begun) / len(rows)
+        hosted.pace.expanded(seconds, quiet=len(rows) == 1 and not self._admission.waiting)
+        for job, one in zip(rows, ready, strict=True):
+            job.ready = None if job.gone else one
 
     async def _score(self, batch: Batch) -> int:
         """Score a batch; return of how many searches."""
@@ -210,6 +227,23 @@ class SearchEngine:
                         _tell_progress(one, len(numbers))
                     if any(one.job.gone for one in present):
                         break
+
+
+async def _claim(job: Job) -> None:
+    """Use up a search's request; it fails if it must not be computed."""
+    try:
+        await job.asked.claim()
+    except Exception as error:  # noqa: BLE001  # this search's own; the others go on
+        job.fail(error)
+
+
+async def _probe(job: Job) -> Ciphertext | None:
+    """Return a search's probe; it fails if there is none."""
+    try:
+        return await job.asked.probe()
+    except Exception as error:  # noqa: BLE001  # this search's own; the others go on
+        job.fail(error)
+        return None
 
 
 def _tell_progress(one: _Compared, total: int) -> None:

@@ -44,7 +44,8 @@ def test_errors_of_the_checks_are_as_measured(name: str, members: int) -> None:
         for seed in range(3):
             vector = np.random.default_rng(seed).standard_normal(DIMENSION)
             probe = encryptor.encrypt_probe(vector / np.linalg.norm(vector))
-            for check in evaluator.checks(probe, evaluator.expand(probe)):
+            ready = evaluator.prepare(probe)
+            for check in (ready.norm, ready.projection):
                 kind, message = check.kind, decrypt(profile, key, check.residues)
                 level, scale = kind.level(profile), kind.scale(profile, DIMENSION)
                 error = decode_coefficients(message, profile, level, scale)[1:]

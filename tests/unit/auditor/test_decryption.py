@@ -144,17 +144,16 @@ def test_search_from_probe_to_opened_scores() -> None:
         tiles = np.zeros(tiles_shape(SWIFT, DIMENSION), dtype=np.uint32)
         evaluator.add(tiles, evaluator.expand(encryptor.encrypt_row(rows[:8])), 3)
         probe = encryptor.encrypt_probe(rows[8])
-        columns = evaluator.expand(probe)
-        result = evaluator.score(evaluator.prepare(columns), tiles)
-        norm, projection = evaluator.checks(probe, columns)
+        ready = evaluator.prepare(probe)
+        result = evaluator.score(ready.probe, tiles)
     scores = opener.open(result, SIGMA)
     wanted = np.zeros(SWIFT.degree)
     wanted[3 : 3 + 8 * DIMENSION : DIMENSION] = rows[:8] @ rows[8]
     assert np.abs(scores - wanted).max() < 8 * SIGMA
-    squared = opener.open(norm, SIGMA)
+    squared = opener.open(ready.norm, SIGMA)
     assert squared[0] == pytest.approx(1.0, abs=8 * SIGMA)
     assert np.abs(squared[1:]).max() < 8 * SIGMA
-    assert np.abs(opener.open(projection, SIGMA)[1:]).max() < 8 * SIGMA
+    assert np.abs(opener.open(ready.projection, SIGMA)[1:]).max() < 8 * SIGMA
 
 
 def test_shares_only_ever_meet_a_rerandomised_ciphertext(

@@ -66,13 +66,12 @@ def test_errors_of_scores_and_checks_stay_within_what_is_budgeted(name: str, mem
         for seed in range(3):
             vector = templates[seed]
             probe = probe_of(encryptor.encrypt_row(vector[None]), bundle.public_key, b"%d" % seed)
-            expanded = evaluator.expand(probe)
-            ready = evaluator.prepare(expanded)
+            ready = evaluator.prepare(probe)
             for tiles, held in ((rows, templates[owner]), (columns, templates)):
-                scores = opened(ceremony, Kind.RESULT, evaluator.score(ready, tiles).residues)
+                scores = opened(ceremony, Kind.RESULT, evaluator.score(ready.probe, tiles).residues)
                 error = scores - held @ vector
                 assert np.abs(error).max() < error_bound(score_deviation(profile, members))
-            for check in evaluator.checks(probe, expanded):
+            for check in (ready.norm, ready.projection):
                 rest = opened(ceremony, check.kind, check.residues)[1:]
                 squares[check.kind].append(float(np.mean(rest**2)))
     wanted = {

@@ -49,7 +49,7 @@ def test_no_error_exceeds_the_bound_of_the_budget(name: str, members: int) -> No
     with Evaluator(bundle.profile, DIMENSION, bundle.keys) as evaluator:
         blocks = alignments(evaluator, encryptor, rng)
         for vector in probes(rng):
-            ready = evaluator.prepare(evaluator.expand(encryptor.encrypt_probe(vector)))
+            ready = evaluator.prepare(encryptor.encrypt_probe(vector)).probe
             results = evaluator.score_many([ready], [tiles for tiles, _ in blocks.values()])[0]
             for result, (kind, (_, templates)) in zip(results, blocks.items(), strict=True):
                 error = opened(ceremony, result.residues) - templates @ vector

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.oracles.blocks import laid_out
 from tests.oracles.seal_evaluation import SealParty, party, uniform, unit_vectors
 from underseal_core.errors import InvalidInput, MalformedCiphertext
 from underseal_core.ring import kernel
@@ -69,7 +70,7 @@ def test_a_full_row_fills_every_slot_of_its_raster(
     templates, vector = unit_vectors(rng, count, DIMENSION), unit_vectors(rng, 1, DIMENSION)[0]
     block = empty_block(profile)
     evaluator.add(block, evaluator.expand(encryptor.encrypt_row(templates)), 5)
-    probe = evaluator.prepare(evaluator.expand(encryptor.encrypt_probe(vector)))
+    probe = evaluator.prepare(encryptor.encrypt_probe(vector)).probe
     scores = seal.open(evaluator.score(probe, block).residues, profile.result_scale)
     wanted = np.zeros(profile.degree)
     wanted[5::DIMENSION] = templates @ vector
@@ -84,7 +85,7 @@ def test_slots_beyond_the_last_wrap_with_a_sign(
     profile = seal.profile
     block = empty_block(profile)
     evaluator.add(block, evaluator.expand(encryptor.encrypt_row(templates)), profile.degree - 1)
-    probe = evaluator.prepare(evaluator.expand(encryptor.encrypt_probe(templates[0])))
+    probe = evaluator.prepare(encryptor.encrypt_probe(templates[0])).probe
     scores = seal.open(evaluator.score(probe, block).residues, profile.result_scale)
     assert abs(scores[-1] - 1) < BOUND[profile.name]
     assert abs(scores[DIMENSION - 1] + templates[0] @ templates[1]) < BOUND[profile.name]
@@ -99,7 +100,7 @@ def test_bulk_columns_at_an_offset(
     block = empty_block(profile)
     for index, column in enumerate(encryptor.encrypt_columns(templates)):
         evaluator.add_column(block, index, column.residues, 100)
-    probe = evaluator.prepare(evaluator.expand(encryptor.encrypt_probe(vector)))
+    probe = evaluator.prepare(encryptor.encrypt_probe(vector)).probe
     scores = seal.open(evaluator.score(probe, block).residues, profile.result_scale)
     assert np.abs(scores[100:107] - templates @ vector).max() < BOUND[profile.name]
     assert np.abs(np.delete(scores, range(100, 107))).max() < BOUND[profile.name]
@@ -209,7 +210,7 @@ def test_blocks_in_memory_maps(seal: SealParty, evaluator: Evaluator, tmp_path: 
     mapped.flush()
     readonly = np.memmap(tmp_path / "block", dtype=np.uint32, mode="r", shape=shape)
     np.testing.assert_array_equal(readonly, plain)
-    probe = evaluator.prepare(uniform(rng, profile, profile.gallery_level, DIMENSION, 2))
+    probe = laid_out(uniform(rng, profile, profile.gallery_level, DIMENSION, 2), profile)
     np.testing.assert_array_equal(
         evaluator.score(probe, readonly).residues, evaluator.score(probe, plain).residues
     )
@@ -221,7 +222,7 @@ def test_many_probes_and_blocks_at_once(seal: SealParty, evaluator: Evaluator) -
     rng = np.random.default_rng(28)
     profile = seal.profile
     probes = [
-        evaluator.prepare(uniform(rng, profile, profile.gallery_level, DIMENSION, 2))
+        laid_out(uniform(rng, profile, profile.gallery_level, DIMENSION, 2), profile)
         for _ in range(2)
     ]
     blocks = []
@@ -243,9 +244,10 @@ def test_one_thread_and_several_agree(seal: SealParty, encryptor: Encryptor) -> 
             columns = evaluator.expand(row)
             block = empty_block(seal.profile)
             evaluator.add(block, columns, 1)
-            result = evaluator.score(evaluator.prepare(columns), block)
-            norm, projection = evaluator.checks(row, columns)
-            outcomes.append((columns, block, result.residues, norm.residues, projection.residues))
+            ready = evaluator.prepare(row)
+            result = evaluator.score(ready.probe, block)
+            checks = ready.norm.residues, ready.projection.residues
+            outcomes.append((columns, block, ready.probe.tiles, result.residues, *checks))
     for one, other in zip(*outcomes, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -267,7 +269,8 @@ def test_checks_of_an_honest_probe(
 ) -> None:
     vector = unit_vectors(np.random.default_rng(31), 1, DIMENSION)[0]
     row = encryptor.encrypt_probe(vector)
-    norm, projection = evaluator.checks(row, evaluator.expand(row))
+    ready = evaluator.prepare(row)
+    norm, projection = ready.norm, ready.projection
     assert norm.kind is Kind.NORM
     assert projection.kind is Kind.PROJECTION
     squared = seal.open(norm.residues, seal.profile.norm_scale)
@@ -289,7 +292,7 @@ def test_checks_show_two_faces_in_one_probe(
     half = len(vectors) // 2
     row = encryptor.encrypt_row(vectors)
     row = Ciphertext(profile, Kind.PROBE_ROW, row.residues)
-    _, projection = evaluator.checks(row, evaluator.expand(row))
+    projection = evaluator.prepare(row).projection
     linear = seal.open(projection.residues, profile.check_scale)
     assert abs(linear[half * DIMENSION]) > 0.5
 
@@ -308,7 +311,7 @@ def test_checks_show_a_long_probe(
     longer = honest.residues.copy()
     longer[0] = kernel.add(longer[0], message, profile.data_primes)
     row = Ciphertext(profile, Kind.PROBE_ROW, longer)
-    norm, _ = evaluator.checks(row, evaluator.expand(row))
+    norm = evaluator.prepare(row).norm
     assert abs(seal.open(norm.residues, profile.norm_scale)[0] - 1.69) < 1e-3
 
 
@@ -334,7 +337,7 @@ def test_every_dimension(dimension: int) -> None:
     block = empty_block(SWIFT, dimension)
     with Evaluator(SWIFT, dimension, seal.keys, threads=2) as evaluator:
         evaluator.add(block, evaluator.expand(encryptor.encrypt_row(templates)), 1)
-        probe = evaluator.prepare(evaluator.expand(encryptor.encrypt_probe(templates[0])))
+        probe = evaluator.prepare(encryptor.encrypt_probe(templates[0])).probe
         scores = seal.open(evaluator.score(probe, block).residues, SWIFT.result_scale)
     wanted = np.zeros(SWIFT.degree)
     wanted[1 : 1 + dimension * len(templates) : dimension] = templates @ templates[0]
@@ -345,9 +348,9 @@ def test_results_survive_the_wire(
     seal: SealParty, evaluator: Evaluator, encryptor: Encryptor
 ) -> None:
     row = encryptor.encrypt_probe(unit_vectors(np.random.default_rng(34), 1, DIMENSION)[0])
-    columns = evaluator.expand(row)
-    result = evaluator.score(evaluator.prepare(columns), empty_block(seal.profile))
-    for ciphertext in (result, *evaluator.checks(row, columns)):
+    ready = evaluator.prepare(row)
+    result = evaluator.score(ready.probe, empty_block(seal.profile))
+    for ciphertext in (result, ready.norm, ready.projection):
         parsed = parse_ciphertext(ciphertext.to_bytes(), seal.profile, ciphertext.kind)
         np.testing.assert_array_equal(parsed.residues, ciphertext.residues)
 
@@ -375,7 +378,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     columns = np.zeros((DIMENSION, 2, SWIFT.gallery_level, SWIFT.degree), dtype=np.uint32)
     block = empty_block(SWIFT)
     with Evaluator(SWIFT, DIMENSION, seal.keys) as evaluator:
-        probe = evaluator.prepare(columns)
+        probe = laid_out(columns, SWIFT)
         bad: list[np.ndarray] = [
             columns[1:],
             columns[..., ::2],
@@ -383,8 +386,6 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
             columns[0],
         ]
         for wrong in bad:
-            with pytest.raises(InvalidInput):
-                evaluator.prepare(wrong)
             with pytest.raises(InvalidInput):
                 evaluator.add(block, wrong, 0)
         bad = [block[1:], block[..., :8], block.astype(np.int32), columns]

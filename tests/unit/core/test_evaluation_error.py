@@ -49,7 +49,7 @@ def test_error_of_scores(
     templates = unit_vectors(rng, profile.degree, DIMENSION)
     vector = unit_vectors(rng, 1, DIMENSION)[0]
     with Evaluator(profile, DIMENSION, seal.keys, threads=2) as evaluator:
-        probe = evaluator.prepare(evaluator.expand(encryptor.encrypt_probe(vector)))
+        probe = evaluator.prepare(encryptor.encrypt_probe(vector)).probe
         block = bulk_block(evaluator, encryptor, templates)
         found = seal.open(evaluator.score(probe, block).residues, profile.result_scale)
         check(found - templates @ vector, bulk)

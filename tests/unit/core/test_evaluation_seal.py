@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from tests.oracles.blocks import laid_out
 from tests.oracles.seal_evaluation import SealParty, party, uniform
 from underseal_core.ring import _kernel, kernel
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
@@ -110,7 +111,7 @@ def test_score_is_made_of_seals_operations(seal: SealParty) -> None:
     tiles = np.zeros((level, profile.degree // 16, DIMENSION, 2, 16), dtype=np.uint32)
     with Evaluator(profile, DIMENSION, seal.keys) as evaluator:
         evaluator.add(tiles, gallery, 0)
-        ours = evaluator.score(evaluator.prepare(probe), tiles)
+        ours = evaluator.score(laid_out(probe, profile), tiles)
     primes = profile.data_primes[:level]
     total = np.zeros((3, level, profile.degree), dtype=np.uint32)
     for left, right in zip(probe, gallery, strict=True):

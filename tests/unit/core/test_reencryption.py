@@ -204,7 +204,7 @@ def test_switching_adds_the_error_of_a_rounding(
 def score_error(move: Rotated, vector: F64, columns: list[Ciphertext], templates: F64) -> float:
     bundle = move.new.bundle
     with Evaluator(bundle.profile, DIMENSION, bundle.keys, 2) as evaluator:
-        probe = evaluator.prepare(evaluator.expand(encryptor(move.new).encrypt_probe(vector)))
+        probe = evaluator.prepare(encryptor(move.new).encrypt_probe(vector)).probe
         block = np.zeros(tiles_shape(bundle.profile, DIMENSION), dtype=np.uint32)
         for index, column in enumerate(columns):
             evaluator.add_column(block, index, column.residues, 0)

@@ -210,9 +210,9 @@ def test_native_block_functions_check_shapes() -> None:
     out = np.zeros((1, 1, 3, 2, 16), dtype=U32)
     one = _kernel.Power(ring, 2, 0)
     with pytest.raises(ValueError, match="range"):
-        _kernel.prepare(ring, columns, tiles, 0, 3)
+        _kernel.place(ring, columns, 0, one, tiles, 0, 3)
     with pytest.raises(ValueError, match="range"):
-        _kernel.prepare(ring, columns, tiles, 2, 1)
+        _kernel.place(ring, columns, 0, one, tiles, 2, 1)
     with pytest.raises(ValueError, match="outside"):
         _kernel.place(ring, columns, 1, one, tiles, 0, 2)
     with pytest.raises(ValueError, match="columns"):
@@ -226,10 +226,26 @@ def test_native_block_functions_check_shapes() -> None:
         _kernel.score(ring, [tiles], [tiles[:, :, :2].copy()], out, 0, 2)
     with pytest.raises(ValueError, match="out"):
         _kernel.score(ring, [tiles], [tiles, tiles], out, 0, 2)
+
+
+def test_native_probes_check_shapes() -> None:
+    ring = kernel.basis(16, (*SMALL, 257))
+    expansion = _kernel.Expansion(ring, [np.zeros((2, 2, 3, 16), dtype=U32)] * 2)
+    node, tiles = np.zeros((2, 2, 16), dtype=U32), np.zeros((2, 1, 4, 2, 16), dtype=U32)
+    signs, sums = np.zeros(4, dtype=np.uint8), np.zeros((5, 1, 16), dtype=U32)
+    expansion.prepare(node, 0, 0, signs, tiles, sums)
     with pytest.raises(ValueError, match="signs"):
-        _kernel.check_sums(
-            ring, columns, np.zeros(3, dtype=np.uint8), out[0, 0], out[0, 0, :2], 0, 16
-        )
+        expansion.prepare(node, 0, 0, signs[:3], tiles, sums)
+    with pytest.raises(ValueError, match="tiles"):
+        expansion.prepare(node, 0, 0, signs, tiles[:, :, :2].copy(), sums)
+    with pytest.raises(ValueError, match="sums"):
+        expansion.prepare(node, 0, 0, signs, tiles, sums[:4].copy())
+    with pytest.raises(ValueError, match="level"):
+        expansion.prepare(node, 0, 0, signs, tiles, np.zeros((5, 3, 16), dtype=U32))
+    with pytest.raises(ValueError, match="node"):
+        expansion.prepare(node, 2, 1, signs, tiles, sums)
+    with pytest.raises(ValueError, match="levels"):
+        expansion.prepare(node, 0, 3, signs, tiles, sums)
 
 
 def test_calls_from_many_threads_agree() -> None:

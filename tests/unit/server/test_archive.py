@@ -44,8 +44,7 @@ def feed(folder: Folder, after: int = 0) -> list[FeedPage]:
 def answers(folder: Folder) -> list[bytes]:
     """Ciphertexts of a fixed search, block by block."""
     gallery = folder.gallery()
-    columns = evaluator().expand(PROBE)
-    probe = evaluator().prepare(columns)
+    probe = evaluator().prepare(PROBE).probe
     tiles = [gallery.tiles(number) for number in gallery.view().blocks]
     return [evaluator().score(probe, one).to_bytes() for one in tiles]
 

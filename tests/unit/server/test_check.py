@@ -21,7 +21,7 @@ from underseal_server.checking.findings import Report
 from underseal_server.store.store import CATALOGUE
 
 SEED = 20261122
-PROBE = evaluator().expand(LAB.probe(unit_vectors(1, LAB.dimension, 9)[0]))
+PROBE = LAB.probe(unit_vectors(1, LAB.dimension, 9)[0])
 
 
 def checked(data: Path, *, repair: bool = False, copies: tuple[Path, ...] = ()) -> Report:
@@ -34,7 +34,7 @@ def answers(data: Path) -> tuple[object, ...] | None:
     try:
         with opened_folder(data) as folder:
             gallery = folder.gallery()
-            view, probe = gallery.view(), evaluator().prepare(PROBE)
+            view, probe = gallery.view(), evaluator().prepare(PROBE).probe
             sealed = [evaluator().score(probe, gallery.tiles(n)).to_bytes() for n in view.blocks]
             return view.version, view.root, view.templates, tuple(sealed)
     except UndersealError:

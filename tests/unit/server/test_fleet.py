@@ -13,7 +13,7 @@ from tests.store_fixtures import LAB
 from tests.unit.server import test_shard as shards
 from underseal_core.scheme.evaluation import Probe
 from underseal_server.cluster.checkpoints import Checkpoints
-from underseal_server.engine.executor import ReadyProbe, prepare_probe
+from underseal_server.engine.executor import ReadyProbe, prepare_probes
 from underseal_server.engine.keys import KeyEpochs
 from underseal_server.engine.threads import Threads
 from underseal_server.store.gallery_store import GalleryStore
@@ -55,12 +55,12 @@ def test_shards_expand_and_score_also_when_it_is_a_single_block(
                 while not fleet.size:  # noqa: ASYNC110  # of Ray
                     await asyncio.sleep(0.05)
                 executor = RayExecutor(fleet, keys, threads)
-                here = prepare_probe(gallery.evaluator, shards.PROBE)
+                here = prepare_probes(gallery.evaluator, [shards.PROBE])[0]
                 there = [replace(here, expanded=None)]
                 wanted = {n: shards.expected(gallery, probe, n) for n in range(shards.COUNT)}
                 assert await scored(executor, there, (0,)) == {0: wanted[0]}
                 for number in (1, 2):
-                    there.append(await executor.prepare(gallery, shards.PROBE))
+                    there += await executor.prepare(gallery, [shards.PROBE])
                     assert (there[-1].norm, there[-1].projection) == (here.norm, here.projection)
                     found = await scored(executor, there, (0, number))
                     assert found == {n: len(there) * wanted[n] for n in (0, number)}

@@ -37,7 +37,7 @@ def gallery(store: Store, evaluator: Evaluator) -> GalleryStore:
 
 @pytest.fixture
 def probe(evaluator: Evaluator) -> Probe:
-    return evaluator.prepare(evaluator.expand(PROBE))
+    return evaluator.prepare(PROBE).probe
 
 
 def filled(store: Store, evaluator: Evaluator) -> GalleryStore:
