@@ -72,16 +72,28 @@ UNDERSEAL_INLINE Words multiply_lazy(Words x, Factor f, u32 p) {
     return x * f.value - odd_words(even, odd) * p;
 }
 
+// Word l of the result is word lanes[l] of x, modulo their number.
+template <class Words>
+UNDERSEAL_INLINE Words permuted(Words x, Words lanes) {
+#if defined(__clang__)
+    return __builtin_shufflevector(x, lanes);
+#else
+    return __builtin_shuffle(x, lanes);
+#endif
+}
+
 template <>
 UNDERSEAL_INLINE void permute_row<Words16>(const u32* from, const u32* lanes, u32* to) {
-    store(to, __builtin_shuffle(load<Words16>(from), load<Words16>(lanes)));
+    store(to, permuted(load<Words16>(from), load<Words16>(lanes)));
 }
 
 template <>
 UNDERSEAL_INLINE void permute_row<Words8>(const u32* from, const u32* lanes, u32* to) {
     const Words8 low = load<Words8>(from), high = load<Words8>(from + 8);
-    store(to, __builtin_shuffle(low, high, load<Words8>(lanes)));
-    store(to + 8, __builtin_shuffle(low, high, load<Words8>(lanes + 8)));
+    for (size_t half = 0; half < kLanes; half += 8) {
+        const Words8 at = load<Words8>(lanes + half);
+        store(to + half, at < 8 ? permuted(low, at) : permuted(high, at));
+    }
 }
 
 // Rows r and r + kDistance of a square exchange words in runs of kDistance.
