@@ -194,6 +194,31 @@ class AsyncClient:
             listener=listener,
         )
 
+    async def enroll_embeddings(
+        self,
+        gallery: str,
+        file: Path,
+        *,
+        case: str = "",
+        keep_until: datetime | None = None,
+        again: bool = False,
+        single: bool = False,
+        wait: bool = True,
+        listener: EnrolListener | None = None,
+    ) -> EnrolReport:
+        """See ``Client.enroll_embeddings``."""
+        return await asyncio.to_thread(
+            self._client.enroll_embeddings,
+            gallery,
+            file,
+            case=case,
+            keep_until=keep_until,
+            again=again,
+            single=single,
+            wait=wait,
+            listener=listener,
+        )
+
     async def enroll_templates(
         self,
         gallery: str,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
-from underseal_client import asking, enrolling, filing
+from underseal_client import asking, filing
 from underseal_client import gallery as galleries
 from underseal_client.context import ClientContext
 from underseal_client.curation import Curation
-from underseal_client.enrolling import Unheard
+from underseal_client.filling import Filling
 from underseal_client.many import ManySearches
 from underseal_client.renewal import renew_bundle
 from underseal_client.resume import gallery_key
@@ -21,7 +21,6 @@ from underseal_core.statements import Targets
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
-    from datetime import datetime
     from pathlib import Path
     from types import TracebackType
 
@@ -29,11 +28,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from underseal_client.asking import Findings, SearchListener, StoredRelease
-    from underseal_client.enrolling import EnrolListener, EnrolReport
     from underseal_client.filing import FiledWarrant
     from underseal_client.many import Answered, Sought
     from underseal_client.records import Gallery, Progress
-    from underseal_client.units import TemplateRecord
 
 
 class _Silent:
@@ -44,7 +41,7 @@ class _Silent:
         """Do nothing."""
 
 
-class Client(Curation):
+class Client(Filling, Curation):
     """A client of one server and one registrar. Thread-safe; use as a context manager.
 
     Every method raises :class:`~underseal_core.errors.UndersealError` subclasses, by what to do
@@ -129,81 +126,6 @@ class Client(Curation):
         gallery = self.gallery(name)
         galleries.delete(self._context.connection, name)
         self._context.state.forget_gallery(gallery_key(gallery))
-
-    def enroll(
-        self,
-        gallery: str,
-        paths: Iterable[Path],
-        *,
-        subject: str | None = None,
-        case: str = "",
-        keep_until: datetime | None = None,
-        again: bool = False,
-        single: bool = False,
-        wait: bool = True,
-        listener: EnrolListener | None = None,
-    ) -> EnrolReport:
-        """Enrol photos. A bad photo is reported and does not stop the rest.
-
-        An interrupted run is continued by the same call: photos that are enrolled are skipped,
-        and what was on its way is sent again without ever being stored twice.
-
-        Parameters
-        ----------
-        paths
-            Photos and folders. In a folder, a sub-folder's name is the subject, or else the
-            photo's own name without its ending.
-        subject
-            Whom all the photos show, instead.
-        case
-            Reference that the sealed labels carry.
-        keep_until
-            Aware. When the templates are removed by themselves, and released no more; signed.
-        again
-            Enrol also photos that were enrolled before.
-        single
-            A row for each template, which can then be searched with (:meth:`search_enrolled`); it
-            costs the server one expansion and one stored row for each.
-        wait
-            Return once every later search compares with them. Otherwise once they are durable:
-            the server shows them to searches soon.
-        """
-        return enrolling.enroll_photos(
-            self._context,
-            gallery,
-            paths,
-            subject=subject,
-            case=case,
-            keep_until=keep_until,
-            again=again,
-            single=single,
-            wait=wait,
-            listener=listener or Unheard(),
-        )
-
-    def enroll_templates(
-        self,
-        gallery: str,
-        records: Sequence[TemplateRecord],
-        *,
-        keep_until: datetime | None = None,
-        single: bool = False,
-        wait: bool = True,
-        listener: EnrolListener | None = None,
-    ) -> EnrolReport:
-        """Enrol embeddings that were made elsewhere, with the gallery's model.
-
-        ``single`` and ``wait`` as in :meth:`enroll`.
-        """
-        return enrolling.enroll_records(
-            self._context,
-            gallery,
-            records,
-            keep_until=keep_until,
-            single=single,
-            wait=wait,
-            listener=listener or Unheard(),
-        )
 
     def search(
         self,

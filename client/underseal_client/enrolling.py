@@ -11,8 +11,10 @@ from itertools import islice, repeat
 from typing import TYPE_CHECKING, Final, Protocol
 
 from underseal_client import gallery as galleries
+from underseal_client.embeddings import EmbeddingFile
 from underseal_client.enrolment import Enrolment
 from underseal_client.faces import EmbeddedPhoto, PhotoProblem, embed_all, scan
+from underseal_client.faces.projection import Projection
 from underseal_client.resume import gallery_key
 from underseal_client.subjects import checked_name
 from underseal_client.units import (
@@ -24,7 +26,7 @@ from underseal_client.units import (
     columns_from,
     label,
 )
-from underseal_core.errors import InvalidInput, UndersealError
+from underseal_core.errors import InvalidInput, Mismatch, UndersealError
 from underseal_core.gallery.unit import Shape
 from underseal_core.statements import utc_text
 
@@ -157,6 +159,68 @@ def enroll_records(
     return run.report
 
 
+def enroll_embeddings(
+    context: ClientContext,
+    gallery_name: str,
+    path: Path,
+    *,
+    case: str = "",
+    keep_until: datetime | None = None,
+    again: bool = False,
+    single: bool = False,
+    wait: bool = True,
+    listener: EnrolListener,
+) -> EnrolReport:
+    """Enrol a file's rows; see :meth:`underseal_client.Client.enroll_embeddings`.
+
+    Raises
+    ------
+    Mismatch
+        They are of another model than the gallery.
+    """
+    file = EmbeddingFile(path)
+    gallery = galleries.describe(context.connection, gallery_name)
+    file.projection = _projection(context, gallery, file)
+    with _run(context, gallery, keep_until, listener, wait=wait) as run:
+        known = set() if again else _known(context, gallery)
+        fresh = run.new_rows(file, known)
+        listener.started(len(fresh))
+        records = _embedded(file, fresh, case, listener)
+        bundle = context.bundle
+        smallest = context.settings.columns_from or columns_from(bundle.profile, bundle.dimension)
+        run.send(records, len(fresh), columns_from=smallest, single=single)
+    return run.report
+
+
+def _projection(context: ClientContext, gallery: Gallery, file: EmbeddingFile) -> Projection | None:
+    """Return what leads from the file's model to the gallery's, nothing where it is the same."""
+    pin, setting = gallery.pin, context.settings.projection
+    if (file.model, file.dimension) == (pin.model_id, pin.model_dimension):
+        return None
+    if setting is not None:
+        projection = Projection.load(setting)
+        dimensions = (projection.model_dimension, projection.dimension)
+        fits = dimensions == (file.dimension, pin.model_dimension)
+        if fits and projection.model_id(file.model) == pin.model_id:
+            return projection
+    raise Mismatch(
+        f"gallery {gallery.name} is of model {pin.model_id} ({pin.model_dimension}), "
+        f"the embeddings are of {file.model} ({file.dimension})",
+        hint="scores of other models mean nothing; where the gallery's id names a projection of "
+        "this one, give it with --projection",
+    )
+
+
+def _embedded(
+    file: EmbeddingFile, fresh: set[int], case: str, listener: EnrolListener
+) -> Iterator[TemplateRecord]:
+    """Yield the templates of some rows."""
+    for row in file:
+        if row.number in fresh:
+            listener.looked_at(1)
+            yield TemplateRecord(row.subject, row.vector, row.photo, case, row.source)
+
+
 def _records(
     context: ClientContext,
     sources: Sequence[PhotoSource],
@@ -273,6 +337,24 @@ class _EnrolRun:
                 continue
             fresh.append(source)
             known.add(key)
+        return fresh
+
+    def new_rows(self, file: EmbeddingFile, known: set[str]) -> set[int]:
+        """Return the numbers of rows that can be enrolled and are not yet, each once."""
+        fresh = set()
+        for row in file:
+            try:
+                source = row.source
+                if not row.vector.any():
+                    raise InvalidInput("the row is no template: it has no length, or no finite one")
+            except InvalidInput as error:
+                self.report.refused.append(_refusal(row.photo, row.subject, "bad-row", error))
+                continue
+            if source in known:
+                self.report.skipped += 1
+            else:
+                known.add(source)
+                fresh.add(row.number)
         return fresh
 
     def send(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -74,8 +75,14 @@ class EnrolBars:
 
 def enroll(
     context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(help="Photos and folders of photos.")],
     gallery: InGallery,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Photos and folders of photos.")
+    ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(help="In place of photos: embeddings that the gallery's model made, .npz."),
+    ] = None,
     subject: Annotated[
         str | None,
         typer.Option(help="Whom all the photos show; else sub-folder or file names say it."),
@@ -102,27 +109,24 @@ def enroll(
     largest_face: LargestFace = False,
     as_json: Json = False,
 ) -> None:
-    """Enrol photos: embedded and encrypted here, stored by the server unread.
+    """Enrol photos, or embeddings: encrypted here, stored by the server unread.
 
     Run it again after an interruption: it goes on where it stopped.
     Photos that cannot be used are listed with the reason; the exit code is 8.
     """
-    for path in paths:
-        if not path.exists():
-            raise NoSuchPhoto(path)
+    photos = _checked(
+        paths or [], embeddings, about_photos=(subject, min_face_pixels, largest_face)
+    )
     until = _end(keep_days, keep_until)
     with client_of(context, bars(min_face_pixels, largest_face)) as client, EnrolBars() as shown:
+        enrol = (
+            partial(client.enroll, gallery, photos, subject=subject)
+            if embeddings is None
+            else partial(client.enroll_embeddings, gallery, embeddings)
+        )
         try:
-            report = client.enroll(
-                gallery,
-                paths,
-                subject=subject,
-                case=case,
-                keep_until=until,
-                again=again,
-                single=single,
-                wait=wait,
-                listener=shown,
+            report = enrol(
+                case=case, keep_until=until, again=again, single=single, wait=wait, listener=shown
             )
         except KeyboardInterrupt:
             note("interrupted: the same command goes on where it stopped")
@@ -133,6 +137,20 @@ def enroll(
         _show(report)
     if report.refused:
         raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+def _checked(
+    paths: list[Path], embeddings: Path | None, about_photos: tuple[object, ...]
+) -> list[Path]:
+    """Return the photos' paths; refuse what is not there, or does not go together."""
+    if embeddings is None and not paths:
+        raise typer.BadParameter("name photos or folders, or --embeddings FILE")
+    if embeddings is not None and (paths or any(about_photos)):
+        raise typer.BadParameter("--embeddings takes the place of photos and of their options")
+    for path in paths:
+        if not path.exists():
+            raise NoSuchPhoto(path)
+    return paths
 
 
 def _end(days: int | None, until: datetime | None) -> datetime | None:

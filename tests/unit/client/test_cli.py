@@ -96,6 +96,9 @@ def test_missing_credentials_end_with_input_error(underseal: Run) -> None:
         ["search", "photo.jpg"],
         ["search", "photo.jpg", "-g", "g", "--purpose", "p", "--case", "c", "--top-k", "0"],
         ["enroll"],
+        ["enroll", "-g", "g"],
+        ["enroll", "photo.jpg", "--embeddings", "people.npz", "-g", "g"],
+        ["enroll", "--embeddings", "people.npz", "--largest-face", "-g", "g"],
         ["--no-such-option"],
     ],
 )
