@@ -1,23 +1,26 @@
 """A gallery of a million templates on disk: start, memory, search and removal of a real server.
 
-    python -m benchmarks.scale [--templates 1000000] [--dim 128] [--profile compact]
-                               [--memory-mib 512] [--searches 3] [--ray] [--folder DIR] [--json]
+    python -m benchmarks.scale [--templates 1000000] [--rows N] [--dim 128] [--profile compact]
+                               [--memory-mib 512] [--more-mib N] [--searches 3] [--ray]
+                               [--folder DIR] [--json]
 
 Makes the gallery with the server's own store: bulk units of synthetic residues, and a few of real
 encryptions (the first, the last and one in the middle), and rows. A million templates of
 ``compact`` take 5 GB of disk and 4 GB of memory at d = 128, 16 and 12 GB at d = 512, and some
-minutes. Then it starts ``underseal-server serve`` on it, first with ``--memory-mib``, then with
-room for everything, and measures; with ``--ray`` once more, with the blocks in the memory of a Ray
-that the server starts. Exit code 1 when a score of the real encryptions is off by more than the
-profile's bound, when the servers' results, or those that the benchmark computes itself, differ in a
-bit, or when a removed template is still counted.
+minutes. With ``--rows`` the gallery is made of so many units
+of one row each instead: every block holds the same real encryptions, each under a token and a
+receipt of its own. Then it starts ``underseal-server serve`` on it, first with ``--memory-mib``,
+then with ``--more-mib``, else room for everything, and measures; with ``--ray`` once more, with the
+blocks in the memory of a Ray that the server starts; and last ``underseal-server check``. Exit code
+1 when a score of the real encryptions is off by more than the profile's bound, when the servers'
+results, or those that the benchmark computes itself, differ in a bit, when a removed template is
+still counted, or when the check finds anything.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import secrets
 import statistics
 import subprocess
 import sys
@@ -25,44 +28,26 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from benchmarks.accuracy import BOUND, Real, opened
+from benchmarks.accuracy import BOUND
 from benchmarks.hardware import cores
-from benchmarks.inputs import SEED
+from benchmarks.large_gallery import CLIENT, GALLERY, Maker, Sample, results_of
 from benchmarks.processes import cpu_seconds, peak_mib, resident_mib
 from benchmarks.record import Program, say
-from underseal_auditor.keys.ceremony import SoleCeremony, run_sole
 from underseal_client import gallery as galleries
 from underseal_client.connection import Connection
 from underseal_client.demo.process import find_program, run_program
-from underseal_client.records import SealedKind
 from underseal_client.search import Question, SealedAnswer, ask_server, wanted
 from underseal_client.settings import ClientSettings
-from underseal_core.errors import UndersealError
 from underseal_core.gallery.block import Block
-from underseal_core.gallery.unit import Shape, usable_slots
-from underseal_core.provenance import Enrolled
-from underseal_core.scheme.ciphertext import Ciphertext, Kind, parse_ciphertext
-from underseal_core.scheme.encryption import Encryptor
 from underseal_core.scheme.evaluation import Evaluator
-from underseal_core.scheme.profiles import PROFILES, Profile, padded_dimension
-from underseal_core.signing import Envelope, Identity
-from underseal_core.statements import Pin
-from underseal_server.store.gallery_store import GalleryStore
-from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit
-from underseal_server.store.store import BUNDLES, Store
+from underseal_core.scheme.profiles import PROFILES, padded_dimension
+from underseal_server.store.store import Store
 
-GALLERY: Final = "million"
-CLIENT: Final = "agency"
-LABEL_BYTES: Final = 160
-RUNS: Final = 3
-"""Servers that remove a row each."""
 FROM_DISK: Final = 3
 """Searches at most of the server that reads blocks from disk for each."""
 SAMPLED: Final = 3
@@ -99,8 +84,10 @@ class Report:
     profile: str
     dimension: int
     templates: int
+    units: int
     blocks: int
     blocks_mib: int
+    units_mib: int
     catalogue_mib: int
     seconds_to_make: float
     bounded: Serving
@@ -109,6 +96,7 @@ class Report:
     ray_to_threads: float | None
     max_error: float
     error_bound: float
+    seconds_to_check: float
 
 
 def main() -> int:
@@ -120,121 +108,6 @@ def main() -> int:
     return program.finish(options, report, problems)
 
 
-class Sample:
-    """Keys, the real part of the gallery, and what a search in it must give."""
-
-    def __init__(self, profile: Profile, dimension: int) -> None:
-        self.profile, self.dimension = profile, dimension
-        self.ceremony: SoleCeremony = run_sole(profile, dimension, Identity.generate())
-        self.encryptor = Encryptor(profile, dimension, self.ceremony.bundle.public_key)
-        self.rng = np.random.default_rng(SEED)
-        self.real: dict[int, Real] = {}
-        """Templates by number of their unit, which is that of its block."""
-        self.of_many: list[bytes] = []
-        self.of_rows: list[bytes] = []
-        """Template ids that may be removed."""
-
-    @property
-    def pin(self) -> Pin:
-        """What the gallery is pinned to."""
-        scheme = {"profile": self.profile.name, "key_epoch": self.ceremony.bundle.epoch}
-        return Pin(model_id="synthetic", model_dimension=self.dimension, **scheme)
-
-    def vectors(self, count: int) -> Real:
-        """Return random unit vectors, ``(count, dimension)``."""
-        values = self.rng.normal(size=(count, self.dimension))
-        unit: Real = values / np.linalg.norm(values, axis=1, keepdims=True)
-        return unit
-
-    def columns(self, number: int, count: int, *, real: bool) -> Iterator[Ciphertext]:
-        """Yield the columns of a bulk unit: encrypted, or any residues below the primes."""
-        if real:
-            self.real[number] = self.vectors(count)
-            yield from self.encryptor.encrypt_columns(self.real[number])
-            return
-        primes = self.profile.data_primes[: self.profile.gallery_level]
-        shape = (2, len(primes), self.profile.degree)
-        high = np.array(primes, dtype=np.uint32)[None, :, None]
-        for _ in range(self.dimension):
-            values = self.rng.integers(0, high, shape, dtype=np.uint32)
-            yield Ciphertext(self.profile, Kind.COLUMN, values)
-
-    def score_error(self, answer: SealedAnswer, probe: Real) -> float:
-        """Open the real units' blocks; return how far the worst score is off."""
-        worst, results = 0.0, results_of(answer)
-        for number, templates in self.real.items():
-            result = parse_ciphertext(results[number], self.profile, Kind.RESULT)
-            got = opened(result, self.ceremony.share.secret)[: len(templates)]
-            worst = max(worst, float(np.abs(got - templates @ probe).max()))
-        return worst
-
-
-def results_of(answer: SealedAnswer) -> dict[int, bytes]:
-    """Return an answer's results by block."""
-    return {s.block: s.ciphertext for s in answer.sealed if s.kind is SealedKind.RESULT}
-
-
-class Maker:
-    """Fills a data folder as a server would."""
-
-    def __init__(self, folder: Path, sample: Sample, identity: Identity) -> None:
-        self._store = Store(folder)
-        self._sample = sample
-        self._identity = identity
-        bundle = sample.ceremony.bundle
-        bundle.save(folder / BUNDLES / f"{bundle.epoch}.usb")
-        self._evaluator = Evaluator(sample.profile, sample.dimension, bundle.keys, cores())
-        spec = GallerySpec(GALLERY, sample.pin, CLIENT, frozenset({CLIENT}), 8)
-        row = self._store.galleries.create(spec, self._store.clock())
-        self._gallery: GalleryStore = self._store.open_gallery(row, self._evaluator)
-
-    def fill(self, templates: int) -> int:
-        """Enrol bulk units, and a row for each server; return how many blocks."""
-        full = usable_slots(self._sample.profile.degree, self._sample.dimension)
-        blocks = -(-templates // full)
-        for number in range(blocks):
-            say(f"block {number + 1} of {blocks}")
-            count = min(full, templates - number * full)
-            real = number in {0, blocks // 2, blocks - 1}
-            columns = self._sample.columns(number, count, real=real)
-            self._sample.of_many = self._enrol(Shape.COLUMNS, columns, count)
-        for _ in range(RUNS):
-            row = self._sample.encryptor.encrypt_row(self._sample.vectors(1))
-            self._sample.of_rows += self._enrol(Shape.ROW, iter([row]), 1)
-        self._gallery.checkpoint()
-        return blocks
-
-    def close(self) -> None:
-        """Let the server have the folder."""
-        self._gallery.close()
-        self._evaluator.close()
-        self._store.close()
-
-    def _enrol(self, shape: Shape, ciphertexts: Iterator[Ciphertext], count: int) -> list[bytes]:
-        """Store a unit and show it; return its template ids."""
-        with self._gallery.files.stage(shape) as staged:
-            for ciphertext in ciphertexts:
-                staged.write(ciphertext.to_bytes())
-            staged.sync()
-            templates = tuple(
-                NewTemplate(*map(secrets.token_bytes, (16, 16, LABEL_BYTES))) for _ in range(count)
-            )
-            token, pin = secrets.token_bytes(16), self._sample.pin
-            hashed = staged.sha256, staged.size
-            unit = NewUnit(token, shape, templates, CLIENT, *hashed, Envelope("", b"", ()))
-            content = Enrolled(GALLERY, pin, token, shape, unit.leaves(), unit.sha256)
-            receipt = content.receipt(CLIENT, self._store.clock()).sign(self._identity)
-            (outcome,) = self._gallery.admit([(replace(unit, receipt=receipt), staged)])
-        if isinstance(outcome, UndersealError):
-            raise outcome
-        folding = self._gallery.folding()
-        for pending in self._gallery.pending():
-            folding.add(pending)
-        self._gallery.prepare(folding.sums)
-        self._gallery.activate(folding)
-        return [template.template_id for template in templates]
-
-
 def measure(folder: Path, options: argparse.Namespace) -> tuple[Report, list[str]]:
     """Make the gallery below ``folder`` and run every server on it; return problems, too."""
     profile, dimension = PROFILES[options.profile], padded_dimension(options.dim)
@@ -244,12 +117,16 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[Report, list[str
     sample, data = Sample(profile, dimension), folder / "data"
     start = time.monotonic()
     maker = Maker(data, sample, Connection(settings).credentials.identity)
-    blocks = maker.fill(options.templates)
+    if options.rows:
+        blocks = maker.fill_rows(options.templates, options.rows)
+    else:
+        blocks = maker.fill(options.templates)
+    maker.add_single()
     maker.close()
     made = time.monotonic() - start
     bench = Bench(folder, settings, sample)
     bounded, few = bench.run(options.memory_mib, min(options.searches, FROM_DISK))
-    unbounded, whole = bench.run(1 << 20, options.searches)
+    unbounded, whole = bench.run(options.more_mib, options.searches)
     ray = None
     if options.ray:
         ray, found = bench.run(options.memory_mib, options.searches, "ray")
@@ -259,8 +136,10 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[Report, list[str
         profile=profile.name,
         dimension=dimension,
         templates=options.templates,
+        units=maker.units,
         blocks=blocks,
         blocks_mib=_size(data / "blocks"),
+        units_mib=_size(data / "units"),
         catalogue_mib=_size(data) - _size(data / "blocks") - _size(data / "units"),
         seconds_to_make=made,
         bounded=bounded,
@@ -269,6 +148,7 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[Report, list[str
         ray_to_threads=None if ray is None else ray.best_search / unbounded.best_search,
         max_error=bench.max_error,
         error_bound=BOUND[profile.name],
+        seconds_to_check=bench.check_all(),
     )
     return report, bench.problems
 
@@ -352,9 +232,18 @@ class Bench:
     def check_equal(self, one: SealedAnswer, other: SealedAnswer) -> None:
         """Check that two servers find the same for blocks that stayed."""
         left, right = results_of(one), results_of(other)
-        last = max(left)  # the rows were in there
-        same = all(left[number] == right[number] for number in left if number != last)
+        stayed = set(left) - self._sample.changing
+        same = all(left[number] == right[number] for number in stayed)
         self._check(same and len(left) == len(right), "the two servers' results differ")
+
+    def check_all(self) -> float:
+        """Let the server's own check look at everything; return the seconds that it takes."""
+        say("check")
+        begun = time.monotonic()
+        command = [find_program("underseal-server"), "check", "--data", str(self._folder / "data")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        self._check(done.returncode == 0, f"the check: {done.stdout}{done.stderr}")
+        return time.monotonic() - begun
 
     def _judge(self, answers: list[SealedAnswer]) -> None:
         for answer in answers:
@@ -431,7 +320,9 @@ def _program() -> Program:
     parser.add_argument("--profile", choices=sorted(PROFILES), default="compact")
     parser.add_argument("--dim", type=int, default=128, help="dimension of the templates")
     parser.add_argument("--templates", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, default=0, help="units of one row, in place of bulk")
     parser.add_argument("--memory-mib", type=int, default=512, help="bound of the first server")
+    parser.add_argument("--more-mib", type=int, default=1 << 20, help="of the second; none")
     parser.add_argument("--searches", type=int, default=3, help="searches per server")
     parser.add_argument("--ray", action="store_true", help="a third server, on a Ray of its own")
     parser.add_argument("--folder", type=Path, help="on a disk with room; default: temporary")

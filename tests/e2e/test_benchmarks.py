@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from benchmarks import engine, enrolment, load, log, oversight, scale, service
+from benchmarks import engine, enrolment, load, log, migration, oversight, scale, service
 from benchmarks.galleries import MODEL
 from benchmarks.hardware import hardware
 from benchmarks.inputs import inputs
@@ -73,7 +73,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, metrics: str) -> Iterat
     plan = Plan(
         64,
         {MODEL: "0.6"},
-        (service.GALLERY, oversight.GALLERY),
+        (service.GALLERY, oversight.GALLERY, *migration.GALLERIES),
         profile="swift",
         purpose=service.PURPOSE,
         clients=("agency", "bureau"),
@@ -105,10 +105,11 @@ def test_log() -> None:
     assert figures.receipt_ms.low <= figures.receipt_ms.median <= figures.receipt_ms.high
 
 
-def test_scale(tmp_path: Path) -> None:
-    sizes = ("--templates", 4100, "--searches", 1, "--folder", tmp_path)
+@pytest.mark.parametrize(("templates", "rows", "units"), [(4100, 0, 5), (2600, 9, 12)])
+def test_scale(tmp_path: Path, templates: int, rows: int, units: int) -> None:
+    sizes = ("--templates", templates, "--rows", rows, "--searches", 1, "--folder", tmp_path)
     figures = read(scale.Report, run("scale", *SMALL, *sizes))
-    assert figures.blocks == 2
+    assert (figures.blocks, figures.units) == (2, units)
     assert 0 < figures.max_error <= figures.error_bound
     assert list(tmp_path.iterdir()) == []
 
@@ -168,6 +169,17 @@ def test_load_notices_altered_answers(
     monkeypatch.setattr(wire, "search_part_from_wire", altered)
     assert target.ask(0).status == "wrong"
     target.close()
+
+
+def test_migration(deployment: Deployment, metrics: str) -> None:
+    """Client and server are killed on the way, and everything is there once."""
+    measured, problems = migration.measure(deployment, templates=500, smallest=None)
+    deployment.start_server("--metrics-listen", metrics, listen=deployment.server_address)
+    assert problems == []
+    figures = recorded("migration", measured)
+    assert figures.units == 8
+    assert (figures.killed.codes[0], figures.killed.codes[-1]) == (-9, 0)
+    assert "all sound" in figures.check
 
 
 def test_peers(tmp_path: Path) -> None:
