@@ -22,6 +22,7 @@ from underseal_core.gallery.memory import BlockMemory, page_memory, tiles_bytes
 from underseal_core.gallery.tiles import tiles_root
 from underseal_core.gallery.unit import Shape, Unit
 from underseal_core.gallery.unit_files import UnitFiles
+from underseal_core.ring.kernel import aligned
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator, tiles_shape
 
@@ -130,7 +131,11 @@ class Block:
         return self._tiles
 
     def _load(self) -> Residues:
-        if self._file is None or not self._stored:
+        if self._file is None:  # a sum that is short-lived: clearing pages anew costs more
+            tiles = aligned(self._shape)
+            tiles.fill(0)
+            return tiles
+        if not self._stored:
             return page_memory(self._shape)
         header, offset = read_header(self._file)
         if header.tiles_root != self._root:

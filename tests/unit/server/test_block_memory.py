@@ -15,8 +15,12 @@ import pytest
 from tests.server_fixtures import Lab, UnitContent, enrol_now, labelled, signed_for, unit_vectors
 from underseal_core.errors import Damaged
 from underseal_core.gallery import block_file
+from underseal_core.gallery.block import Block
+from underseal_core.gallery.files import LocalFiles
 from underseal_core.gallery.tiles import tiles_root
 from underseal_core.gallery.unit import Shape
+from underseal_core.gallery.unit_files import UnitFiles
+from underseal_core.ring.kernel import aligned
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_core.scheme.evaluation import Evaluator, tiles_shape
 from underseal_core.snapshot import LiveEntry, snapshot_root
@@ -309,3 +313,20 @@ def test_check_finds_a_digest_that_is_not_that_of_the_templates(place: Place) ->
     texts = [problem.text for problem in found]
     assert texts == ["the digest of block 5 is not that of its templates"]
     place.open()
+
+
+def test_a_sum_of_new_units_begins_with_nothing(tmp_path: Path) -> None:
+    """Also where its memory held something else before: large arrays are used again."""
+    lab = Lab(dimension=32)
+    profile = lab.bundle.profile
+    with lab.evaluator() as evaluator:
+        files = UnitFiles(LocalFiles(tmp_path), profile, 32)
+        used = [aligned(tiles_shape(profile, 32)) for _ in range(8)]
+        places = set()
+        for array in used:
+            array.fill(7)
+            places.add(array.ctypes.data)
+        del array, used
+        total = Block(None, 0, evaluator, files)
+        assert total.tiles.ctypes.data in places
+        assert not total.tiles.any()
