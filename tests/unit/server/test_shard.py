@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from underseal_core.scheme.evaluation import Evaluator, Probe
 from underseal_server.cluster.checkpoints import Checkpoints, Piece
 from underseal_server.cluster.probes import Probes, Row
 from underseal_server.cluster.shard import Shard
+from underseal_server.engine.executor import ThreadExecutor, prepare_probes
+from underseal_server.engine.threads import Threads
 from underseal_server.store.bucket import Location
 from underseal_server.store.folders import BLOCKS, part_name
 from underseal_server.store.gallery_store import GalleryStore
@@ -86,6 +90,23 @@ def test_probes_that_were_used_last_stay_expanded(evaluator: Evaluator, probe: P
     assert probes.prepare(evaluator, replace(ROW, name=b"third")) is not None
     assert probes.get(evaluator, ROW) is first
     assert probes.get(evaluator, ANOTHER) is not second
+
+
+def test_a_probe_that_shards_have_is_expanded_for_blocks_that_the_server_scores(
+    gallery: GalleryStore, probe: Probe
+) -> None:
+    elsewhere = replace(prepare_probes(gallery.evaluator, [PROBE])[0], expanded=None)
+
+    async def scored(threads: Threads) -> dict[int, tuple[bytes, ...]]:
+        async with aclosing(ThreadExecutor(threads).score(gallery, [elsewhere], (0, 2))) as blocks:
+            return {one.block: tuple(s.data for s in one.sealed) async for one in blocks}
+
+    threads = Threads()
+    try:
+        found = asyncio.run(scored(threads))
+    finally:
+        threads.close()
+    assert found == {number: expected(gallery, probe, number) for number in (0, 2)}
 
 
 def test_a_block_that_changed_is_read_again_and_what_it_was_is_refused(
