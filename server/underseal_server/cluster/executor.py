@@ -16,7 +16,6 @@ from functools import partial
 from hashlib import sha256
 from typing import Final
 
-import ray
 import structlog
 
 from underseal_core.errors import MalformedCiphertext
@@ -165,7 +164,7 @@ class _Run:
         self._fleet = fleet
         self._pool = pool
         self._profile = profile
-        self._probes = probes
+        self._rows = [Row(probe.name, probe.row.to_bytes()) for probe in probes]
         self._pieces = pieces
         self._lost: list[Piece] = []
         self.results: asyncio.Queue[Scored | None] = asyncio.Queue()
@@ -186,29 +185,28 @@ class _Run:
             if not pieces or not self._fleet.size:
                 return
             await publish()
-            shared = await asyncio.to_thread(_share, self._probes)
             while pieces and (shares := self._fleet.place(pieces)):
                 self._lost = []
-                await self._round(shares, shared)
+                await self._round(shares)
                 pieces = self._lost
-        except Exception:  # noqa: BLE001  # such as no room for the probes
+        except Exception:  # noqa: BLE001  # of Ray, or of the keys
             _log.exception("the cluster failed")
         finally:
             self.results.put_nowait(None)
 
-    async def _round(self, shares: list[tuple[Member, list[Piece]]], shared: object) -> None:
+    async def _round(self, shares: list[tuple[Member, list[Piece]]]) -> None:
         async with asyncio.TaskGroup() as calls:
             for member, some in shares:
                 left = deque(some)
                 for _ in range(CALLS_AHEAD):
-                    calls.create_task(self._ask(member, left, shared))
+                    calls.create_task(self._ask(member, left))
 
-    async def _ask(self, member: Member, left: deque[Piece], shared: object) -> None:
+    async def _ask(self, member: Member, left: deque[Piece]) -> None:
         while left:
             some = [left.popleft() for _ in range(min(BLOCKS_AT_ONCE, len(left)))]
             try:
                 await self._fleet.teach(member, some[0].epoch)
-                answers = await member.call_each("score", shared, some, answers=len(some))
+                answers = await member.call_each("score", self._rows, some, answers=len(some))
             except Lost as error:
                 self._fleet.drop(member, str(error))
                 self._lost += [*some, *left]
@@ -219,7 +217,7 @@ class _Run:
                 await self._take(some, answers)
 
     async def _take(self, pieces: Sequence[Piece], answers: Sequence[Answer]) -> None:
-        kinds, profile = len(self._probes) * (Kind.RESULT,), self._profile
+        kinds, profile = len(self._rows) * (Kind.RESULT,), self._profile
 
         def check() -> list[tuple[Sealed, ...] | None]:
             return [sealed_answer(answer, kinds, profile) for answer in answers]
@@ -242,11 +240,6 @@ def sealed_answer(
     except MalformedCiphertext:
         return None
     return tuple(Sealed(data, sha256(data).hexdigest()) for data in answer)
-
-
-def _share(probes: Sequence[ReadyProbe]) -> object:
-    """Put probes where every shard can have them, as long as the result is kept."""
-    return ray.put([Row(probe.name, probe.row.to_bytes()) for probe in probes])
 
 
 def _tell_failed(member: Member, error: Failed) -> None:

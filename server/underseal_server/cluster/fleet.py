@@ -33,6 +33,15 @@ LOOK_SECONDS: Final = 5.0
 """Between looks at the cluster's nodes."""
 ANSWER_SECONDS: Final = 60.0
 """For a shard to start, or to confirm that it has let blocks go."""
+SETTINGS: Final = {
+    # Or it reports its use to its makers.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Or shards give way to all other processes.
+    "RAY_worker_niceness": "0",
+    # Bytes. Or probes and results go by way of the object store.
+    "RAY_max_direct_call_object_size": str(1 << 20),
+}
+"""Of Ray, unless the environment says otherwise."""
 STORE_BYTES: Final = 1 << 30
 """For what a Ray of the server's own passes on; by itself it takes a third of the memory."""
 TILES_SHARE: Final = 0.875
@@ -175,10 +184,8 @@ class Fleet:
         InvalidInput
             There is no cluster at the address, or it refuses.
         """
-        # Ray reports its use to its makers otherwise.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Its workers give way to all other processes otherwise.
-        os.environ.setdefault("RAY_worker_niceness", "0")
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
         logging.getLogger("ray").setLevel(logging.ERROR)
         # It prints news of the cluster to our standard output, with no setting against it.
         ray._private.worker._worker_logs_enabled = False
