@@ -59,6 +59,8 @@ class Service:
             "executor": executor,
             "ray_address": self.cluster.address if executor == "ray" else "",
             "ray_shard_threads": shard_threads,
+            # A search that a lost machine held up is no reason to turn others away.
+            "queue_wait": 100.0,
             "save_seconds": save_seconds,
             "threads": 1,
         }
