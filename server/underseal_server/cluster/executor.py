@@ -200,6 +200,8 @@ class _Run:
                 left = deque(some)
                 for _ in range(CALLS_AHEAD):
                     calls.create_task(self._ask(member, left))
+        for member, _ in shares:
+            member.tell("drop", [row.name for row in self._rows])
 
     async def _ask(self, member: Member, left: deque[Piece]) -> None:
         while left:

@@ -110,6 +110,10 @@ class Member:
         (value,) = await self._answers(method, given, 1)
         return value
 
+    def tell(self, method: str, *given: Any) -> None:
+        """Call a method and wait for nothing."""
+        getattr(self.handle, method).remote(*given)
+
     async def call_each(self, method: str, *given: Any, answers: int) -> list[Any]:
         """Call a method that returns so many values, which then travel one by one.
 

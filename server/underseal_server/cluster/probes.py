@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from underseal_core.gallery.memory import tiles_bytes
@@ -52,6 +53,11 @@ class Probes:
             self._expand(evaluator, row)
         self._expanded.move_to_end(row.name)
         return self._expanded[row.name]
+
+    def drop(self, names: Collection[bytes]) -> None:
+        """Let probes go: their memory is still in cache, for the next."""
+        for name in names:
+            self._expanded.pop(name, None)
 
     def _expand(self, evaluator: Evaluator, row: Row) -> Prepared:
         parsed = row.parsed(evaluator)

@@ -81,6 +81,10 @@ class Shard:
         """Expand a probe before blocks are scored for it."""
         self._probes.get(self._evaluators[epoch], row)
 
+    def drop(self, names: Collection[bytes]) -> None:
+        """Let expanded probes go, when their searches are over."""
+        self._probes.drop(names)
+
     def score(self, rows: Sequence[Row], pieces: Sequence[Piece]) -> list[Answer]:
         """Score blocks of one gallery, each exactly as its root says, for every probe.
 

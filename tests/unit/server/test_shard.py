@@ -90,6 +90,8 @@ def test_probes_that_were_used_last_stay_expanded(evaluator: Evaluator, probe: P
     assert probes.prepare(evaluator, replace(ROW, name=b"third")) is not None
     assert probes.get(evaluator, ROW) is first
     assert probes.get(evaluator, ANOTHER) is not second
+    probes.drop([ROW.name, b"never seen"])
+    assert probes.get(evaluator, ROW) is not first
 
 
 def test_a_probe_that_shards_have_is_expanded_for_blocks_that_the_server_scores(
