@@ -246,12 +246,18 @@ class Evaluator:
         which a thread descends depth first.
         """
         depth, threads = self.dimension.bit_length() - 1, self._workers.threads
-        stops = [0]
-        while rows << stops[-1] < threads and stops[-1] < depth:
-            stops.append(stops[-1] + 1)
+        stops = self._doubling(rows)
         if threads > 1:
             stops.append(min(stops[-1] + _SUBTREE_LEVELS, depth))
         return sorted({*stops, depth})
+
+    def _doubling(self, rows: int) -> list[int]:
+        """Levels until there is a node for each thread, or columns."""
+        depth, threads = self.dimension.bit_length() - 1, self._workers.threads
+        stops = [0]
+        while rows << stops[-1] < threads and stops[-1] < depth:
+            stops.append(stops[-1] + 1)
+        return stops
 
     def prepare(self, row: Ciphertext) -> Prepared:
         """Expand a probe for :meth:`score`, and show what it is: see :meth:`prepare_many`."""
@@ -263,8 +269,8 @@ class Evaluator:
         Every column goes from the cache to its place, and into the sums of the checks.
         """
         profile, level = self.profile, self.profile.check_level
-        # Enough rows for a thread each go down in one piece each: then no thread waits.
-        stops = self._stops(len(rows))[:-1] if len(rows) < self._workers.threads else [0]
+        # No more pieces than threads: each has sums of its own.
+        stops = self._doubling(len(rows))
         nodes = self._nodes(rows)
         for begin, end in pairwise(stops):
             nodes = self._descend(nodes, begin, end)
