@@ -44,7 +44,11 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         enrolled_probes=True,
     )
     with Deployment(tmp_path_factory.mktemp("deployment"), plan) as running:
-        running.make_keys()
+        running.hold_ceremony()
+        running.write_policy()
+        with running.policy.open("a", encoding="utf-8") as policy:
+            policy.write("\n[quotas]\nsearches_per_day = 100000\n")  # many tests, one client
+        running.sign_policy()
         running.start()
         yield running
 
