@@ -274,14 +274,27 @@ class GalleryLife:
     # --- what must be there -------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Find out what became of the change that is open or refused, and make it again."""
+        """Find out what became of the change that is open or refused, and make it again.
+
+        What a disk that failed has left behind, such as a connection of the catalogue that may only
+        read, may still refuse a call, but not for long.
+        """
         self.look_for_epoch()
-        if self.refused is not None:
-            self._settle(self.refused, may_be_done=False)
-        if self.open is not None:
-            self._settle(self.open, may_be_done=True)
-        self._wait_for_pending()
-        self.check()
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                if (change := self.refused or self.open) is not None:
+                    self._settle(change, may_be_done=self.refused is None)
+                if self.refused is None and self.open is None:
+                    self._wait_for_pending()
+                    self.check()
+                    return
+            except Unanswered:
+                if time.monotonic() > deadline:
+                    raise
+            if time.monotonic() > deadline:
+                raise Wrong("what is made again is not answered")
+            time.sleep(0.05)
 
     def _wait_for_pending(self) -> None:
         """Wait until every unit that is stored is in searches as well."""
@@ -298,8 +311,6 @@ class GalleryLife:
             self._settle_removal(change, listed, may_be_done=may_be_done)
         elif change.unit.token not in self.units and change.unit not in self.gone:
             self._settle_enrolment(change.unit, listed, may_be_done=may_be_done)
-        if self.refused is not None or self.open is not None:
-            raise Wrong("what is made again is not answered")
 
     def _settle_enrolment(
         self, unit: ModelUnit, listed: dict[bytes, tuple[int, int]], *, may_be_done: bool
