@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from underseal_core.errors import Busy, Damaged, NotFound, StorageFull, UndersealError
+from underseal_core.errors import Busy, Damaged, NotFound, UndersealError
 from underseal_core.gallery.unit_files import StagedUnit
 from underseal_core.scheme.ciphertext import Ciphertext, Residues
 from underseal_server.engine.executor import Executor
@@ -396,7 +396,7 @@ class Hosting:
                     await finish(self._pool, hosted.store.checkpoint)
         try:
             await finish(self._pool, self._store.purge)
-        except StorageFull as error:  # tried again next time, or after the next start
+        except UndersealError as error:  # tried again next time, or after the next start
             _log.warning("catalogue not purged", reason=error.public)
 
     async def settle(self, hosted: Hosted) -> None:

@@ -22,6 +22,8 @@ _FULL: Final = frozenset(
 )
 _NOT_WRITTEN: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE})
 """Of a commit: its last page is not in the log, so no later start takes it for complete."""
+_IDLE_CONNECTIONS: Final = 5
+"""Most that the pool keeps."""
 _PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # a commit that returned survives a loss of power
@@ -91,7 +93,7 @@ class SqliteDatabase(Database):
     def _write(self) -> Iterator[sa.Connection]:
         self._settle()
         with self._engine.connect() as connection:
-            transaction = connection.begin()
+            transaction = self._begun(connection)
             try:
                 yield connection
             except BaseException:
@@ -104,6 +106,24 @@ class SqliteDatabase(Database):
                     transaction.rollback()
                 self._failed(error)
                 raise
+
+    def _begun(self, connection: sa.Connection) -> sa.RootTransaction:
+        """Begin to write; a connection that was opened while nothing could be written is replaced.
+
+        It may only read for as long as it lives, and says so with its first change.
+        """
+        for _ in range(_IDLE_CONNECTIONS):
+            transaction = connection.begin()
+            try:
+                connection.exec_driver_sql("DELETE FROM catalogue WHERE 0")
+            except sa.exc.OperationalError as error:
+                if getattr(error.orig, "sqlite_errorcode", 0) != sqlite3.SQLITE_READONLY:
+                    return transaction  # such as before there are tables
+            else:
+                return transaction
+            transaction.rollback()
+            connection.invalidate()
+        return connection.begin()
 
     def _failed(self, error: sa.exc.DBAPIError) -> None:
         """See to it that a commit that failed is not found complete by a later start.
