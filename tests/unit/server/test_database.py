@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,6 +48,27 @@ def test_a_full_disk_is_reported_and_nothing_is_changed(tmp_path: Path) -> None:
             connection.execute(requests.insert().values(row))
     with database.reading() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(requests)) == 0
+    database.close()
+
+
+def test_a_connection_that_may_only_read_is_replaced_before_a_change(tmp_path: Path) -> None:
+    """SQLite opens one while the disk is read-only, and it stays so when the disk is well again."""
+    path = tmp_path / "catalogue.sqlite"
+    database = SqliteDatabase(path)
+
+    def only_reads(*_: object) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False)
+
+    database._engine.dispose()
+    sa.event.listen(database._engine, "do_connect", only_reads)
+    with database.reading() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(requests)) == 0
+    sa.event.remove(database._engine, "do_connect", only_reads)
+    with database.writing() as connection:
+        row = {"request_id": "a", "client": "b", "expires_at": "c"}
+        connection.execute(requests.insert().values(row))
+    with database.reading() as connection:
+        assert connection.scalar(sa.select(requests.c.client)) == "b"
     database.close()
 
 
