@@ -94,14 +94,8 @@ def test_a_removed_template_is_erased_everywhere(
 ) -> None:
     """Two of twelve in one row: gone from all folders and from what all keys together open."""
     monkeypatch.setattr(auditor_place, "PASSPHRASE", PASSPHRASE.encode())
-    made = council(tmp_path, 2, 3, profile=GUARDED, dimension=DIMENSION)
-    keys, shares = dealt(made)
-    bundle, folder = keys.bundle, tmp_path / "credentials"
-    issue_roles(Authority.load(folder / "ca"), folder)
-    (folder / "auditor").symlink_to(made.credentials(1))
-    (tmp_path / "keys").symlink_to(made.out(1))
-    write_policy(tmp_path, folder, made.credentials(1), made.credentials(2))
-    create_logbook(tmp_path / "log", "log.example/council")
+    made, keys, shares = appointed(tmp_path)
+    bundle = keys.bundle
     ports = free_ports(3)
     guardians = [f"{point}=127.0.0.1:{port}" for point, port in enumerate(ports, start=1)]
     changes = {"share": None, "guardians": guardians, "erase_seconds": 0.2}
@@ -130,6 +124,18 @@ def test_a_removed_template_is_erased_everywhere(
     assert amendment.old_sha256 == file_digest(old).hex()
     assert amendment.new_sha256 == file_digest(new).hex()
     assert amendment.members == 2
+
+
+def appointed(root: Path) -> tuple[Council, SoleCeremony, list[Share]]:
+    """Two of three guardians with keys, everybody's credentials, a signed policy and a log."""
+    made, folder = council(root, 2, 3, profile=GUARDED, dimension=DIMENSION), root / "credentials"
+    keys, shares = dealt(made)
+    issue_roles(Authority.load(folder / "ca"), folder)
+    (folder / "auditor").symlink_to(made.credentials(1))
+    (root / "keys").symlink_to(made.out(1))
+    write_policy(root, folder, made.credentials(1), made.credentials(2))
+    create_logbook(root / "log", "log.example/council")
+    return made, keys, shares
 
 
 def dealt(made: Council) -> tuple[SoleCeremony, list[Share]]:

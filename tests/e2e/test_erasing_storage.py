@@ -22,19 +22,16 @@ from tests.auditor_place import (
     GuardedLab,
     Place,
     ask,
-    issue_roles,
-    write_policy,
 )
-from tests.ceremony_place import PASSPHRASE, council, environment, free_ports
+from tests.ceremony_place import PASSPHRASE, environment, free_ports
 from tests.e2e.test_auditor_programs import wait_ready
 from tests.e2e.test_council import end, serve_guardian
-from tests.e2e.test_erasing_processes import dealt
+from tests.e2e.test_erasing_processes import appointed
 from tests.e2e.test_server_operation import command, running
 from tests.postgres_fixtures import Cluster
 from tests.s3_fixtures import S3Server
 from tests.server_fixtures import unit_vectors
 from tests.server_harness import calling
-from underseal_auditor.logbook import create_logbook
 from underseal_client.erasures import Erasure, ErasureVerifier
 from underseal_client.wire.galleries import erasures_from_wire
 from underseal_core.bundle import PublicBundle
@@ -43,10 +40,8 @@ from underseal_core.gallery.unit import Shape
 from underseal_core.labels import label_context, seal_label
 from underseal_core.roster import Roster
 from underseal_core.rpc.tls import own_peer
-from underseal_core.scheme.profiles import GUARDED
 from underseal_core.statements import Release
 from underseal_proto.v1 import gallery_pb2
-from underseal_server.pki import Authority
 from underseal_server.store.bucket import Location
 from underseal_server.store.records import NewTemplate
 
@@ -172,14 +167,8 @@ def test_what_is_erased_is_nowhere_in_bucket_cache_database_and_files(
     """One of a row, one of columns and a row's only one; guardians have copies of all."""
     root = stores.root
     monkeypatch.setattr(auditor_place, "PASSPHRASE", PASSPHRASE.encode())
-    made = council(root, 2, 3, profile=GUARDED, dimension=DIMENSION)
-    keys, _ = dealt(made)
+    made, keys, _ = appointed(root)
     bundle, folder = keys.bundle, root / "credentials"
-    issue_roles(Authority.load(folder / "ca"), folder)
-    (folder / "auditor").symlink_to(made.credentials(1))
-    (root / "keys").symlink_to(made.out(1))
-    write_policy(root, folder, made.credentials(1), made.credentials(2))
-    create_logbook(root / "log", "log.example/council")
     config = ("--config", stores.config())
     vectors = unit_vectors(len(ROW) + len(BULK) + len(ALONE), DIMENSION)
     with ExitStack() as stack:
