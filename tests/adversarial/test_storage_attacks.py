@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -13,9 +11,11 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from tests import store_fixtures
 from tests.postgres_fixtures import Cluster
 from tests.s3_fixtures import S3Server
-from tests.server_fixtures import Lab, UnitContent, enrol_now, labelled, signed_for, unit_vectors
+from tests.server_fixtures import unit_vectors
+from tests.store_fixtures import LAB, opened
 from tests.unit.server.kill_child import Place
 from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.gallery.block_file import read_header, write_block
@@ -27,17 +27,11 @@ from underseal_server.store.bucket import Bucket, Location
 from underseal_server.store.cache import Cache
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.postgresql import PostgresDatabase
-from underseal_server.store.records import GallerySpec, NewUnit
+from underseal_server.store.records import NewUnit
 from underseal_server.store.schema import requests
 from underseal_server.store.store import Store
 
-LAB = Lab()
-
-
-@pytest.fixture(scope="module")
-def evaluator() -> Iterator[Evaluator]:
-    with LAB.evaluator() as evaluator:
-        yield evaluator
+evaluator = store_fixtures.evaluator
 
 
 @pytest.fixture
@@ -50,19 +44,9 @@ def place(location: Location, tmp_path: Path) -> Place:
     return Place(str(tmp_path / "data"), objects=astuple(location))
 
 
-def opened(store: Store, evaluator: Evaluator) -> GalleryStore:
-    spec = GallerySpec("missing", LAB.pin, "agency", frozenset({"agency"}), 3)
-    return store.open_gallery(store.galleries.create(spec, store.clock()), evaluator)
-
-
 def enrol(gallery: GalleryStore) -> NewUnit:
-    with gallery.files.stage(Shape.ROW) as staged:
-        staged.write(LAB.row(unit_vectors(1)).to_bytes())
-        staged.sync()
-        content = UnitContent(secrets.token_bytes(16), Shape.ROW, labelled(1), staged, LAB.pin)
-        unit = signed_for("missing", content)
-        enrol_now(gallery, unit, staged)
-        return unit
+    _, unit = store_fixtures.enrol(gallery, Shape.ROW, unit_vectors(1))
+    return unit
 
 
 def key_of(s3: S3Server, location: Location, end: str) -> str:
