@@ -1,7 +1,8 @@
 """Disks as a loss of power leaves them: made from the trace of what a server did to its own.
 
 What is on such a disk is what was synced. Of a file: its content at its last sync. Of a folder:
-the names at its last sync - or the names as they were, when the disk was quick with these only.
+the names at its last sync, those of folders too - or the names as they were, when the disk was
+quick with these only.
 """
 
 from __future__ import annotations
@@ -49,33 +50,35 @@ class _File:
     synced: bytes = b""
 
 
+@dataclass(eq=False)
+class _Folder:
+    """What is in it by name, and what was when it was synced. A new folder is not in its parent's
+    synced names before the parent is synced, whatever was synced inside it."""
+
+    names: dict[str, _File | _Folder] = field(default_factory=dict)
+    synced: dict[str, _File | _Folder] = field(default_factory=dict)
+
+
 @dataclass
 class Remembered:
-    """A folder's files, as they are and as they were synced. SQLite's shared memory is none."""
+    """A folder with all in it, as it is and as it was synced. SQLite's shared memory is none."""
 
-    names: dict[str, _File] = field(default_factory=dict)
-    synced: dict[str, _File] = field(default_factory=dict)
+    root: _Folder = field(default_factory=_Folder)
     _inodes: dict[int, _File] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, folder: Path) -> Remembered:
-        """Begin with a folder in which everything is synced."""
-        made = cls()
-        for path in folder.rglob("*"):
-            if path.is_file():
-                data = path.read_bytes()
-                file = _File(bytearray(data), data)
-                made.names[str(path.relative_to(folder))] = file
-                made._inodes[path.stat().st_ino] = file
-        made.synced = dict(made.names)
-        return made
 
     def apply(self, call: Call) -> None:
         """Do what a call did."""
-        file = self._inodes.get(call.inode)
+        file, name = self._inodes.get(call.inode), PurePath(call.path).name
         match call.kind:
+            case Kind.MKDIR if name:
+                self._around(call.path)[name] = _Folder()
             case Kind.CREATE:
-                self.names[call.path] = self._inodes[call.inode] = _File(bytearray())
+                self._inodes[call.inode] = made = _File(bytearray())
+                self._around(call.path)[name] = made
+            case Kind.SYNC if (folder := self._folder(call.path)) is not None:
+                folder.synced = dict(folder.names)
+            case Kind.SYNC if file is not None:
+                file.synced = bytes(file.content)
             case Kind.WRITE if file is not None:
                 end = call.offset + len(call.data)
                 file.content.extend(bytes(max(0, end - len(file.content))))
@@ -83,33 +86,53 @@ class Remembered:
             case Kind.TRUNCATE if file is not None:
                 del file.content[call.offset :]
                 file.content.extend(bytes(call.offset - len(file.content)))
-            case Kind.SYNC if file is not None:
-                file.synced = bytes(file.content)
-            case Kind.SYNC:
-                self._sync_names(call.path)
             case Kind.RENAME:
-                self.names[call.other] = self.names.pop(call.path)
+                self._around(call.other)[PurePath(call.other).name] = self._around(call.path).pop(
+                    name
+                )
             case Kind.LINK:
-                self.names[call.other] = self.names[call.path]
-            case Kind.UNLINK:
-                self.names.pop(call.path, None)
+                self._around(call.other)[PurePath(call.other).name] = self._around(call.path)[name]
+            case Kind.UNLINK | Kind.RMDIR:
+                self._around(call.path).pop(name, None)
 
-    def _sync_names(self, folder: str) -> None:
-        def inside(path: str) -> bool:
-            return PurePath(path).parent == PurePath(folder)
+    def _folder(self, path: str) -> _Folder | None:
+        """Return the folder that has this path now."""
+        found: _File | _Folder | None = self.root
+        for name in PurePath(path).parts:
+            found = found.names.get(name) if isinstance(found, _Folder) else None
+        return found if isinstance(found, _Folder) else None
 
-        self.synced = {path: file for path, file in self.synced.items() if not inside(path)}
-        self.synced.update((path, file) for path, file in self.names.items() if inside(path))
+    def _around(self, path: str) -> dict[str, _File | _Folder]:
+        """Return the names in the folder that a path is in."""
+        folder = self._folder(str(PurePath(path).parent))
+        assert folder is not None, f"the trace has made no folder for {path}"
+        return folder.names
 
-    def left(self, *, names: bool) -> dict[str, bytes]:
-        """Return what is left when the power goes now; ``names``: also those not synced."""
-        found = self.names if names else self.synced
-        return {path: file.synced for path, file in found.items() if not path.endswith("-shm")}
+    def left(self, *, names: bool) -> dict[str, bytes | None]:
+        """Return what is left when the power goes now, folders as ``None``.
+
+        Parameters
+        ----------
+        names
+            Also those that were not synced: the disk was quick with them.
+        """
+        return dict(_left(self.root, PurePath(), names=names))
 
 
-def write(folder: Path, files: dict[str, bytes]) -> None:
+def _left(folder: _Folder, path: PurePath, *, names: bool) -> Iterator[tuple[str, bytes | None]]:
+    for name, found in (folder.names if names else folder.synced).items():
+        if isinstance(found, _Folder):
+            yield str(path / name), None
+            yield from _left(found, path / name, names=names)
+        elif not name.endswith("-shm"):
+            yield str(path / name), found.synced
+
+
+def write(folder: Path, files: dict[str, bytes | None]) -> None:
     """Write such a disk."""
+    folder.mkdir(mode=0o700)
     for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        if data is None:
+            (folder / name).mkdir(mode=0o700)
+        else:
+            (folder / name).write_bytes(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +35,17 @@ def disk_errors() -> Iterator[None]:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder for the owner only, durably; fine when it exists."""
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Create a folder, and those above it that are missing; fine when it exists.
+
+    For the owner only, and durably: each is synced into the one above before anything is in it.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
         sync_folder(folder.parent)
+    except OSError:
+        with suppress(OSError):
+            folder.rmdir()  # so that whoever tries again syncs again
+        raise

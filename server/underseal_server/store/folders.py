@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from underseal_core.durable import sync_folder
 from underseal_core.gallery.disk import disk_errors, make_folder
 from underseal_core.gallery.files import Files, LocalFiles
 
@@ -71,6 +72,16 @@ class LocalPlaces:
         with disk_errors():
             for part in PARTS:
                 make_folder(data / part)
+            self._sync()
+
+    def _sync(self) -> None:
+        """Make durable the folders that are there: who made them may have been killed before it."""
+        sync_folder(self._data)
+        for part in PARTS:
+            sync_folder(self._data / part)
+            for path in (self._data / part).iterdir():
+                if path.is_dir():
+                    sync_folder(path)
 
     def of(self, gallery: int, epoch: str) -> Folders:
         """See :class:`Places`."""
