@@ -454,7 +454,7 @@ def policy_text(profile: str = "guarded", serial: int = 1, **release: object) ->
         "budget": 1000,
     }
     if profile == "swift":
-        lines |= {"strict": "true", "budget": 16, "top_k": 8}
+        lines |= {"strict": "true", "budget": 16, "top_k": 8, "max_near": 1}
     section = "\n".join(f"{key} = {value}" for key, value in {**lines, **release}.items())
     return f"""
 version = 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from underseal_auditor.policy.quotas import Use
-from underseal_auditor.policy.rules import CLOCK_SKEW
+from underseal_auditor.policy.rules import CLOCK_SKEW, guardian_part, part_of
 from underseal_auditor.store.submission import cost_of
 from underseal_core.errors import Damaged, InvalidInput, PermissionRefused
 from underseal_core.signing import Envelope
@@ -90,6 +90,7 @@ def check_release(release: Release, session: Session, watch: Watch, patience: ti
     released = utc_moment(release.released_at)
     allowed &= release.warrant_deadline == terms.warrant_deadline(released)
     allowed &= abs(released - watch.clock()) <= CLOCK_SKEW + patience
+    allowed &= _within_budget(release, session, watch, largest)
     if not allowed or not _within_quotas(release, session, watch):
         _log.warning("release not countersigned", request=request.request_id)
         raise PermissionRefused("this guardian does not countersign the release")
@@ -101,6 +102,13 @@ def _each_subject_once(release: Release) -> bool:
     names = [one.template_id for match in release.matches for one in match.templates]
     once = len(subjects) == len(release.matches) and len(set(names)) == len(names)
     return once and (release.fusion == "mean" or len(names) == len(release.matches))
+
+
+def _within_budget(release: Release, session: Session, watch: Watch, advance: int) -> bool:
+    """Tell whether this guardian's part of the budget covers it; ``advance`` is charged already."""
+    before = watch.ledger.epoch_total(release.key_epoch) - advance
+    budget = part_of(session.policy.document.release.budget, guardian_part(watch.bundle))
+    return before + release.values_charged <= budget
 
 
 def _within_quotas(release: Release, session: Session, watch: Watch) -> bool:

@@ -39,7 +39,7 @@ from underseal_auditor.policy.approvals import approving
 from underseal_auditor.policy.check_budget import CHECK_NOISE
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.rulebook import Rulebook
-from underseal_auditor.policy.rules import Case, Terms, decide, key_facts
+from underseal_auditor.policy.rules import Case, Terms, decide, guardian_part, key_facts
 from underseal_auditor.store.docket import Docket
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.quotas import Tallies
@@ -393,6 +393,7 @@ class GuardianDesk:
             now=now,
             server=chain.result.server,
             approvers=approvers,
+            part=guardian_part(bundle),
         )
         decision = decide(policy, case)
         if decision.terms is None:

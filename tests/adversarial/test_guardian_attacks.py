@@ -40,8 +40,9 @@ from underseal_core.signing import Envelope, Identity
 from underseal_core.statements import Release
 
 PROFILE = "swift"
-BUDGET = 16
-ADVANCE = 8 + 3
+PART = 10
+"""Of a budget of 16, what one of three guardians lets pass at a threshold of two."""
+ADVANCE = 8 + 1
 """What swift's policy may charge at most for one answer."""
 
 
@@ -213,7 +214,7 @@ def test_unsettled_openings_stay_charged_until_the_budget_is_used_up(bench: Benc
     for _ in range(2):
         dossier = bench.dossier(missing(bench.of))
         bench.panel.begin(dossier).open(dossier.sealed.norm, 0.1)
-    assert bench.links[0].total == 2 * ADVANCE > BUDGET
+    assert bench.links[0].total == 2 * ADVANCE > PART
     with pytest.raises(PermissionRefused, match="budget"):
         bench.panel.begin(bench.dossier(missing(bench.of)))
 
@@ -275,6 +276,19 @@ def test_release_that_is_not_of_the_opening_is_not_countersigned(
     assert bench.links[0].total == 0
     with pytest.raises(NotFound):
         opening.countersign(release_of(bench, dossier))
+
+
+def test_release_beyond_a_guardians_part_of_the_budget_is_not_countersigned(bench: Bench) -> None:
+    first = bench.dossier(missing(bench.of))
+    bench.panel.begin(first).open(first.sealed.norm, 0.1)
+    left = PART - ADVANCE
+    dossier = bench.dossier(missing(bench.of))
+    opening = bench.panel.begin(dossier)
+    opening.open(dossier.sealed.norm, 0.1)
+    with pytest.raises(PermissionRefused, match="countersign"):
+        opening.countersign(release_of(bench, dossier, values_charged=left + 1))
+    opening.countersign(release_of(bench, dossier, values_charged=left))
+    assert [link.total for link in bench.links] == [PART, PART, 0]
 
 
 def noise(data: bytes) -> bytes:

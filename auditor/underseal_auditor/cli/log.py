@@ -17,6 +17,7 @@ from underseal_auditor.connection import RegistrarLog
 from underseal_auditor.logbook import TILES_NAME, VKEY_NAME, create_logbook, load_vkey
 from underseal_auditor.logs.audit import EntryAudit
 from underseal_auditor.logs.mirror import LogMirror
+from underseal_auditor.policy.check_budget import most_openings
 from underseal_core.bundle import load_bundle
 from underseal_core.credentials import Credentials
 from underseal_core.errors import Busy, Damaged, InvalidInput
@@ -253,8 +254,11 @@ def _log(
 def _audited(
     tiles: Path, key: VerifierKey, bundles: list[Path] | None, known: list[Path] | None
 ) -> tuple[LogReport, EntryAudit]:
-    rosters = [one for path in bundles or [] for one in load_rosters(load_bundle(path), path, None)]
-    audit = EntryAudit(tuple(rosters) or None)
+    loaded = [(path, load_bundle(path)) for path in bundles or []]
+    rosters = [one for path, bundle in loaded for one in load_rosters(bundle, path, None)]
+    limits = {b.epoch: most_openings(b.profile, b.dimension, len(b.members)) for _, b in loaded}
+    openings = {epoch: most for epoch, most in limits.items() if most is not None}
+    audit = EntryAudit(tuple(rosters) or None, openings)
     earlier = [_checkpoint_in(_read(path)) for path in known or []]
     return verify_log(tiles, key, earlier, visit=audit.visit), audit
 

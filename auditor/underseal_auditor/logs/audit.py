@@ -11,6 +11,8 @@ Rules that any honest registrar keeps, and that anyone can check:
     answered    a request is answered once
     revoked     a revocation follows a provisional release whose deadline has passed, once
     warrant     nothing is opened for a client and purpose while a warrant of theirs is overdue
+    openings    a key epoch has no more intents than its checks of probes allow (when bundles are
+                given)
     total       ``epoch_total`` is the sum of all charges of the key epoch so far
     budget      the sum stays within the budget that was logged for the key epoch
     succession  a succession follows the last one of its key epoch, and all its members signed it
@@ -18,7 +20,7 @@ Rules that any honest registrar keeps, and that anyone can check:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from underseal_auditor.policy.signed import approving
@@ -119,14 +121,18 @@ class EntryAudit:
     ----------
     rosters
         All of every key epoch in the log; None leaves out rules ``member`` and ``approved``.
+    openings
+        How many searches key epochs may open, by their ids; one that is missing has no limit.
     """
 
     rosters: tuple[Roster, ...] | None = None
+    openings: Mapping[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     epochs: dict[str, Epoch] = field(default_factory=dict)
     policies: int = 0
     alarms: list[Alarm] = field(default_factory=list)
     _rows: dict[tuple[str, str, str], Row] = field(default_factory=dict)
+    _intended: dict[str, set[str]] = field(default_factory=dict)
     _open: dict[str, Intent] = field(default_factory=dict)
     _answered: set[tuple[str, str]] = field(default_factory=set)
     _policy: PolicyInForce | None = None
@@ -206,6 +212,15 @@ class EntryAudit:
             yield "answered", "a request that was answered is opened again"
         if any(due.suspends(intent) for due in self._due.values()):
             yield "warrant", "an intent of a client whose warrant for this purpose is overdue"
+        yield from self._opening(intent)
+
+    def _opening(self, intent: Intent) -> Iterator[tuple[str, str]]:
+        """Count an intent; one that was logged a second time, after a crash, is the same."""
+        begun = self._intended.setdefault(intent.key_epoch, set())
+        begun.add(intent.sha256())
+        most = self.openings.get(intent.key_epoch)
+        if most is not None and len(begun) > most:
+            yield "openings", f"{len(begun)} searches announced, their checks allow {most}"
 
     def _outcome(self, outcome: Outcome) -> Iterator[tuple[str, str]]:
         intent = self._open.pop(outcome.intent_sha256, None)

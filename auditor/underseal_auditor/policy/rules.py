@@ -36,6 +36,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Final
 
 from underseal_auditor.policy.check_budget import most_openings
@@ -66,6 +67,21 @@ def key_facts(bundle: PublicBundle) -> KeyFacts:
     return KeyFacts(bundle.epoch, bundle.profile.name, bundle.dimension, len(bundle.members))
 
 
+def guardian_part(bundle: PublicBundle) -> Fraction:
+    """Return how much of each total of a key epoch one guardian lets pass: k of n.
+
+    A guardian counts what it takes part in. Each opening takes k guardians, so where each of n
+    lets no more than ``total * k / n`` pass, all together let no more than ``total``, whichever
+    groups a registrar asks. One at least: as two groups share a guardian, one it is then in all.
+    """
+    return Fraction(bundle.threshold, len(bundle.members))
+
+
+def part_of(total: int, part: Fraction) -> int:
+    """Return how much of a key epoch's ``total`` may pass by whoever has this part of it."""
+    return max(1, int(total * part))
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """What a ledger remembers that matters to a request.
@@ -88,7 +104,8 @@ class Case:
     """What the rules look at.
 
     ``templates`` is the number of live templates of the gallery, ``server`` who answered (empty
-    when nobody has yet), ``approvers`` who approved (None: they are asked later).
+    when nobody has yet), ``approvers`` who approved (None: they are asked later). ``part``: how
+    much of a key epoch's totals may pass by whoever decides, see :func:`guardian_part`.
     """
 
     request: SearchRequest
@@ -98,6 +115,7 @@ class Case:
     now: datetime
     server: str = ""
     approvers: tuple[str, ...] | None = None
+    part: Fraction = Fraction(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +361,7 @@ def _searches_per_day(policy: Policy, case: Case) -> UndersealError | None:
 
 
 def _budget(policy: Policy, case: Case) -> UndersealError | None:
-    if case.record.epoch_total < policy.document.release.budget:
+    if case.record.epoch_total < part_of(policy.document.release.budget, case.part):
         return None
     return PermissionRefused(
         "the release budget of this key epoch is used up",
@@ -353,7 +371,7 @@ def _budget(policy: Policy, case: Case) -> UndersealError | None:
 
 def _openings(policy: Policy, case: Case) -> UndersealError | None:
     most = most_openings(policy.profile, case.keys.dimension, case.keys.members)
-    if most is None or case.record.openings < most:
+    if most is None or case.record.openings < part_of(most, case.part):
         return None
     return PermissionRefused(
         "this key epoch has opened as many searches as it may",
