@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Final
 from underseal_core.durable import replace_file
 from underseal_core.errors import Damaged, InvalidInput, Mismatch, NotFound, StorageFull
 from underseal_core.labels import PUBLIC_KEY_BYTES, SealingKey
+from underseal_core.quorum import check_quorum
 from underseal_core.scheme.evaluation import EvaluationKeys, galois_elements
 from underseal_core.scheme.fields import (
     FieldReader,
@@ -225,8 +226,9 @@ def _parse_prefix(data: bytes, magic: bytes) -> tuple[Profile, int, int, int]:
         raise InvalidInput("not an Underseal public bundle")
     wire_id, threshold, count, logarithm = data[4:_PREFIX_BYTES]
     profile = profile_by_wire_id(wire_id)
-    if not 1 <= threshold <= count <= MAX_MEMBERS:
-        raise InvalidInput(f"the bundle's threshold {threshold} of {count} is impossible")
+    if count > MAX_MEMBERS:
+        raise InvalidInput("the bundle names too many members")
+    check_quorum(threshold, count)
     dimension = 1 << min(logarithm, 16)
     require_dimension(dimension)
     return profile, dimension, threshold, count

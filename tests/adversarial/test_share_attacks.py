@@ -28,27 +28,57 @@ from tests.auditor_world import (
     write_signed_policy,
 )
 from tests.ceremony_place import PROGRAM
-from tests.oracles.ceremonies import finished, joint_secret
+from tests.oracles.ceremonies import finished, joint_secret, prepare
 from tests.oracles.resharings import Council, copy_of, refreshed, replaced, reshare
 from tests.resharing_place import CHEAP
 from underseal_auditor.keys import share_file
+from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.decryption import encrypt_zero
+from underseal_auditor.keys.pairs import PairSecrets
+from underseal_auditor.keys.resharing_file import ResharingFile
 from underseal_auditor.keys.sampling import SecretStream
 from underseal_auditor.keys.share import Share
 from underseal_auditor.logbook import VKEY_NAME, create_logbook
 from underseal_auditor.panel import Panel
-from underseal_core.bundle import PublicBundle
-from underseal_core.errors import Busy, Mismatch, PermissionRefused
+from underseal_core.bundle import PublicBundle, parse_bundle
+from underseal_core.errors import Busy, InvalidInput, Mismatch, PermissionRefused
 from underseal_core.log_entries import encode_entry
 from underseal_core.ring import kernel
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.scheme.encoding import decode_coefficients, encode_row
+from underseal_core.scheme.profiles import SWIFT
 from underseal_server.pki import Authority
 
 QUORUMS = [(2, 3), (3, 5)]
 PROFILE = "swift"
 PASSPHRASE = b"one for each guardian"
 SCORE = 1.0
+
+
+@pytest.mark.parametrize(("threshold", "count"), [(1, 2), (1, 3), (2, 4), (3, 6)])
+def test_keys_that_two_groups_without_a_common_member_could_open_are_refused(
+    threshold: int, count: int
+) -> None:
+    """Each group would answer the same ciphertext once: nobody knows of both answers."""
+    file, _, _ = prepare(SWIFT, 16, count, count)
+    with pytest.raises(InvalidInput, match="two groups") as refused:
+        replace(file, threshold=threshold)
+    assert refused.value.hint == f"choose a threshold of {count // 2 + 1} or more"
+    with pytest.raises(InvalidInput, match="two groups"):
+        CeremonyFile.parse(
+            file.to_bytes().replace(b'shold":%d}' % count, b'shold":%d}' % threshold)
+        )
+    dealers = tuple(range(1, threshold + 1))
+    with pytest.raises(InvalidInput, match="two groups"):
+        ResharingFile(SWIFT, 16, threshold, "a" * 64, 1, "a" * 64, file.members, dealers)
+    data = bytearray(finished(threshold=2, count=3).bundle.to_bytes())
+    data[5:7] = threshold, count
+    with pytest.raises(InvalidInput, match="two groups"):
+        parse_bundle(bytes(data), "a" * 64)
+    own = PairSecrets(1, count, bytearray(32 * (count - 1)))
+    secret = finished(threshold=2, count=3).shares[0].secret.copy()
+    with pytest.raises(InvalidInput, match="two groups"):
+        Share(SWIFT, "a" * 64, threshold, secret, own)
 
 
 # What shares open together, by plain arithmetic: an attacker's program checks no generation.

@@ -222,9 +222,14 @@ def assert_guardians_know_only_the_released(folder: Path, count: int) -> None:
 
 
 def test_demo_of_impossible_numbers_says_so(tmp_path: Path) -> None:
-    for numbers in (["--guardians", "2", "--threshold", "3"], ["--threshold", "2"]):
+    for guardians, threshold, said in (
+        ("2", "3", "does not fit"),
+        ("1", "2", "does not fit"),
+        ("4", "2", "two groups"),
+    ):
+        numbers = ["--guardians", guardians, "--threshold", threshold]
         done = demo(*numbers, "--keep", tmp_path / "kept", cwd=tmp_path)
-        assert (done.returncode, "cannot open a score" in done.stderr) == (3, True)
+        assert (done.returncode, said in done.stderr) == (3, True)
         assert not (tmp_path / "kept").exists()
 
 

@@ -15,6 +15,7 @@ from underseal_auditor.keys.messages import Round
 from underseal_core.bundle import MAX_MEMBERS
 from underseal_core.errors import InvalidInput
 from underseal_core.labels import SealingKey
+from underseal_core.quorum import check_quorum
 from underseal_core.scheme.profiles import Profile, profile_named, require_dimension
 
 T = TypeVar("T")
@@ -58,11 +59,9 @@ class CeremonyFile:
     def __post_init__(self) -> None:
         """Check the parameters."""
         count = len(self.members)
-        if not 1 <= self.threshold <= count <= MAX_MEMBERS:
-            raise InvalidInput(
-                f"a threshold of {self.threshold} does not fit {count} members",
-                hint=f"1 <= threshold <= members <= {MAX_MEMBERS}",
-            )
+        if count > MAX_MEMBERS:
+            raise InvalidInput(f"{count} members are more than {MAX_MEMBERS}")
+        check_quorum(self.threshold, count)
         if comb(count, self.threshold) > MAX_SUBSETS:
             raise InvalidInput(
                 f"{count} members have too many groups of {self.threshold} to test each",

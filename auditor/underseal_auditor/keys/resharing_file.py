@@ -20,6 +20,7 @@ from underseal_auditor.keys.ceremony_file import (
 from underseal_auditor.keys.messages import Round
 from underseal_core.bundle import PublicBundle
 from underseal_core.errors import InvalidInput, Mismatch
+from underseal_core.quorum import check_quorum
 from underseal_core.roster import Roster
 from underseal_core.scheme.profiles import Profile, profile_named
 
@@ -67,8 +68,9 @@ class ResharingFile:
     def __post_init__(self) -> None:
         """Check members and dealers."""
         count = len(self.members)
+        check_quorum(self.threshold, count)
         sound = (
-            2 <= self.threshold <= count
+            self.threshold >= 2
             and self.generation >= 1
             and len(self.dealers) == self.threshold
             and list(self.dealers) == sorted(set(self.dealers))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from underseal_core.errors import InvalidInput, UndersealError
+from underseal_core.quorum import check_quorum
 from underseal_core.roster import Generation
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ class Share:
         generation: Generation | None = None,
     ) -> None:
         point, members = pairs.point, pairs.members
-        if not 1 <= point <= members or not 1 <= threshold <= members:
-            raise InvalidInput("the share's point or threshold is impossible")
+        if not 1 <= point <= members:
+            raise InvalidInput("the share's point is impossible")
+        check_quorum(threshold, members)
         if secret.shape != (len(profile.key_primes), profile.degree):
             raise InvalidInput("the share does not have the profile's shape")
         self.profile = profile

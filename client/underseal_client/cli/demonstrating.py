@@ -12,9 +12,10 @@ from underseal_client.cli.folders import stopped_by_sigterm, working_folder
 from underseal_client.cli.output import Json, err, print_json, print_table, say
 from underseal_client.cli.telling import LiveTeller, show_beginning
 from underseal_client.demo.faces import photo_folder
-from underseal_client.demo.oversight import OversightDemo, check_quorum
+from underseal_client.demo.oversight import OversightDemo
 from underseal_client.demo.run import run_demo
 from underseal_core.outcome import ExitCode
+from underseal_core.quorum import check_quorum
 
 if TYPE_CHECKING:
     from underseal_client.demo.evidence import Evidence
@@ -67,7 +68,7 @@ def _sole(keep: Path | None, photos: Path, as_json: bool) -> None:
 def _oversight(
     keep: Path | None, photos: Path, guardians: int, threshold: int, as_json: bool
 ) -> None:
-    check_quorum(guardians, threshold)
+    check_quorum(threshold, guardians)
     with (
         stopped_by_sigterm(),
         working_folder(keep, "demo") as folder,

@@ -18,7 +18,6 @@ from underseal_core.bundle import load_bundle
 from underseal_core.errors import (
     Busy,
     Damaged,
-    InvalidInput,
     PermissionRefused,
     UndersealError,
     Waiting,
@@ -35,21 +34,6 @@ if TYPE_CHECKING:
 SYNTHETIC: Final = 5_000
 APPROVED_PURPOSE: Final = "detention"
 OTHER_PURPOSE: Final = "marketing"
-
-
-def check_quorum(guardians: int, threshold: int) -> None:
-    """Check that there can be so many guardians with this threshold.
-
-    Raises
-    ------
-    InvalidInput
-        There cannot.
-    """
-    if not 1 <= threshold <= guardians or guardians < 2:
-        raise InvalidInput(
-            f"{threshold} of {guardians} guardians cannot open a score",
-            hint="take two guardians or more, and a threshold of at most their number",
-        )
 
 
 class OversightDemo:

@@ -321,7 +321,7 @@ def test_file_digest_covers_every_field() -> None:
     assert len({variant.digest for variant in variants}) == len(variants)
 
 
-@pytest.mark.parametrize(("threshold", "count"), [(0, 1), (2, 1), (-1, 3), (1, 33), (16, 32)])
+@pytest.mark.parametrize(("threshold", "count"), [(0, 1), (2, 1), (-1, 3), (17, 33), (17, 32)])
 def test_impossible_thresholds_are_refused(threshold: int, count: int) -> None:
     public = MemberSecrets(Identity.generate(), OpeningKey.generate()).public()
     members = tuple(replace(public, signing=bytes([i]) * 32) for i in range(count))
