@@ -29,7 +29,7 @@ def truncate_log(path: Path) -> int:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             log = path.with_name(path.name + "-wal")
             return log.stat().st_size if log.exists() else 0
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise Damaged("the catalogue cannot be opened") from error
 
 
@@ -47,7 +47,7 @@ def free_pages_in_use(path: Path) -> int:
             leaves = int.from_bytes(page[4:8], "big")
             for index in range(min(leaves, size // 4 - 2)):
                 leaf = int.from_bytes(page[8 + 4 * index : 12 + 4 * index], "big")
-                file.seek((leaf - 1) * size)
+                file.seek((max(leaf, 1) - 1) * size)  # 0: a damaged list
                 count += any(file.read(size))
             trunk = int.from_bytes(page[:4], "big")
     return count
@@ -66,5 +66,5 @@ def rewrite(path: Path) -> None:
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise Damaged("the catalogue cannot be written anew") from error

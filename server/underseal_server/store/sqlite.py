@@ -162,6 +162,14 @@ class SqliteDatabase(Database):
         with self._engine.connect().execution_options(reads=True) as connection:
             yield connection
 
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            with super()._errors():
+                yield
+        except UnicodeDecodeError as error:
+            raise self._named(error) from None  # SQLite quotes a damaged schema, as it is
+
     def _translated(self, error: sa.exc.DBAPIError) -> UndersealError:
         return self._named(error.orig)
 
@@ -179,7 +187,7 @@ class SqliteDatabase(Database):
         try:
             with closing(self._engine.raw_connection()) as connection:
                 found = connection.cursor().execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._named(error) from None
         busy, pages, _ = found
         if busy:

@@ -131,3 +131,15 @@ def test_what_is_removed_during_a_purge_is_left_to_the_next(
     database.purge()
     assert mark.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
     database.close()
+
+
+def test_a_schema_that_is_no_text_any_more_is_damage(tmp_path: Path) -> None:
+    """SQLite's message quotes it, which Python's driver then cannot decode."""
+    path = tmp_path / "catalogue.sqlite"
+    SqliteDatabase(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        damaged = "UPDATE sqlite_master SET sql = CAST(x'cc28' || sql AS TEXT) WHERE name = ?"
+        connection.execute(damaged, ("units",))
+    with pytest.raises(Damaged, match="catalogue failed"):
+        SqliteDatabase(path)
