@@ -296,6 +296,19 @@ class GalleryLife:
                 raise Wrong("what is made again is not answered")
             time.sleep(0.05)
 
+    def look(self) -> None:
+        """Compare everything, asking once: what is damaged stays so however often one asks.
+
+        Raises
+        ------
+        Unanswered
+            Something was refused.
+        """
+        self.look_for_epoch()
+        with answered():
+            self._wait_for_pending()
+        self.check()
+
     def _wait_for_pending(self) -> None:
         """Wait until every unit that is stored is in searches as well."""
         deadline = time.monotonic() + DEADLINE

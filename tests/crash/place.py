@@ -19,7 +19,7 @@ from tests.forked_server import NotStarted, ServerProcesses
 from tests.gallery_life import GalleryLife, Unanswered
 from tests.server_fixtures import DIMENSION, PROFILE
 from tests.server_rotation import CouncilLab, Succession, follow, succession
-from underseal_core.errors import Busy, Damaged, StorageFull
+from underseal_core.errors import Busy, Damaged, StorageFull, UndersealError
 from underseal_core.scheme.encryption import Encryptor
 from underseal_server.check import Checker
 from underseal_server.engine.keys import KeyEpochs, SwitchingKeys
@@ -78,9 +78,13 @@ def attempt(life: GalleryLife, operation: Operation) -> None:
     try:
         operation(life)
     except (Unanswered, StorageFull, Busy, Damaged) as error:
-        told = error.error if isinstance(error, Unanswered) else error
-        assert "cannot be reached" not in told.public
-        assert "call the operator" in told.hint
+        check_told(error.error if isinstance(error, Unanswered) else error)
+
+
+def check_told(error: UndersealError) -> None:
+    """See that it is the server's own word about its storage: not that nobody answers any more."""
+    assert "cannot be reached" not in error.public
+    assert "the operator" in error.hint
 
 
 def points(ordinary: int, most: int | None = None) -> int:
@@ -156,14 +160,17 @@ class Home:
         with life.connected(port):
             yield
 
-    def rotate(self) -> bool:
-        """Add the next key epoch, as ``underseal-server epoch add`` does; False at the last."""
+    def rotate(self, successions: Path | None = None) -> bool:
+        """Add the next key epoch, as ``underseal-server epoch add`` does; False at the last.
+
+        ``successions``: a file of those who took over shares of the one before.
+        """
         move = self.next_epoch()
         if move is None:
             return False
         epochs = KeyEpochs(self.data / BUNDLES, 1)
         epochs.add(move.bundle)
-        SwitchingKeys(self.data / SWITCHING_KEYS, epochs).add(move.key)
+        SwitchingKeys(self.data / SWITCHING_KEYS, epochs).add(move.key, successions)
         return True
 
     def next_epoch(self) -> EpochFiles | None:
@@ -213,6 +220,7 @@ __all__ = [
     "Operation",
     "Place",
     "attempt",
+    "check_told",
     "labs",
     "points",
     "seed_of",

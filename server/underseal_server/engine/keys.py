@@ -10,7 +10,14 @@ from typing import Final
 
 from underseal_core.bundle import PublicBundle, load_bundle
 from underseal_core.durable import replace_file
-from underseal_core.errors import Conflict, Damaged, InvalidInput, Mismatch, NotFound
+from underseal_core.errors import (
+    Conflict,
+    Damaged,
+    InvalidInput,
+    Mismatch,
+    NotFound,
+    PermissionRefused,
+)
 from underseal_core.gallery.disk import disk_errors
 from underseal_core.roster import follow, read_successions
 from underseal_core.scheme.evaluation import Evaluator
@@ -180,14 +187,20 @@ class SwitchingKeys:
 
         Raises
         ------
-        InvalidInput, Damaged, Mismatch
-            The stored key or a bundle of its is unusable.
+        Damaged
+            The stored key, a bundle of its or its file of successions is unusable.
         """
         path = self._folder / (epoch + SWITCHING_SUFFIX)
         if not path.exists():
             return None
-        key = load_switching_key(path)
-        self._check(key)
+        try:
+            key = load_switching_key(path)
+            self._check(key)
+        except (NotFound, InvalidInput, Damaged, Mismatch, PermissionRefused) as error:
+            raise Damaged(  # nobody's mistake who asks
+                f"the server's switching key is unusable: {error.public}",
+                hint="the operator removes it and adds it again: underseal-server epoch add FILE",
+            ) from error
         return key
 
     def _check(self, key: SwitchingKey) -> None:
