@@ -96,7 +96,7 @@ class Admission:
         waiting = self._urgent()
         if self._unread.full(client) or (waiting and tag < waiting[-1].tag):
             return
-        wait = self._too_long(waiting, hosted)
+        wait = self._too_long(waiting, hosted, 0.0)
         if wait is not None:
             self._refused("queue")
             raise _full(wait)
@@ -104,12 +104,12 @@ class Admission:
     def submit(self, job: Job) -> None:
         """Let a search wait for its turn.
 
-        Whoever is last in the fair order then is turned away if the queue is too long.
+        Whoever would wait too long then, in the fair order, is turned away.
 
         Raises
         ------
         Busy
-            That is this one; or it could not be done before its deadline.
+            This one would; or it could not be done before its deadline.
         """
         client, cost = job.asked.client, max(_LEAST_COST, _cost(job))
         job.tag = self._tag(client)
@@ -198,8 +198,11 @@ class Admission:
             if not one.asked.patient and not unread.full(one.asked.client)
         ]
 
-    def _too_long(self, ahead: list[Job], hosted: Hosted) -> float | None:
-        """Return how long a search would wait that these go before, if that is too long."""
+    def _too_long(self, ahead: list[Job], hosted: Hosted, waited: float) -> float | None:
+        """Return how long a search would wait that these go before, if that is too long.
+
+        ``waited``: for how many seconds it has done so already.
+        """
         free = self._lanes - len(self._batches)
         if len(ahead) < free:
             return None
@@ -209,24 +212,23 @@ class Admission:
             wait += self._until_free(urgent)
         paces = [hosted.pace, *(batch.hosted.pace for batch in urgent), *map(_pace, ahead)]
         longest = max((1 + self._factor) * pace.unhurried - pace.alone for pace in paces)
-        if len(ahead) < self._limit + free and wait <= max(SHORTEST_WAIT, longest):
+        if len(ahead) < self._limit + free and waited + wait <= max(SHORTEST_WAIT, longest):
             return None
         return wait
 
     def _shed(self, newest: Job) -> None:
-        """Turn away the last one if it would wait too long."""
-        waiting = self._urgent()
-        if not waiting:
-            return
-        last = waiting.pop()
-        wait = self._too_long(waiting, last.asked.hosted)
-        if wait is None:
-            return
-        self._refused("queue")
-        if last is newest:
-            raise _full(wait)
-        self._drop(last)
-        last.fail(_full(wait))
+        """Turn away those that would wait too long: what came last may go before others."""
+        now, ahead = time.monotonic(), list[Job]()
+        for job in self._urgent():
+            wait = self._too_long(ahead, job.asked.hosted, now - job.submitted)
+            if wait is None:
+                ahead.append(job)
+                continue
+            self._refused("queue")
+            if job is newest:
+                raise _full(wait)
+            self._drop(job)
+            job.fail(_full(wait))
 
     def _drop(self, job: Job) -> None:
         """Take a search out of the queue, which its client then has not used."""

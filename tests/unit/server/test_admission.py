@@ -43,9 +43,10 @@ async def told(job: Job) -> list[int]:
     """Places that a search that has ended was told, or that was turned away."""
     places: list[int] = []
     with pytest.raises(Busy):
-        async for event in job.events():
-            assert isinstance(event, Progress)
-            places.append(event.queued)
+        async for some in job.events():
+            for event in some:
+                assert isinstance(event, Progress)
+                places.append(event.queued)
     return places
 
 
@@ -62,7 +63,7 @@ def test_searches_of_one_client_keep_their_order_and_learn_their_place(tmp_path:
             admission.done(batch)
         for job in jobs:
             job.fail(Busy("over"))
-        assert [await told(job) for job in jobs] == [[0], [1], [2, 1]]
+        assert [await told(job) for job in jobs] == [[], [1], [2, 1]]
 
     run(tmp_path, test)
 
@@ -163,6 +164,46 @@ def test_the_slower_searches_are_under_load_the_less_they_may_wait(tmp_path: Pat
             pace.expanded(1.4)
         with pytest.raises(Busy, match="queue is full"):
             admission.submit(slow)  # it takes 1.6 s itself
+        admission.done(lane)
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(("waited", "gives_way"), [(0.0, False), (0.8, True)])
+def test_time_that_a_search_has_waited_counts(
+    tmp_path: Path, waited: float, gives_way: bool
+) -> None:
+    async def test(place: Place) -> None:
+        paced(place, 0.9, 0.1, 0.05)
+        admission = place.admission(wait_factor=2.5)
+        admission.submit(place.job("heavy"))
+        lane = await admission.next_batch()
+        late = place.job("heavy")
+        admission.submit(late)
+        late.submitted -= waited  # what runs takes so much longer than it should
+        light = place.job("light")
+        admission.submit(light)  # with what runs, 2 s that go before, and 2.5 s are allowed
+        assert not light.gone
+        assert late.gone == gives_way
+        admission.done(lane)
+
+    run(tmp_path, test)
+
+
+def test_who_waits_too_long_gives_way_and_those_behind_stay(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        paced(place, 0.9, 0.1, 0.05)
+        admission = place.admission(wait_factor=3)
+        admission.submit(place.job("running"))
+        lane = await admission.next_batch()
+        first, second = place.job("a"), place.job("b")
+        admission.submit(first)
+        admission.submit(second)
+        first.submitted -= 3.0
+        admission.submit(place.job("c"))
+        assert first.gone
+        assert not second.gone
+        assert admission.waiting == 2
         admission.done(lane)
 
     run(tmp_path, test)
