@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,14 +109,14 @@ class Place:
 async def events(engine: SearchEngine, job: Job) -> list[Event]:
     """Run a search to its end."""
     async with aclosing(engine.search(job)) as told:
-        return [event async for event in told]
+        return [event async for some in told for event in some]
 
 
 @asynccontextmanager
 async def stalled(
     place: Place, client: str
-) -> AsyncIterator[tuple[SearchEngine, list[int], AsyncGenerator[Event, None]]]:
-    """An engine with a search whose client reads no further than its first block.
+) -> AsyncIterator[tuple[SearchEngine, list[int], AsyncGenerator[Sequence[Event], None]]]:
+    """An engine with a search whose client reads no further than where its first block is.
 
     Gives the sizes of the batches, and the rest of the search. No other client's search is merged
     with it, and one result that nobody reads is as much as is kept.
@@ -124,7 +124,7 @@ async def stalled(
     async with place.engine(place.admission(merged=1)) as (engine, sizes):
         place.unread._limit = 1
         async with aclosing(engine.search(place.job(client, patient=True))) as told:
-            while not isinstance(await anext(told), SealedBlock):
+            while not any(isinstance(event, SealedBlock) for event in await anext(told)):
                 pass
             yield engine, sizes, told
 

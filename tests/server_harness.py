@@ -227,7 +227,7 @@ class Caller:
 
     def ask(self, request: SearchRequest, probe: bytes, identity: Identity | None = None) -> Found:
         call = self.searches.Search(self.message(request, probe, identity))
-        return collect(answer.part for answer in call)
+        return collect(part for answer in call for part in answer.parts)
 
     def ask_many(
         self, messages: Iterable[search_pb2.SearchRequest]
@@ -242,8 +242,8 @@ class Caller:
                 ended[answer.index] = answer.refusal
                 parts.pop(answer.index, None)
                 continue
-            parts.setdefault(answer.index, []).append(answer.part)
-            if answer.part.WhichOneof("part") == "result":
+            parts.setdefault(answer.index, []).extend(answer.found.parts)
+            if parts[answer.index][-1].WhichOneof("part") == "result":
                 ended[answer.index] = collect(parts.pop(answer.index))
         assert not parts
         return ended

@@ -6,6 +6,7 @@ import hashlib
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -124,7 +125,8 @@ class Target:
         )
         message = wire.search_to_wire(envelope, probe)
         answers = connection.searches.Search(message, timeout=self._deadline)
-        hashes = check_answer(request, (wire.search_part_from_wire(one.part) for one in answers))
+        parts = chain.from_iterable(map(wire.search_parts_from_wire, answers))
+        hashes = check_answer(request, parts)
         if self._known.setdefault(which, hashes) != hashes:
             raise WrongAnswer("the same probe got other results before")
 

@@ -139,15 +139,16 @@ class ManyCall:
         self._count += 1
         return wire.search_many_to_wire(envelope, probe)
 
-    def _take(self, index: int, part: SearchPart | UndersealError) -> None:
+    def _take(self, index: int, found: list[SearchPart] | UndersealError) -> None:
         sent = self._sent.get(index)
         if sent is None:
             raise Damaged("the server answers what it was not asked")
-        if isinstance(part, UndersealError):
+        if isinstance(found, UndersealError):
             del self._sent[index]
-            self._refused(sent.item, part)
+            self._refused(sent.item, found)
             return
-        sent.collected.take(part)
+        for part in found:
+            sent.collected.take(part)
         if not sent.collected.complete:
             return
         del self._sent[index]

@@ -178,10 +178,10 @@ def ask_server(
             message = wire.search_to_wire(envelope, probe)
             answers = connection.searches.Search(message, timeout=connection.stream_timeout_s)
             for answer in answers:
-                part = wire.search_part_from_wire(answer.part)
-                if isinstance(part, Progress):
-                    on_progress(part)
-                collected.take(part)
+                for part in wire.search_parts_from_wire(answer):
+                    if isinstance(part, Progress):
+                        on_progress(part)
+                    collected.take(part)
         return collected.answer(server_key)
 
     return retrying(call, SEARCHING)

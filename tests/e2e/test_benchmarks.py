@@ -156,17 +156,19 @@ def test_load_notices_altered_answers(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = Target(deployment, templates=3, probes=1, deadline=30.0)
-    honest = wire.search_part_from_wire
+    honest = wire.search_parts_from_wire
     assert target.ask(0).status == "accepted"
 
-    def altered(message: search_pb2.SearchPart) -> SearchPart:
-        part = honest(message)
+    def altered(message: search_pb2.SearchResponse) -> list[SearchPart]:
+        return [changed(part) for part in honest(message)]
+
+    def changed(part: SearchPart) -> SearchPart:
         if isinstance(part, Sealed) and part.kind is SealedKind.RESULT:
             last = part.ciphertext[-1] ^ 1
             return replace(part, ciphertext=part.ciphertext[:-1] + bytes([last]))
         return part
 
-    monkeypatch.setattr(wire, "search_part_from_wire", altered)
+    monkeypatch.setattr(wire, "search_parts_from_wire", altered)
     assert target.ask(0).status == "wrong"
     target.close()
 

@@ -251,16 +251,16 @@ def search_many_to_wire(request: Envelope, probe: bytes) -> ManyRequest:
 
 def search_many_from_wire(
     answer: search_pb2.SearchManyResponse,
-) -> tuple[int, SearchPart | UndersealError]:
-    """Return the number of a request, and a part of its answer or why it was refused.
+) -> tuple[int, list[SearchPart] | UndersealError]:
+    """Return the number of a request, and parts of its answer or why it was refused.
 
     Raises
     ------
     Damaged
-        No answer, or see :func:`search_part_from_wire`.
+        See :func:`search_parts_from_wire`.
     """
     if answer.WhichOneof("answer") != "refusal":
-        return answer.index, search_part_from_wire(answer.part)
+        return answer.index, search_parts_from_wire(answer.found)
     refusal = answer.refusal
     pushback = str(refusal.retry_after_ms)
     error = named_error(refusal.error, refusal.text, refusal.hint, pushback)
@@ -270,14 +270,18 @@ def search_many_from_wire(
     )
 
 
-def search_part_from_wire(part: search_pb2.SearchPart) -> SearchPart:
-    """Return one message of a running search.
+def search_parts_from_wire(response: search_pb2.SearchResponse) -> list[SearchPart]:
+    """Return what a message of a running search holds.
 
     Raises
     ------
     Damaged
-        No part, or an unknown kind of ciphertext.
+        A part without content, or an unknown kind of ciphertext.
     """
+    return [_search_part(part) for part in response.parts]
+
+
+def _search_part(part: search_pb2.SearchPart) -> SearchPart:
     match part.WhichOneof("part"):
         case "progress":
             progress = part.progress

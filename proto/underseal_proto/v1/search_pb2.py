@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from underseal_proto.v1 import common_pb2 as underseal__proto_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1funderseal_proto/v1/search.proto\x12\x0cunderseal.v1\x1a\x1funderseal_proto/v1/common.proto\"G\n\rSearchRequest\x12\'\n\x07request\x18\x01 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12\r\n\x05probe\x18\x02 \x01(\x0c\"8\n\x0eSearchResponse\x12&\n\x04part\x18\x01 \x01(\x0b\x32\x18.underseal.v1.SearchPart\"@\n\x11SearchManyRequest\x12+\n\x06search\x18\x01 \x01(\x0b\x32\x1b.underseal.v1.SearchRequest\"\x87\x01\n\x12SearchManyResponse\x12\r\n\x05index\x18\x01 \x01(\r\x12(\n\x04part\x18\x02 \x01(\x0b\x32\x18.underseal.v1.SearchPartH\x00\x12.\n\x07refusal\x18\x03 \x01(\x0b\x32\x1b.underseal.v1.SearchRefusalH\x00\x42\x08\n\x06\x61nswer\"`\n\rSearchRefusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x0c\n\x04hint\x18\x04 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\r\"\xa2\x01\n\nSearchPart\x12\x30\n\x08progress\x18\x01 \x01(\x0b\x32\x1c.underseal.v1.SearchProgressH\x00\x12\x30\n\x06sealed\x18\x02 \x01(\x0b\x32\x1e.underseal.v1.SealedCiphertextH\x00\x12(\n\x06result\x18\x03 \x01(\x0b\x32\x16.underseal.v1.EnvelopeH\x00\x42\x06\n\x04part\"K\n\x0eSearchProgress\x12\x0e\n\x06queued\x18\x01 \x01(\r\x12\x13\n\x0b\x62locks_done\x18\x02 \x01(\r\x12\x14\n\x0c\x62locks_total\x18\x03 \x01(\r\"\xcb\x01\n\x10SealedCiphertext\x12\x31\n\x04kind\x18\x01 \x01(\x0e\x32#.underseal.v1.SealedCiphertext.Kind\x12\r\n\x05\x62lock\x18\x02 \x01(\r\x12\x12\n\nciphertext\x18\x03 \x01(\x0c\"a\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_RESULT\x10\x01\x12\r\n\tKIND_NORM\x10\x02\x12\x13\n\x0fKIND_PROJECTION\x10\x03\x12\x0e\n\nKIND_PROBE\x10\x04\x32\xab\x01\n\rSearchService\x12\x45\n\x06Search\x12\x1b.underseal.v1.SearchRequest\x1a\x1c.underseal.v1.SearchResponse0\x01\x12S\n\nSearchMany\x12\x1f.underseal.v1.SearchManyRequest\x1a .underseal.v1.SearchManyResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1funderseal_proto/v1/search.proto\x12\x0cunderseal.v1\x1a\x1funderseal_proto/v1/common.proto\"G\n\rSearchRequest\x12\'\n\x07request\x18\x01 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12\r\n\x05probe\x18\x02 \x01(\x0c\"9\n\x0eSearchResponse\x12\'\n\x05parts\x18\x01 \x03(\x0b\x32\x18.underseal.v1.SearchPart\"@\n\x11SearchManyRequest\x12+\n\x06search\x18\x01 \x01(\x0b\x32\x1b.underseal.v1.SearchRequest\"\x8c\x01\n\x12SearchManyResponse\x12\r\n\x05index\x18\x01 \x01(\r\x12-\n\x05\x66ound\x18\x02 \x01(\x0b\x32\x1c.underseal.v1.SearchResponseH\x00\x12.\n\x07refusal\x18\x03 \x01(\x0b\x32\x1b.underseal.v1.SearchRefusalH\x00\x42\x08\n\x06\x61nswer\"`\n\rSearchRefusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x0c\n\x04hint\x18\x04 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\r\"\xa2\x01\n\nSearchPart\x12\x30\n\x08progress\x18\x01 \x01(\x0b\x32\x1c.underseal.v1.SearchProgressH\x00\x12\x30\n\x06sealed\x18\x02 \x01(\x0b\x32\x1e.underseal.v1.SealedCiphertextH\x00\x12(\n\x06result\x18\x03 \x01(\x0b\x32\x16.underseal.v1.EnvelopeH\x00\x42\x06\n\x04part\"K\n\x0eSearchProgress\x12\x0e\n\x06queued\x18\x01 \x01(\r\x12\x13\n\x0b\x62locks_done\x18\x02 \x01(\r\x12\x14\n\x0c\x62locks_total\x18\x03 \x01(\r\"\xcb\x01\n\x10SealedCiphertext\x12\x31\n\x04kind\x18\x01 \x01(\x0e\x32#.underseal.v1.SealedCiphertext.Kind\x12\r\n\x05\x62lock\x18\x02 \x01(\r\x12\x12\n\nciphertext\x18\x03 \x01(\x0c\"a\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_RESULT\x10\x01\x12\r\n\tKIND_NORM\x10\x02\x12\x13\n\x0fKIND_PROJECTION\x10\x03\x12\x0e\n\nKIND_PROBE\x10\x04\x32\xab\x01\n\rSearchService\x12\x45\n\x06Search\x12\x1b.underseal.v1.SearchRequest\x1a\x1c.underseal.v1.SearchResponse0\x01\x12S\n\nSearchMany\x12\x1f.underseal.v1.SearchManyRequest\x1a .underseal.v1.SearchManyResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,21 +35,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEARCHREQUEST']._serialized_start=82
   _globals['_SEARCHREQUEST']._serialized_end=153
   _globals['_SEARCHRESPONSE']._serialized_start=155
-  _globals['_SEARCHRESPONSE']._serialized_end=211
-  _globals['_SEARCHMANYREQUEST']._serialized_start=213
-  _globals['_SEARCHMANYREQUEST']._serialized_end=277
-  _globals['_SEARCHMANYRESPONSE']._serialized_start=280
-  _globals['_SEARCHMANYRESPONSE']._serialized_end=415
-  _globals['_SEARCHREFUSAL']._serialized_start=417
-  _globals['_SEARCHREFUSAL']._serialized_end=513
-  _globals['_SEARCHPART']._serialized_start=516
-  _globals['_SEARCHPART']._serialized_end=678
-  _globals['_SEARCHPROGRESS']._serialized_start=680
-  _globals['_SEARCHPROGRESS']._serialized_end=755
-  _globals['_SEALEDCIPHERTEXT']._serialized_start=758
-  _globals['_SEALEDCIPHERTEXT']._serialized_end=961
-  _globals['_SEALEDCIPHERTEXT_KIND']._serialized_start=864
-  _globals['_SEALEDCIPHERTEXT_KIND']._serialized_end=961
-  _globals['_SEARCHSERVICE']._serialized_start=964
-  _globals['_SEARCHSERVICE']._serialized_end=1135
+  _globals['_SEARCHRESPONSE']._serialized_end=212
+  _globals['_SEARCHMANYREQUEST']._serialized_start=214
+  _globals['_SEARCHMANYREQUEST']._serialized_end=278
+  _globals['_SEARCHMANYRESPONSE']._serialized_start=281
+  _globals['_SEARCHMANYRESPONSE']._serialized_end=421
+  _globals['_SEARCHREFUSAL']._serialized_start=423
+  _globals['_SEARCHREFUSAL']._serialized_end=519
+  _globals['_SEARCHPART']._serialized_start=522
+  _globals['_SEARCHPART']._serialized_end=684
+  _globals['_SEARCHPROGRESS']._serialized_start=686
+  _globals['_SEARCHPROGRESS']._serialized_end=761
+  _globals['_SEALEDCIPHERTEXT']._serialized_start=764
+  _globals['_SEALEDCIPHERTEXT']._serialized_end=967
+  _globals['_SEALEDCIPHERTEXT_KIND']._serialized_start=870
+  _globals['_SEALEDCIPHERTEXT_KIND']._serialized_end=967
+  _globals['_SEARCHSERVICE']._serialized_start=970
+  _globals['_SEARCHSERVICE']._serialized_end=1141
 # @@protoc_insertion_point(module_scope)

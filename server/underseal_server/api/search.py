@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from datetime import datetime
 from importlib.metadata import version
@@ -24,11 +24,11 @@ from underseal_core.statements import (
 )
 from underseal_proto.v1 import search_pb2, search_pb2_grpc
 from underseal_server import wire
-from underseal_server.api.together import Together
+from underseal_server.api.together import Answer, Together
 from underseal_server.engine.enrolled import EnrolledProbes
 from underseal_server.engine.hosted import Hosted
 from underseal_server.engine.hosting import Hosting
-from underseal_server.engine.job import Asked, Job, Outcome, Progress, SealedBlock
+from underseal_server.engine.job import Asked, Event, Job, Outcome, Progress, SealedBlock
 from underseal_server.engine.places import PerClient
 from underseal_server.engine.search import SearchEngine
 from underseal_server.engine.threads import Threads, finish
@@ -93,10 +93,10 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     ) -> AsyncIterator[search_pb2.SearchResponse]:
         """Compare with every live template, or with those that the signed request asks for."""
         with self._single.hold(current_peer().name):
-            parts = self._parts(request, _deadline(context), patient=False)
-            async with aclosing(parts):
-                async for part in parts:
-                    yield search_pb2.SearchResponse(part=part)
+            answer = self._answer(request, _deadline(context), patient=False)
+            async with aclosing(answer):
+                async for some in answer:
+                    yield some
 
     async def SearchMany(  # noqa: N802
         self, request_iterator: AsyncIterator[search_pb2.SearchManyRequest], context: Context
@@ -104,17 +104,17 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         """Answer many requests, each as ``Search`` would."""
         deadline = _deadline(context)
 
-        def parts(request: search_pb2.SearchRequest) -> AsyncGenerator[search_pb2.SearchPart, None]:
-            return self._parts(request, deadline, patient=True)
+        def answer(request: search_pb2.SearchRequest) -> Answer:
+            return self._answer(request, deadline, patient=True)
 
-        together = Together(request_iterator, current_peer(), self._many, parts)
+        together = Together(request_iterator, current_peer(), self._many, answer)
         async with aclosing(together.answers()) as answers:
-            async for answer in answers:
-                yield answer
+            async for some in answers:
+                yield some
 
-    async def _parts(
+    async def _answer(
         self, message: search_pb2.SearchRequest, deadline: float, *, patient: bool
-    ) -> AsyncGenerator[search_pb2.SearchPart, None]:
+    ) -> Answer:
         peer, probe = current_peer(), message.probe
         envelope = wire.envelope_from_wire(message.request)
         if not patient:
@@ -132,15 +132,9 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             deadline,
         )
         async with aclosing(self._engine.search(Job(asked, self._unread))) as events:
-            async for event in events:
-                match event:
-                    case Progress():
-                        yield wire.progress_to_wire(event)
-                    case SealedBlock(block, sealed):
-                        yield wire.sealed_to_wire(_KINDS.KIND_RESULT, block, sealed.data)
-                    case Outcome():
-                        for part in self._closing(request, event):
-                            yield part
+            async for some in events:
+                parts = [part for event in some for part in self._parts(request, event)]
+                yield search_pb2.SearchResponse(parts=parts)
 
     def _ask(self, peer: Peer, envelope: Envelope, deadline: float) -> None:
         """Turn away at once what would not be computed even if it is good: checks take time."""
@@ -169,14 +163,18 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         pool = self._threads.store
         await finish(pool, claim, request.request_id, peer.name, until, utc_text(now))
 
-    def _closing(self, request: SearchRequest, outcome: Outcome) -> list[search_pb2.SearchPart]:
-        """Return the probe's checks and the signed result."""
-        envelope = self._statement(request, outcome).sign(self._identity)
-        return [
-            wire.sealed_to_wire(_KINDS.KIND_NORM, 0, outcome.norm.data),
-            wire.sealed_to_wire(_KINDS.KIND_PROJECTION, 0, outcome.projection.data),
-            search_pb2.SearchPart(result=wire.envelope_to_wire(envelope)),
-        ]
+    def _parts(self, request: SearchRequest, event: Event) -> Iterator[search_pb2.SearchPart]:
+        """Yield what is sent of an event; of the outcome, the probe's checks and the result."""
+        match event:
+            case Progress():
+                yield wire.progress_to_wire(event)
+            case SealedBlock(block, sealed):
+                yield wire.sealed_to_wire(_KINDS.KIND_RESULT, block, sealed.data)
+            case Outcome(norm=norm, projection=projection):
+                envelope = self._statement(request, event).sign(self._identity)
+                yield wire.sealed_to_wire(_KINDS.KIND_NORM, 0, norm.data)
+                yield wire.sealed_to_wire(_KINDS.KIND_PROJECTION, 0, projection.data)
+                yield search_pb2.SearchPart(result=wire.envelope_to_wire(envelope))
 
     def _statement(self, request: SearchRequest, outcome: Outcome) -> SearchResult:
         view = outcome.view

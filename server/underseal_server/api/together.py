@@ -15,6 +15,9 @@ from underseal_server.api.access import SEARCH_SERVICE
 from underseal_server.engine.places import PerClient
 from underseal_server.engine.threads import settled
 
+Answer = AsyncGenerator[search_pb2.SearchResponse, None]
+"""What is sent of one search."""
+
 _METHOD: Final = f"/{SEARCH_SERVICE}/SearchMany"
 
 
@@ -29,7 +32,7 @@ class Together:
         Who calls.
     places
         How many searches of a client may be under way.
-    parts
+    answer
         Answers one request.
     """
 
@@ -38,17 +41,17 @@ class Together:
         requests: AsyncIterator[search_pb2.SearchManyRequest],
         peer: Peer,
         places: PerClient,
-        parts: Callable[[search_pb2.SearchRequest], AsyncGenerator[search_pb2.SearchPart, None]],
+        answer: Callable[[search_pb2.SearchRequest], Answer],
     ) -> None:
         self._requests = requests
         self._peer = peer
         self._places = places
-        self._parts = parts
+        self._answer = answer
         # Of one: nothing more is taken out of the engine's buffer than the caller reads.
         self._ready: asyncio.Queue[search_pb2.SearchManyResponse | None] = asyncio.Queue(1)
 
     async def answers(self) -> AsyncGenerator[search_pb2.SearchManyResponse, None]:
-        """Yield the parts of every request's answer, or its refusal; ends when all have."""
+        """Yield what comes of every request, or its refusal; ends when all have."""
         reading = asyncio.create_task(self._read())
         try:
             while (answer := await self._ready.get()) is not None:
@@ -64,7 +67,7 @@ class Together:
                 index = 0
                 async for message in self._requests:
                     await self._places.take(self._peer.name)
-                    task = group.create_task(self._answer(index, message.search))
+                    task = group.create_task(self._tell(index, message.search))
                     task.add_done_callback(lambda _: self._places.free(self._peer.name))
                     index += 1
         except asyncio.CancelledError:
@@ -74,11 +77,11 @@ class Together:
             raise
         await self._ready.put(None)
 
-    async def _answer(self, index: int, request: search_pb2.SearchRequest) -> None:
+    async def _tell(self, index: int, request: search_pb2.SearchRequest) -> None:
         try:
-            async with aclosing(self._parts(request)) as parts:
-                async for part in parts:
-                    await self._ready.put(search_pb2.SearchManyResponse(index=index, part=part))
+            async with aclosing(self._answer(request)) as answer:
+                async for some in answer:
+                    await self._ready.put(search_pb2.SearchManyResponse(index=index, found=some))
         except Exception as error:  # noqa: BLE001  # the other requests go on
             refused = _refusal(error, self._peer)
             await self._ready.put(search_pb2.SearchManyResponse(index=index, refusal=refused))

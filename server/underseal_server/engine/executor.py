@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -126,10 +126,9 @@ class ThreadExecutor:
         order = sorted(numbers, key=lambda number: not opened.resident(number))
         for start in range(0, len(order), BLOCKS_PER_CALL):
             some = order[start : start + BLOCKS_PER_CALL]
-            tiles = await self._tiles(opened, some)
-            results = await finish(self._pool, seal_scores, opened.evaluator, expanded, tiles)
-            for number, sealed in zip(some, results, strict=True):
-                yield Scored(number, sealed)
+            read = await self._read(opened, some)
+            for scored in await finish(self._pool, _scored, opened, expanded, some, read):
+                yield scored
 
     async def forget(self, gallery: Gallery, blocks: Collection[int] | None) -> None:
         """See :class:`Executor`: the gallery's own memory is all there is."""
@@ -141,16 +140,29 @@ class ThreadExecutor:
         found = (one.expanded or next(made).expanded for one in probes)
         return [one for one in found if one is not None]
 
-    async def _tiles(self, opened: GalleryStore, numbers: Sequence[int]) -> list[Residues]:
-        """Read blocks side by side; ends when all have, also when one is damaged."""
-        reads = [finish(self._reading, opened.tiles, number) for number in numbers]
+    async def _read(self, opened: GalleryStore, numbers: Sequence[int]) -> dict[int, Residues]:
+        """Read those that are not in memory, side by side; ends when all have, or failed."""
+        absent = [number for number in numbers if not opened.resident(number)]
+        reads = [finish(self._reading, opened.tiles, number) for number in absent]
         found = await asyncio.gather(*reads, return_exceptions=True)
-        tiles = []
-        for one in found:
+        tiles = {}
+        for number, one in zip(absent, found, strict=True):
             if isinstance(one, BaseException):
                 raise one
-            tiles.append(one)
+            tiles[number] = one
         return tiles
+
+
+def _scored(
+    opened: GalleryStore,
+    probes: Sequence[Probe],
+    numbers: Sequence[int],
+    read: Mapping[int, Residues],
+) -> list[Scored]:
+    """Score blocks, some of which have just been read."""
+    tiles = [read[number] if number in read else opened.tiles(number) for number in numbers]
+    results = seal_scores(opened.evaluator, probes, tiles)
+    return [Scored(number, sealed) for number, sealed in zip(numbers, results, strict=True)]
 
 
 def prepare_probes(evaluator: Evaluator, rows: Sequence[Ciphertext]) -> list[ReadyProbe]:

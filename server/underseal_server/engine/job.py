@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from underseal_core.scheme.ciphertext import Ciphertext
 from underseal_core.statements import Targets
@@ -14,6 +16,9 @@ from underseal_server.engine.executor import ReadyProbe, Sealed
 from underseal_server.engine.hosted import Hosted
 from underseal_server.engine.unread import Unread
 from underseal_server.store.records import View
+
+TOGETHER: Final = 1 << 20
+"""Bytes of sealed scores after which no more events are taken together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +111,10 @@ class Job:
         self.ready: ReadyProbe | None = None
         self._unread = unread
         self._held = 0
-        self._place = -1
-        self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
+        self._place = 0
+        self._told: deque[Event] = deque()
+        self._failure: Exception | None = None
+        self._news = asyncio.Event()
 
     def tell(self, event: Event) -> None:
         """Hand over what is ready."""
@@ -115,7 +122,8 @@ class Job:
             return
         if isinstance(event, SealedBlock):
             self._hold(len(event.sealed.data))
-        self._events.put_nowait(event)
+        self._told.append(event)
+        self._news.set()
 
     def move(self, place: int) -> None:
         """Tell how many searches go before it, if that has changed."""
@@ -125,7 +133,8 @@ class Job:
 
     def fail(self, error: Exception) -> None:
         """End it."""
-        self._events.put_nowait(error)
+        self._failure = error
+        self._news.set()
         self.leave()
 
     def leave(self) -> None:
@@ -134,8 +143,8 @@ class Job:
         self.ready = None
         self._hold(-self._held)
 
-    async def events(self) -> AsyncGenerator[Event, None]:
-        """Yield what is told, until the outcome.
+    async def events(self) -> AsyncGenerator[Sequence[Event], None]:
+        """Yield what is told, all that is ready at a time, until the outcome.
 
         Raises
         ------
@@ -143,15 +152,28 @@ class Job:
             What it failed with.
         """
         while True:
-            event = await self._events.get()
-            if isinstance(event, Exception):
-                raise event
-            yield event
-            if isinstance(event, SealedBlock) and not self.gone:
-                self._hold(-len(event.sealed.data))
-            if isinstance(event, Outcome):
-                return
+            await self._news.wait()
+            self._news.clear()
+            while self._told:
+                some = self._take()
+                yield some
+                if not self.gone:
+                    self._hold(-_sealed_bytes(some))
+                if isinstance(some[-1], Outcome):
+                    return
+            if self._failure is not None:
+                raise self._failure
+
+    def _take(self) -> list[Event]:
+        some: list[Event] = []
+        while self._told and _sealed_bytes(some) < TOGETHER:
+            some.append(self._told.popleft())
+        return some
 
     def _hold(self, size: int) -> None:
         self._held += size
         self._unread.add(self.asked.client, size)
+
+
+def _sealed_bytes(events: Sequence[Event]) -> int:
+    return sum(len(event.sealed.data) for event in events if isinstance(event, SealedBlock))

@@ -94,7 +94,7 @@ class SearchEngine:
         """
         self._admission.ask(client, hosted, deadline)
 
-    async def search(self, job: Job) -> AsyncGenerator[Event, None]:
+    async def search(self, job: Job) -> AsyncGenerator[Sequence[Event], None]:
         """Yield progress, sealed blocks as they are ready, and the outcome last.
 
         Closed early, it gives up its place at once; what others have in the same batch goes on.
@@ -109,8 +109,8 @@ class SearchEngine:
         self._admission.submit(job)
         try:
             async with aclosing(job.events()) as events:
-                async for event in events:
-                    yield event
+                async for some in events:
+                    yield some
         finally:
             self._admission.withdraw(job)
 
@@ -181,7 +181,7 @@ class SearchEngine:
         if not batch.jobs:
             return 0
         async with batch.hosted.reading() as opened:
-            view = await finish(self._pool, opened.view)
+            view = await self._view(opened)
             searches = [one for job in batch.jobs if (one := await self._chosen(job, view))]
             for numbers in dict.fromkeys(one.numbers for one in searches):
                 same = [one for one in searches if one.numbers == numbers]
@@ -191,12 +191,16 @@ class SearchEngine:
                     pace, seconds = batch.hosted.pace, time.monotonic() - begun
                     pace.scored(len(same), seconds, quiet=not self._admission.waiting)
             # Of the same version; another root if a block had to be made again.
-            view = await finish(self._pool, opened.view)
+            view = await self._view(opened)
         for one in searches:
             if (ready := one.job.ready) is not None:
                 hashes = dict(sorted(one.hashes.items()))
                 one.job.tell(Outcome(view, hashes, ready.norm, ready.projection, one.compared))
         return len(searches)
+
+    async def _view(self, opened: GalleryStore) -> View:
+        known = opened.viewed
+        return await finish(self._pool, opened.view) if known is None else known
 
     async def _chosen(self, job: Job, view: View) -> _Compared | None:
         """Find the blocks of a search; ``None`` if a target is missing."""

@@ -139,6 +139,11 @@ class GalleryStore:
                 self._view = view
             return self._view
 
+    @property
+    def viewed(self) -> View | None:
+        """The present state, if it is known already."""
+        return self._view
+
     def outdate(self) -> None:
         """Take note that the catalogue has another version, with the same templates in it."""
         self._view = None
