@@ -22,6 +22,7 @@ from underseal_server.store.amendments import Amendments
 from underseal_server.store.arrivals import Arrivals
 from underseal_server.store.database import Database
 from underseal_server.store.digests import Digests
+from underseal_server.store.earlier import refuse_earlier
 from underseal_server.store.erasures import Erasures
 from underseal_server.store.folders import Folders
 from underseal_server.store.galleries import Galleries
@@ -69,8 +70,8 @@ class Store:
     Raises
     ------
     InvalidInput
-        The folder or the database cannot be used, another server uses it, or they do not belong
-        together.
+        The folder or the database cannot be used, another server uses it, they do not belong
+        together, or the folder is of an earlier form.
     Busy
         The database or the object storage cannot be reached.
     StorageFull, Damaged
@@ -93,6 +94,7 @@ class Store:
         self._ending = ExitStack()
         self._ending.callback(os.close, _lock(folder))
         try:
+            refuse_earlier(folder / BUNDLES)
             with disk_errors():
                 for name in (BUNDLES, SWITCHING_KEYS):
                     make_folder(folder / name)
