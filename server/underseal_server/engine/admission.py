@@ -157,6 +157,9 @@ class Admission:
     def done(self, batch: Batch) -> None:
         """Note the end of a batch."""
         self._batches.remove(batch)
+        if batch.patient:
+            for job in self._queue:
+                job.since = time.monotonic()
         if not self._queue and not self._batches:
             self._now = 0.0
             self._ends.clear()
@@ -201,7 +204,7 @@ class Admission:
     def _too_long(self, ahead: list[Job], hosted: Hosted, waited: float) -> float | None:
         """Return how long a search would wait that these go before, if that is too long.
 
-        ``waited``: for how many seconds it has done so already.
+        ``waited``: for how many seconds it has done so already. Patient ones that run do not count.
         """
         free = self._lanes - len(self._batches)
         if len(ahead) < free:
@@ -219,8 +222,10 @@ class Admission:
     def _shed(self, newest: Job) -> None:
         """Turn away those that would wait too long: what came last may go before others."""
         now, ahead = time.monotonic(), list[Job]()
+        behind_patient = any(batch.patient for batch in self._batches)
         for job in self._urgent():
-            wait = self._too_long(ahead, job.asked.hosted, now - job.submitted)
+            waited = 0.0 if behind_patient else now - job.since
+            wait = self._too_long(ahead, job.asked.hosted, waited)
             if wait is None:
                 ahead.append(job)
                 continue

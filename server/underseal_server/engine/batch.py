@@ -37,6 +37,11 @@ class Batch:
         """Whether one of them is not patient."""
         return any(not job.asked.patient for job in self.jobs)
 
+    @property
+    def patient(self) -> bool:
+        """Whether all that came in are patient."""
+        return all(job.asked.patient for job in self._jobs)
+
     def takes(self, job: Job) -> bool:
         """Tell whether a search may still come in.
 

@@ -106,6 +106,8 @@ class Job:
         self.tag = 0.0
         """Place in the fair order; see :class:`~underseal_server.engine.admission.Admission`."""
         self.submitted = time.monotonic()
+        self.since = self.submitted
+        """From when its wait counts: not while it waits for patient ones."""
         self.gone = False
         """Nobody waits for it any more."""
         self.ready: ReadyProbe | None = None

@@ -180,12 +180,37 @@ def test_time_that_a_search_has_waited_counts(
         lane = await admission.next_batch()
         late = place.job("heavy")
         admission.submit(late)
-        late.submitted -= waited  # what runs takes so much longer than it should
+        late.since -= waited  # what runs takes so much longer than it should
         light = place.job("light")
         admission.submit(light)  # with what runs, 2 s that go before, and 2.5 s are allowed
         assert not light.gone
         assert late.gone == gives_way
         admission.done(lane)
+
+    run(tmp_path, test)
+
+
+def test_time_behind_patient_ones_does_not_count(tmp_path: Path) -> None:
+    async def test(place: Place) -> None:
+        paced(place, 0.009, 0.001, 0.0005)
+        admission = place.admission()
+        admission.submit(place.job("many", patient=True))
+        lane = await admission.next_batch()
+        single, second = place.job("one"), place.job("two")
+        admission.submit(single)
+        await asyncio.sleep(0.1)
+        admission.submit(second)
+        assert not single.gone
+        admission.done(lane)
+        admission.submit(place.job("many", patient=True))
+        assert not single.gone
+        urgent = await admission.next_batch()
+        assert urgent.jobs == [single]
+        await asyncio.sleep(0.1)
+        assert not second.gone
+        admission.submit(place.job("many", patient=True))
+        assert second.gone  # it has waited for a single ten times as long as that should take
+        admission.done(urgent)
 
     run(tmp_path, test)
 
@@ -199,7 +224,7 @@ def test_who_waits_too_long_gives_way_and_those_behind_stay(tmp_path: Path) -> N
         first, second = place.job("a"), place.job("b")
         admission.submit(first)
         admission.submit(second)
-        first.submitted -= 3.0
+        first.since -= 3.0
         admission.submit(place.job("c"))
         assert first.gone
         assert not second.gone
