@@ -211,7 +211,9 @@ class Books:
         stored = self._settle(client, request_id, fresh=fresh)
         if stored.release is None:
             raise uniform_refusal(request_id)
-        return Delivery(stored.release, stored.evidence, stored.origins)
+        witnessed = self._logbook.witnessed(stored.evidence.outcome.receipt)
+        evidence = replace(stored.evidence, witnessed=witnessed)
+        return Delivery(stored.release, evidence, stored.origins)
 
     def _settle(self, client: str, request_id: str, *, fresh: bool = False) -> Answer:
         """Log the outcome of a stored answer, once, and keep its receipt.

@@ -339,6 +339,12 @@ class RegistrarLog:
         with _translated("registrar"):
             return self._stub.GetEntries(request, timeout=CALL_SECONDS).entries
 
+    def add_cosignature(self, checkpoint: bytes) -> None:
+        """Hand in a cosigned checkpoint; raises what the registrar's status stands for."""
+        request = log_pb2.AddCosignatureRequest(checkpoint=checkpoint)
+        with _translated("registrar"):
+            self._stub.AddCosignature(request, timeout=CALL_SECONDS)
+
 
 class RegistrarApprovals:
     """A registrar's requests that wait for persons. Raises what its status stands for."""

@@ -4,7 +4,8 @@ The folder that ``underseal-auditor log create`` makes:
 
     log.key     Ed25519 key of the log, for checkpoints only; nobody but the registrar reads it
     log.vkey    the key that verifies them, as text: give it to every client
-    tiles/      the log itself (C2SP tlog-tiles); ``checkpoint`` and ``tile/`` may be published
+    tiles/      the log itself (C2SP tlog-tiles); ``checkpoint`` and ``tile/`` may be published;
+                ``witnessed/`` has what witnesses cosigned
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from underseal_core.errors import Conflict, Damaged, InvalidInput, NotFound, StorageFull
+from underseal_core.errors import (
+    Conflict,
+    Damaged,
+    InvalidInput,
+    NotFound,
+    StorageFull,
+    UndersealError,
+)
 from underseal_core.log_entries import (
     Intent,
     Logged,
@@ -28,6 +36,7 @@ from underseal_core.log_entries import (
 from underseal_core.signing import Identity
 from underseal_core.statements import Statement
 from underseal_core.tlog.checkpoint import open_checkpoint
+from underseal_core.tlog.cosigned import CosignedCheckpoints
 from underseal_core.tlog.layout import TILE_WIDTH
 from underseal_core.tlog.log import TransparencyLog
 from underseal_core.tlog.note import NoteSigner, VerifierKey
@@ -68,10 +77,15 @@ class Logbook:
         Open, with a key of its own.
     identity
         Signs the entries: a member of the key ceremony.
+    witnesses
+        Keys of those whose cosignatures are taken.
     """
 
-    def __init__(self, log: TransparencyLog, identity: Identity) -> None:
+    def __init__(
+        self, log: TransparencyLog, identity: Identity, witnesses: Sequence[VerifierKey] = ()
+    ) -> None:
         self.log = log
+        self.cosigned = CosignedCheckpoints(log, witnesses)
         self._identity = identity
 
     def close(self) -> None:
@@ -120,6 +134,11 @@ class Logbook:
             if found == entry:
                 return self._written(entry, index, checkpoint)
         return self.append(entry)
+
+    def witnessed(self, receipt: bytes) -> tuple[bytes, ...]:
+        """Return the receipts of the same entry under what witnesses have cosigned since."""
+        index = Receipt.parse(receipt).index
+        return tuple(one.to_bytes() for one in self.cosigned.receipts(index))
 
     def extends(self, logged: Logged, old: int) -> tuple[bytes, ...]:
         """Return the proof that the checkpoint of a receipt extends the tree of ``old`` leaves.
@@ -286,11 +305,14 @@ def load_vkey(path: Path) -> VerifierKey:
         return VerifierKey.parse(path.read_text().strip())
     except (OSError, UnicodeDecodeError) as error:
         raise NotFound(
-            f"cannot read the log's key {path}", hint="underseal-auditor log create makes a log"
+            f"cannot read the key {path}",
+            hint="underseal-auditor log create, or witness create, makes one",
         ) from error
 
 
-def open_logbook(folder: Path, identity: Identity) -> Logbook:
+def open_logbook(
+    folder: Path, identity: Identity, witnesses: Sequence[VerifierKey] = ()
+) -> Logbook:
     """Open the log of a folder that :func:`create_logbook` made.
 
     Raises
@@ -298,7 +320,7 @@ def open_logbook(folder: Path, identity: Identity) -> Logbook:
     NotFound, InvalidInput
         The folder holds no log, or its two key files do not belong together.
     Conflict, Damaged, PermissionRefused
-        See :class:`TransparencyLog`.
+        See :class:`TransparencyLog` and :class:`CosignedCheckpoints`.
     """
     key = load_vkey(folder / VKEY_NAME)
     signer = NoteSigner(key.name, Identity.load(folder / KEY_NAME))
@@ -306,4 +328,9 @@ def open_logbook(folder: Path, identity: Identity) -> Logbook:
         raise InvalidInput(f"{KEY_NAME} and {VKEY_NAME} do not belong together")
     if signer.key.public_key == identity.public_key:
         raise InvalidInput("the log needs a key of its own, not the auditor's identity")
-    return Logbook(TransparencyLog(folder / TILES_NAME, signer), identity)
+    log = TransparencyLog(folder / TILES_NAME, signer)
+    try:
+        return Logbook(log, identity, witnesses)
+    except UndersealError:
+        log.close()
+        raise

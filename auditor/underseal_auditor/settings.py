@@ -61,7 +61,8 @@ class RegistrarSettings(BaseModel):
     of k or more guardians, by their points.
 
     ``successions``: who holds the shares since the ceremony; None takes ``successions.jsonl``
-    beside the bundle, if it is there.
+    beside the bundle, if it is there. ``witnesses``: key files (``witness.vkey``) of those whose
+    cosignatures of the log are taken and handed out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +77,7 @@ class RegistrarSettings(BaseModel):
     policy: Path
     data: Path
     log: Path
+    witnesses: Annotated[tuple[Path, ...], BeforeValidator(parse_list)] = ()
     servers: Annotated[dict[Name, Address], BeforeValidator(parse_servers), Field(min_length=1)]
     guardians: Annotated[dict[Point, Address], BeforeValidator(parse_servers)] = {}
     max_submissions: Annotated[int, Field(ge=1, le=64)] = 4

@@ -412,9 +412,9 @@ class AsyncClient:
         """See ``Client.update_bundle``."""
         return await asyncio.to_thread(self._client.update_bundle)
 
-    async def release(self, request_id: str) -> StoredRelease:
+    async def release(self, request_id: str, *, witnessed: bool = True) -> StoredRelease:
         """See ``Client.release``."""
-        return await asyncio.to_thread(self._client.release, request_id)
+        return await asyncio.to_thread(self._client.release, request_id, witnessed=witnessed)
 
     async def file_warrant(self, request_id: str, reference: str) -> FiledWarrant:
         """See ``Client.file_warrant``."""

@@ -203,7 +203,7 @@ def search_probe(
 ) -> Findings:
     """Search with an encrypted probe; with none if the question names an enrolled template."""
     context.check_keys(gallery)
-    _ = context.log_key  # without it no release could be believed: find out now
+    _ = context.log_key, context.witnesses  # whether releases can be believed
     begun = time.monotonic()
     listener.stage("compare")
     answer = _compare(context, gallery, probe, question, listener)
@@ -276,10 +276,10 @@ def _open(
         hint = f"{error.hint}; {quoted}" if error.hint else quoted
         raise PermissionRefused(error.public, hint=hint) from error
     release = open_release(delivered.release, context.roster, asked)
-    return delivered, release, check_logged(context, delivered, release)
+    return delivered, release, check_logged(context, delivered, release, witnessed=False)
 
 
-def stored_release(context: ClientContext, request_id: str) -> StoredRelease:
+def stored_release(context: ClientContext, request_id: str, *, witnessed: bool) -> StoredRelease:
     """Fetch and verify an earlier release; see :meth:`underseal_client.Client.release`."""
     asked = context.state.asked_before(request_id)
     delivered = fetch_release(context.connection, request_id)
@@ -288,6 +288,6 @@ def stored_release(context: ClientContext, request_id: str) -> StoredRelease:
     release = open_release(envelope, context.roster_of(epoch), asked)
     if release.request_id != request_id:
         raise Damaged("the registrar sent the release of another request")
-    logged = check_logged(context, delivered, release)
+    logged = check_logged(context, delivered, release, witnessed=witnessed)
     found = open_findings(release, delivered.origins, context.connection.me)
     return StoredRelease(release, found, envelope, logged, asked is not None)

@@ -349,9 +349,21 @@ class Client(Filling, Curation):
         """
         return renew_bundle(self._context)
 
-    def release(self, request_id: str) -> StoredRelease:
-        """Return the verified release of an earlier request of this client."""
-        return asking.stored_release(self._context, request_id)
+    def release(self, request_id: str, *, witnessed: bool = True) -> StoredRelease:
+        """Return the verified release of an earlier request of this client.
+
+        Parameters
+        ----------
+        witnessed
+            Demand that as many witnesses as the settings say have seen it in the log. None has
+            seen one that was just made.
+
+        Raises
+        ------
+        Busy
+            Too few have, so far.
+        """
+        return asking.stored_release(self._context, request_id, witnessed=witnessed)
 
     def file_warrant(self, request_id: str, reference: str) -> FiledWarrant:
         """File the warrant of a provisional release of this client.

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 from underseal_client.connection import Connection
 from underseal_client.faces import FaceEmbedder, open_pack
 from underseal_client.faces.projection import Projection
+from underseal_client.logged import Witnesses
 from underseal_client.renewal import earlier_rosters
 from underseal_client.resume import ClientState
 from underseal_client.subjects import SubjectKey
 from underseal_core.bundle import PublicBundle, load_bundle
-from underseal_core.errors import Mismatch, NotFound
+from underseal_core.errors import InvalidInput, Mismatch, NotFound
 from underseal_core.roster import Roster, load_rosters
 from underseal_core.statements import Pin
-from underseal_core.tlog.note import VerifierKey
+from underseal_core.tlog.note import KeyKind, VerifierKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,6 +158,30 @@ class ClientContext:
                 f"there is no log key in {path}",
                 hint="get log.vkey from the auditors: releases are checked against their log",
             ) from error
+
+    @property
+    def witnesses(self) -> Witnesses:
+        """Who looks after the log, and how many of them must have seen a release there.
+
+        Raises
+        ------
+        InvalidInput
+            A key is no witness's, or more are asked for than there are.
+        """
+        return self._once("witnesses", self._load_witnesses)
+
+    def _load_witnesses(self) -> Witnesses:
+        settings = self.settings
+        keys = tuple(VerifierKey.parse(text.strip()) for text in settings.witnesses)
+        if any(key.kind is not KeyKind.COSIGNATURE for key in keys):
+            raise InvalidInput("setting 'witnesses': the text of each one's witness.vkey is wanted")
+        count = len({key.public_key for key in keys})
+        quorum = count if settings.witness_quorum is None else settings.witness_quorum
+        if quorum > count:
+            raise InvalidInput(
+                f"setting 'witness_quorum': {quorum} of {count} witnesses cannot be had"
+            )
+        return Witnesses(keys, quorum)
 
     @property
     def encryptor(self) -> Encryptor:

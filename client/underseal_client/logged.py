@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from underseal_client import wire
 from underseal_client.connection import REGISTRAR
 from underseal_core.errors import Busy, Damaged, UndersealError
-from underseal_core.log_evidence import check_evidence
+from underseal_core.log_evidence import check_evidence, check_witnessed
 from underseal_core.tlog.checkpoint import open_checkpoint
 from underseal_core.tlog.verifier import check_consistency
 
@@ -33,6 +33,8 @@ class InLog:
 
     ``size``: entries of the log that are known to hold this and everything seen before.
     ``revoked_at``: UTC; the release does not hold any more, because no warrant was filed in time.
+    ``witnessed_by``: names of the witnesses that have cosigned a log with it; None where the
+    settings name no witness.
     """
 
     origin: str
@@ -41,16 +43,54 @@ class InLog:
     size: int
     evidence: Evidence
     revoked_at: str = ""
+    witnessed_by: tuple[str, ...] | None = None
 
 
-def check_logged(context: ClientContext, delivered: Delivered, release: Release) -> InLog:
-    """Check a release against the log of the settings; see :func:`believe`."""
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """Whose cosignatures count, and how many of them a release must have."""
+
+    keys: tuple[VerifierKey, ...] = ()
+    quorum: int = 0
+
+    def demand(self, seen: Sequence[SignedCheckpoint]) -> tuple[str, ...] | None:
+        """Return who cosigned one of these checkpoints, sorted; None if nobody is asked for.
+
+        Raises
+        ------
+        Busy
+            Fewer than ``quorum`` have.
+        """
+        # A cosignature does not hold the witness's name: count keys, not names.
+        found = {key.public_key: key.name for signed in seen for key in signed.witnessed}
+        if len(found) < self.quorum:
+            raise Busy(
+                f"the release is in the log, but {len(found)} of the {self.quorum} witnesses"
+                " that it takes have seen it there",
+                hint="ask again when the witnesses have come by, in a minute or so; if it stays"
+                " so, the log shows you another history than them: ask them, tell the auditors",
+            )
+        return tuple(sorted(found.values())) if self.keys else None
+
+
+NOBODY: Final = Witnesses()
+
+
+def check_logged(
+    context: ClientContext, delivered: Delivered, release: Release, *, witnessed: bool
+) -> InLog:
+    """Check a release against log and witnesses of the settings; see :func:`believe`.
+
+    ``witnessed``: demand the quorum. A release that was just made cannot have it.
+    """
+    witnesses = context.witnesses
     return believe(
         delivered,
         context.log_key,
         context.roster_of(release.key_epoch).members,
         context.state,
         lambda old, new: _ask(context, old, new),
+        witnesses if witnessed else replace(witnesses, quorum=0),
     )
 
 
@@ -60,6 +100,7 @@ def believe(
     members: Sequence[bytes],
     state: ClientState,
     prove: Prove,
+    witnesses: Witnesses = NOBODY,
 ) -> InLog:
     """Check receipts offline, then that the log extends every checkpoint seen before.
 
@@ -71,6 +112,8 @@ def believe(
         Keys of the auditors.
     prove
         Asks the log for the consistency proof of two sizes.
+    witnesses
+        Who must have seen the release in the log.
 
     Raises
     ------
@@ -78,13 +121,23 @@ def believe(
         No valid receipts, or the log was rolled back or forked.
     PermissionRefused
         The receipts are of another log.
+    Busy
+        Too few witnesses have seen it so far.
     """
     evidence = delivered.evidence
     proof = check_evidence(evidence, delivered.release, key, members)
-    shown = [proof.intent_checkpoint, proof.outcome_checkpoint]
+    seen = check_witnessed(evidence, key, witnesses.keys) if witnesses.keys else ()
+    shown = [proof.intent_checkpoint, proof.outcome_checkpoint, *seen]
     size = follow(state, key, shown, prove)
-    revoked_at = "" if proof.revocation is None else proof.revocation.at
-    return InLog(key.name, proof.intent_index, proof.outcome_index, size, evidence, revoked_at)
+    return InLog(
+        origin=key.name,
+        intent_index=proof.intent_index,
+        outcome_index=proof.outcome_index,
+        size=size,
+        evidence=evidence,
+        revoked_at="" if proof.revocation is None else proof.revocation.at,
+        witnessed_by=witnesses.demand(seen),
+    )
 
 
 def follow(

@@ -76,6 +76,9 @@ class ClientSettings(BaseSettings):
     log_key
         File with the key of the auditors' transparency log; None means ``log.vkey`` beside the
         bundle. A release that is not in this log, or in one that was rolled back, is refused.
+    witnesses, witness_quorum
+        Keys of the log's witnesses, as the text of their ``witness.vkey``, and how many of them
+        must have seen a release before ``release show`` believes it; None means all.
     server_key
         The server's Ed25519 key; when given, results signed by another key are refused at once.
         The registrar checks it in any case.
@@ -107,6 +110,8 @@ class ClientSettings(BaseSettings):
     key_epoch: Hex32 | None = None
     successions: Path | None = None
     log_key: Path | None = None
+    witnesses: tuple[str, ...] = ()
+    witness_quorum: Annotated[int, Field(ge=0)] | None = None
     server_key: Hex32 | None = None
     subject_key: Path = Field(default_factory=lambda: config_folder() / "subject.key")
     state: Path = Field(default_factory=_state_file)

@@ -33,11 +33,15 @@ _HINT = "trust nothing in it; tell the auditors and whoever watches their log"
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What comes with a release: its intent and its outcome, as logged; also its revocation."""
+    """What comes with a release: its intent and its outcome, as logged; also its revocation.
+
+    ``witnessed``: receipts of the outcome under checkpoints that witnesses cosigned afterwards.
+    """
 
     intent: Logged
     outcome: Logged
     revocation: Logged | None = None
+    witnessed: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +65,10 @@ class _Proved:
     signed: SignedCheckpoint
 
 
-def _prove(logged: Logged, log: VerifierKey) -> _Proved:
+def _prove(logged: Logged, log: VerifierKey, witnesses: Sequence[VerifierKey] = ()) -> _Proved:
     try:
         receipt = Receipt.parse(logged.receipt)
-        return _Proved(receipt.index, verify_receipt(receipt, logged.entry, log))
+        return _Proved(receipt.index, verify_receipt(receipt, logged.entry, log, witnesses))
     except Damaged as error:
         raise Damaged(f"the log receipt is not valid: {error.public}", hint=_HINT) from error
     except PermissionRefused as error:
@@ -132,6 +136,27 @@ def check_evidence(
         raise Damaged("the release was opened before its intent was logged", hint=_HINT)
     revoked = _revocation(evidence.revocation, log, keys, release)
     return LogProof(first.index, second.index, first.signed, second.signed, revoked)
+
+
+def check_witnessed(
+    evidence: Evidence, log: VerifierKey, witnesses: Sequence[VerifierKey]
+) -> tuple[SignedCheckpoint, ...]:
+    """Check that a release's outcome is in the log that these witnesses have seen.
+
+    Returns
+    -------
+    tuple of SignedCheckpoint
+        Those that at least one of them has cosigned; empty if none has come by since.
+
+    Raises
+    ------
+    Damaged, PermissionRefused
+        A receipt, or the cosignature of one of them, is not valid.
+    """
+    entry = evidence.outcome.entry
+    receipts = (Logged(entry, receipt) for receipt in evidence.witnessed)
+    proved = [_prove(logged, log, witnesses).signed for logged in receipts]
+    return tuple(signed for signed in proved if signed.witnessed)
 
 
 def _revocation(

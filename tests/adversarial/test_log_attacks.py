@@ -18,15 +18,16 @@ from underseal_auditor.books import Delivery
 from underseal_auditor.logbook import Logbook, open_logbook
 from underseal_auditor.logs.audit import EntryAudit
 from underseal_auditor.logs.mirror import LogMirror, RewrittenLog
-from underseal_client.logged import InLog, believe
+from underseal_client.logged import NOBODY, InLog, Witnesses, believe
 from underseal_client.records import Delivered
 from underseal_client.resume import ClientState
-from underseal_core.errors import Damaged, PermissionRefused, UndersealError
+from underseal_core.errors import Busy, Damaged, PermissionRefused, UndersealError
 from underseal_core.log_entries import Intent, Logged, Outcome, PolicyInForce, open_entry_as
 from underseal_core.log_evidence import Evidence
 from underseal_core.roster import Roster
 from underseal_core.signing import Identity
 from underseal_core.tlog.audit import verify_log
+from underseal_core.tlog.cosigned import CosignedCheckpoints
 from underseal_core.tlog.layout import encode_bundle
 from underseal_core.tlog.log import TransparencyLog
 from underseal_core.tlog.note import KeyKind, NoteSigner, VerifierKey
@@ -51,9 +52,12 @@ class Client:
     state: ClientState
     key: VerifierKey
 
-    def believe(self, delivery: Delivery, log: TransparencyLog) -> InLog:
+    def believe(
+        self, delivery: Delivery, log: TransparencyLog, witnesses: Witnesses = NOBODY
+    ) -> InLog:
         delivered = Delivered(delivery.release, delivery.evidence, delivery.origins)
-        return believe(delivered, self.key, MEMBERS, self.state, log.reader.prove_consistency)
+        prove = log.reader.prove_consistency
+        return believe(delivered, self.key, MEMBERS, self.state, prove, witnesses)
 
 
 def open_desk(folder: Path):  # type: ignore[no-untyped-def] # a context manager of the world's
@@ -117,6 +121,55 @@ def test_log_forked(tmp_path: Path) -> None:
         with pytest.raises(Damaged, match="forked"):
             verify_log(log.reader.directory, log.key, [seen])
     assert len(list((tmp_path / "mirror" / "alarms").iterdir())) == 1
+
+
+def test_log_forked_for_one_client(tmp_path: Path) -> None:
+    """The client has never seen another history; only the witness has."""
+    place, fork = tmp_path / "registrar", tmp_path / "fork"
+    place.mkdir()
+    signer = NoteSigner("witness.example", Identity.generate(), KeyKind.COSIGNATURE)
+    stranger = NoteSigner("witness.example", Identity.generate(), KeyKind.COSIGNATURE)
+    with open_desk(place) as office:
+        client, honest = client_of(office, tmp_path), client_of(office, tmp_path / "honest")
+        witness = Witness(tmp_path / "witness", signer, [client.key])
+        before = cosigned(witness, office.logbook.log, 0)
+    shutil.copytree(place, fork)
+    one = Witnesses((signer.key,), 1)
+    with open_desk(place) as office:
+        told = office.delivery(answers()[0])
+        with pytest.raises(Busy, match="0 of the 1 witnesses"):
+            honest.believe(told, office.logbook.log, one)
+        seen = cosigned(witness, office.logbook.log, 1)
+        witnessed = office.logbook.log.receipt(2, seen).to_bytes()
+        told = replace(told, evidence=replace(told.evidence, witnessed=(witnessed,)))
+        assert honest.believe(told, office.logbook.log, one).witnessed_by == ("witness.example",)
+    with open_desk(fork) as office:
+        told, log = office.delivery(answers()[1]), office.logbook.log
+        own = Receipt.parse(told.evidence.outcome.receipt)
+        assumed = Witness(tmp_path / "own", stranger, [client.key])
+        forgeries: list[tuple[bytes, ...]] = [
+            (),
+            (replace(own, checkpoint=cosigned(assumed, log, 0)).to_bytes(),),
+            (replace(own, checkpoint=seen).to_bytes(),),
+            (replace(own, checkpoint=before).to_bytes(),),
+            (witnessed,),
+        ]
+        for forged in forgeries:
+            evidence = replace(told.evidence, witnessed=forged)
+            with pytest.raises((Busy, Damaged)):
+                client.believe(replace(told, evidence=evidence), log, one)
+        with pytest.raises(Damaged, match="forked"):
+            witness.add_checkpoint(log.witness_request(3).to_bytes())
+        with pytest.raises(Damaged, match="another history"):
+            CosignedCheckpoints(log, [signer.key]).add(seen)
+
+
+def cosigned(witness: Witness, log: TransparencyLog, old: int) -> bytes:
+    """A log's newest checkpoint with a witness's cosignature."""
+    witness.add_checkpoint(log.witness_request(old).to_bytes())
+    latest = witness.latest(log.key.name)
+    assert latest is not None
+    return latest.raw
 
 
 def test_log_forked_for_two_searches_at_once(tmp_path: Path) -> None:
@@ -236,7 +289,7 @@ def signed_by_a_stranger(honest: Delivery, book: Logbook, folder: Path) -> Evide
     intent = open_entry_as(Intent, honest.evidence.intent.entry)
     outcome = open_entry_as(Outcome, honest.evidence.outcome.entry)
     written = [stranger.append(stranger.signed(one)).logged for one in (intent, outcome)]
-    return Evidence(*written)
+    return Evidence(written[0], written[1])
 
 
 FORGERIES: list[Forge] = [

@@ -13,7 +13,9 @@ from tests.e2e.people import DIMENSION, MODEL, ZOO
 from underseal_client import Client
 from underseal_client import gallery as galleries
 from underseal_client.connection import Connection
+from underseal_client.demo.council import AUDITOR_PROGRAM
 from underseal_client.demo.deployment import Deployment, Plan
+from underseal_client.demo.process import run_program
 from underseal_client.records import Gallery
 from underseal_client.settings import ClientSettings
 from underseal_core.bundle import load_bundle
@@ -27,6 +29,9 @@ filled = refusal_fixtures.filled
 keeper = refusal_fixtures.keeper
 refused = refusal_fixtures.refused
 row = refusal_fixtures.row
+
+WITNESS = "witness"
+"""Folder of the log's witness, below the deployment's."""
 
 GALLERIES = tuple(f"gallery-{number:02}" for number in range(60))
 """Names that the policy allows to search; each test takes its own."""
@@ -49,7 +54,11 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         with running.policy.open("a", encoding="utf-8") as policy:
             policy.write("\n[quotas]\nsearches_per_day = 100000\n")  # many tests, one client
         running.sign_policy()
-        running.start()
+        running.start_server()
+        witness = running.folder / WITNESS
+        named = ["--out", witness, "--name", "witness.example/one"]
+        run_program(AUDITOR_PROGRAM, "witness", "create", *named)
+        running.start_registrar("--witness", witness / "witness.vkey")
         yield running
 
 

@@ -20,6 +20,7 @@ ACCESS: Final[AccessTable] = {
     f"/{LOG_SERVICE}/GetConsistency": EVERYONE,
     f"/{LOG_SERVICE}/GetTile": EVERYONE,
     f"/{LOG_SERVICE}/GetEntries": EVERYONE,
+    f"/{LOG_SERVICE}/AddCosignature": EVERYONE,
     f"/{APPROVAL_SERVICE}/ListPending": frozenset({Role.APPROVER}),
     f"/{APPROVAL_SERVICE}/Decide": frozenset({Role.APPROVER}),
     **STANDARD_METHODS,

@@ -8,11 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, TypeVar
 
-from underseal_core.errors import InvalidInput
+import structlog
+
+from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.rpc.access import Context
+from underseal_core.tlog.cosigned import CosignedCheckpoints
 from underseal_core.tlog.layout import TILE_WIDTH, encode_bundle, tile_width
 from underseal_core.tlog.log import TransparencyLog
 from underseal_proto.v1 import log_pb2, log_pb2_grpc
+
+_log: Final = structlog.get_logger("underseal.registrar")
 
 T = TypeVar("T")
 
@@ -21,10 +26,10 @@ MAX_LEVEL: Final = 7
 
 
 class LogServicer(log_pb2_grpc.LogServiceServicer):
-    """Reads one log's files; never writes."""
+    """Reads one log's files; writes nothing but what its witnesses cosigned."""
 
-    def __init__(self, log: TransparencyLog) -> None:
-        self._log = log
+    def __init__(self, log: TransparencyLog, cosigned: CosignedCheckpoints) -> None:
+        self._log, self._cosigned = log, cosigned
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="log")
 
     def close(self) -> None:
@@ -68,6 +73,18 @@ class LogServicer(log_pb2_grpc.LogServiceServicer):
             raise InvalidInput("the log has no such entries at this size")
         entries = await self._read(partial(self._log.reader.bundle, request.bundle, request.size))
         return log_pb2.GetEntriesResponse(entries=encode_bundle(entries))
+
+    async def AddCosignature(  # noqa: N802 generated name
+        self, request: log_pb2.AddCosignatureRequest, context: Context
+    ) -> log_pb2.AddCosignatureResponse:
+        """Take what a known witness cosigned; whoever brings it."""
+        try:
+            size = await self._read(partial(self._cosigned.add, request.checkpoint))
+        except Damaged as error:
+            _log.error("ALARM: a witness contradicts the log", reason=error.public)
+            raise
+        _log.debug("cosigned", size=size)
+        return log_pb2.AddCosignatureResponse()
 
     def _check_size(self, size: int) -> None:
         if size > self._log.size:

@@ -29,7 +29,7 @@ from underseal_auditor.following import Follower
 from underseal_auditor.guardian import Guardian, LocalGuardian
 from underseal_auditor.keys import share_file
 from underseal_auditor.keys.decryption import Opener
-from underseal_auditor.logbook import Logbook, open_logbook
+from underseal_auditor.logbook import Logbook, load_vkey, open_logbook
 from underseal_auditor.panel import Panel
 from underseal_auditor.policy.document import Policy
 from underseal_auditor.policy.rulebook import Rulebook
@@ -97,7 +97,8 @@ class RegistrarProcess:
         database = Database(settings.data / DATABASE_NAME)
         self._stack.callback(database.close)
         self._rulebook = Rulebook(PolicyMemory(database), signed)
-        logbook = open_logbook(settings.log, credentials.identity)
+        witnesses = [load_vkey(path) for path in settings.witnesses]
+        logbook = open_logbook(settings.log, credentials.identity, witnesses)
         self._stack.callback(logbook.close)
         self.log_vkey = logbook.key.vkey()
         sources = connect(settings.servers, credentials, self._stack)
@@ -163,7 +164,7 @@ class RegistrarProcess:
         logbook.put_successions(successions)
         self._servicer = RegistrarServicer(self._registrar, settings.max_submissions)
         self._stack.callback(self._servicer.close)
-        self._log_servicer = LogServicer(logbook.log)
+        self._log_servicer = LogServicer(logbook.log, logbook.cosigned)
         self._stack.callback(self._log_servicer.close)
         self._credentials = credentials
         self._bundle = bundle

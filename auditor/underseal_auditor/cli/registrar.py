@@ -37,6 +37,9 @@ def serve(
     policy: Annotated[Path | None, typer.Option(help="Policy file.")] = None,
     data: Annotated[Path | None, typer.Option(help="The registrar's own folder.")] = None,
     log: Annotated[Path | None, typer.Option(help="Folder that log create made.")] = None,
+    witness: Annotated[
+        list[Path] | None, typer.Option(help="Key file of a witness of the log; repeatable.")
+    ] = None,
     server: Annotated[list[str] | None, typer.Option(help="NAME=HOST:PORT, repeatable.")] = None,
     guardian: Annotated[
         list[str] | None, typer.Option(help="POINT=HOST:PORT, repeatable; instead of --share.")
@@ -64,6 +67,7 @@ def serve(
         "policy": policy,
         "data": data,
         "log": log,
+        "witnesses": witness or None,
         "servers": server or None,
         "guardians": guardian or None,
         "max_submissions": max_submissions,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import closing
 from datetime import UTC, datetime
@@ -14,7 +15,14 @@ from underseal_auditor.connection import RegistrarLog
 from underseal_auditor.logbook import load_vkey
 from underseal_auditor.logs.mirror import LogSource
 from underseal_core.credentials import Credentials
-from underseal_core.errors import Busy, Conflict, Damaged, StorageFull, UndersealError
+from underseal_core.errors import (
+    Busy,
+    Conflict,
+    Damaged,
+    NotFound,
+    StorageFull,
+    UndersealError,
+)
 from underseal_core.outcome import show
 from underseal_core.signing import Identity
 from underseal_core.tlog.checkpoint import open_checkpoint
@@ -65,8 +73,9 @@ def cosign(
 ) -> None:
     """Fetch the newest checkpoint, check that the log only grew, remember it, cosign it.
 
-    The cosigned checkpoint is a file below ``seen``; publish it. A log that was rolled back or
-    forked gets no cosignature, ever again: exit code 7.
+    The cosigned checkpoint is a file below ``seen``; a registrar that knows the witness gets it,
+    too, and hands it out with releases. A log that was rolled back or forked gets no
+    cosignature, ever again: exit code 7.
     """
     key = load_vkey(log_key)
     signer = NoteSigner(
@@ -76,13 +85,45 @@ def cosign(
     connection = RegistrarLog(registrar, Credentials.load(credentials))
     with closing(witness), closing(connection) as source:
         while True:
-            size = cosign_newest(witness, source, key)
-            at = datetime.now(UTC).isoformat(timespec="seconds")
-            facts: dict[str, object] = {"origin": key.name, "size": size, "at": at}
-            show(facts, f"{at} cosigned {size} entries of {key.name}", as_json=as_json)
+            try:
+                size = cosign_newest(witness, source, key)
+                taken = hand_in(witness, source, key)
+            except Busy as error:
+                if once:
+                    raise
+                sys.stderr.write(f"error: {error.public}\n")
+            else:
+                _tell(key, size, taken=taken, as_json=as_json)
             if once:
                 return
             time.sleep(interval)
+
+
+def _tell(key: VerifierKey, size: int, *, taken: bool, as_json: bool) -> None:
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    facts: dict[str, object] = {"origin": key.name, "size": size, "at": at, "handed_in": taken}
+    told = "" if taken else "; the registrar does not know this witness: publish the file in seen"
+    show(facts, f"{at} cosigned {size} entries of {key.name}{told}", as_json=as_json)
+
+
+def hand_in(witness: Witness, registrar: RegistrarLog, key: VerifierKey) -> bool:
+    """Give the registrar what was cosigned; tell whether it takes this witness's cosignatures.
+
+    Raises
+    ------
+    Damaged
+        The registrar's log does not hold what it has signed.
+    Conflict
+        The registrar has a later cosignature of this witness, whose memory is an old copy.
+    """
+    latest = witness.latest(key.name)
+    if latest is None:
+        return False
+    try:
+        registrar.add_cosignature(latest.raw)
+    except NotFound:
+        return False
+    return True
 
 
 def cosign_newest(witness: Witness, source: LogSource, key: VerifierKey) -> int:

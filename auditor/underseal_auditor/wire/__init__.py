@@ -102,7 +102,9 @@ def evidence_to_wire(evidence: Evidence) -> registrar_pb2.LogEvidence:
     """Return the message for a release's log entries and receipts."""
     intent, outcome = logged_to_wire(evidence.intent), logged_to_wire(evidence.outcome)
     revocation = None if evidence.revocation is None else logged_to_wire(evidence.revocation)
-    return registrar_pb2.LogEvidence(intent=intent, outcome=outcome, revocation=revocation)
+    return registrar_pb2.LogEvidence(
+        intent=intent, outcome=outcome, revocation=revocation, witnessed=evidence.witnessed
+    )
 
 
 def header_from_wire(message: registrar_pb2.SubmitRequest) -> tuple[Envelope, Envelope]:

@@ -22,11 +22,18 @@ def _group() -> None:
 def show(
     context: typer.Context,
     request_id: Annotated[str, typer.Argument(help="Id of an earlier request.")],
+    witnessed: Annotated[
+        bool,
+        typer.Option(
+            "--witnessed/--not-witnessed",
+            help="Demand that the settings' witnesses have seen it in the log.",
+        ),
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Fetch the release of an earlier request; verify it and its place in the log."""
     with client_of(context) as client:
-        stored = client.release(request_id)
+        stored = client.release(request_id, witnessed=witnessed)
     if as_json:
         shown = release_json(stored.release, stored.found)
         place = {"log": log_json(stored.logged)}

@@ -106,6 +106,7 @@ def log_json(logged: InLog) -> dict[str, object]:
         "outcome": logged.outcome_index,
         "size": logged.size,
         "revoked_at": logged.revoked_at,
+        "witnessed_by": logged.witnessed_by,
     }
 
 
@@ -115,3 +116,7 @@ def show_log(logged: InLog) -> None:
         f"log {logged.origin}: entries {logged.intent_index} and {logged.outcome_index} of "
         f"{logged.size}, verified"
     )
+    if logged.witnessed_by:
+        say(f"witnessed by {', '.join(logged.witnessed_by)}")
+    elif logged.witnessed_by is not None:
+        say("no witness has seen it yet: `underseal release show` with the request's id asks again")

@@ -46,6 +46,8 @@ LABELS_PER_MESSAGE: Final = 1000
 """Sealed labels have about 1.3 KB; messages stay under 4 MiB."""
 MAX_RECEIPT: Final = 64 << 10
 """A receipt has some 3 kB; cosignatures of dozens of witnesses fit as well."""
+MAX_WITNESSED: Final = 64
+"""Receipts under checkpoints that witnesses cosigned: one for each witness at most."""
 
 MAX_SIGNATURES: Final = 64
 MAX_MATCHES: Final = 1000
@@ -106,7 +108,9 @@ def delivered_from_wire(
     sent = message.evidence
     intent, outcome = _logged(sent.intent), _logged(sent.outcome)
     revocation = _logged(sent.revocation) if sent.HasField("revocation") else None
-    evidence = Evidence(intent, outcome, revocation)
+    check(len(sent.witnessed) <= MAX_WITNESSED, "a release has too many receipts")
+    witnessed = tuple(_receipt(one) for one in sent.witnessed)
+    evidence = Evidence(intent, outcome, revocation, witnessed)
     check(len(message.origins) <= MAX_MATCHES, "a release has too many matches")
     origins = tuple(origin_from_wire(one, one.receipt) for one in message.origins)
     return Delivered(envelope_from_wire(message.release), evidence, origins)
@@ -147,8 +151,12 @@ def filed_from_wire(message: registrar_pb2.FileWarrantResponse) -> tuple[Logged,
 
 def _logged(one: common_pb2.LoggedEntry) -> Logged:
     check(len(one.entry) <= MAX_ENTRY, "a log entry is too long")
-    check(len(one.receipt) <= MAX_RECEIPT, "a log receipt is too long")
-    return Logged(one.entry, one.receipt)
+    return Logged(one.entry, _receipt(one.receipt))
+
+
+def _receipt(receipt: bytes) -> bytes:
+    check(len(receipt) <= MAX_RECEIPT, "a log receipt is too long")
+    return receipt
 
 
 def consistency_to_wire(old: int, new: int) -> log_pb2.GetConsistencyRequest:

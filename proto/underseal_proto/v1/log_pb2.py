@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cunderseal_proto/v1/log.proto\x12\x0cunderseal.v1\"\x16\n\x14GetCheckpointRequest\"+\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\";\n\x15GetConsistencyRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\"(\n\x16GetConsistencyResponse\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"<\n\x0eGetTileRequest\x12\r\n\x05level\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\"\x1f\n\x0fGetTileResponse\x12\x0c\n\x04tile\x18\x01 \x01(\x0c\"1\n\x11GetEntriesRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"%\n\x12GetEntriesResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x0c\x32\xdc\x02\n\nLogService\x12X\n\rGetCheckpoint\x12\".underseal.v1.GetCheckpointRequest\x1a#.underseal.v1.GetCheckpointResponse\x12[\n\x0eGetConsistency\x12#.underseal.v1.GetConsistencyRequest\x1a$.underseal.v1.GetConsistencyResponse\x12\x46\n\x07GetTile\x12\x1c.underseal.v1.GetTileRequest\x1a\x1d.underseal.v1.GetTileResponse\x12O\n\nGetEntries\x12\x1f.underseal.v1.GetEntriesRequest\x1a .underseal.v1.GetEntriesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cunderseal_proto/v1/log.proto\x12\x0cunderseal.v1\"\x16\n\x14GetCheckpointRequest\"+\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\";\n\x15GetConsistencyRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\"(\n\x16GetConsistencyResponse\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"<\n\x0eGetTileRequest\x12\r\n\x05level\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\"\x1f\n\x0fGetTileResponse\x12\x0c\n\x04tile\x18\x01 \x01(\x0c\"1\n\x11GetEntriesRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"%\n\x12GetEntriesResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x0c\"+\n\x15\x41\x64\x64\x43osignatureRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\"\x18\n\x16\x41\x64\x64\x43osignatureResponse2\xb9\x03\n\nLogService\x12X\n\rGetCheckpoint\x12\".underseal.v1.GetCheckpointRequest\x1a#.underseal.v1.GetCheckpointResponse\x12[\n\x0eGetConsistency\x12#.underseal.v1.GetConsistencyRequest\x1a$.underseal.v1.GetConsistencyResponse\x12\x46\n\x07GetTile\x12\x1c.underseal.v1.GetTileRequest\x1a\x1d.underseal.v1.GetTileResponse\x12O\n\nGetEntries\x12\x1f.underseal.v1.GetEntriesRequest\x1a .underseal.v1.GetEntriesResponse\x12[\n\x0e\x41\x64\x64\x43osignature\x12#.underseal.v1.AddCosignatureRequest\x1a$.underseal.v1.AddCosignatureResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,6 +47,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETENTRIESREQUEST']._serialized_end=362
   _globals['_GETENTRIESRESPONSE']._serialized_start=364
   _globals['_GETENTRIESRESPONSE']._serialized_end=401
-  _globals['_LOGSERVICE']._serialized_start=404
-  _globals['_LOGSERVICE']._serialized_end=752
+  _globals['_ADDCOSIGNATUREREQUEST']._serialized_start=403
+  _globals['_ADDCOSIGNATUREREQUEST']._serialized_end=446
+  _globals['_ADDCOSIGNATURERESPONSE']._serialized_start=448
+  _globals['_ADDCOSIGNATURERESPONSE']._serialized_end=472
+  _globals['_LOGSERVICE']._serialized_start=475
+  _globals['_LOGSERVICE']._serialized_end=916
 # @@protoc_insertion_point(module_scope)

@@ -56,6 +56,11 @@ class LogServiceStub(object):
                 request_serializer=underseal__proto_dot_v1_dot_log__pb2.GetEntriesRequest.SerializeToString,
                 response_deserializer=underseal__proto_dot_v1_dot_log__pb2.GetEntriesResponse.FromString,
                 _registered_method=True)
+        self.AddCosignature = channel.unary_unary(
+                '/underseal.v1.LogService/AddCosignature',
+                request_serializer=underseal__proto_dot_v1_dot_log__pb2.AddCosignatureRequest.SerializeToString,
+                response_deserializer=underseal__proto_dot_v1_dot_log__pb2.AddCosignatureResponse.FromString,
+                _registered_method=True)
 
 
 class LogServiceServicer(object):
@@ -91,6 +96,13 @@ class LogServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddCosignature(self, request, context):
+        """Hands in a witness's cosignature. It speaks for itself: whoever may call may bring it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LogServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +125,11 @@ def add_LogServiceServicer_to_server(servicer, server):
                     servicer.GetEntries,
                     request_deserializer=underseal__proto_dot_v1_dot_log__pb2.GetEntriesRequest.FromString,
                     response_serializer=underseal__proto_dot_v1_dot_log__pb2.GetEntriesResponse.SerializeToString,
+            ),
+            'AddCosignature': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddCosignature,
+                    request_deserializer=underseal__proto_dot_v1_dot_log__pb2.AddCosignatureRequest.FromString,
+                    response_serializer=underseal__proto_dot_v1_dot_log__pb2.AddCosignatureResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +242,33 @@ class LogService(object):
             '/underseal.v1.LogService/GetEntries',
             underseal__proto_dot_v1_dot_log__pb2.GetEntriesRequest.SerializeToString,
             underseal__proto_dot_v1_dot_log__pb2.GetEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddCosignature(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/underseal.v1.LogService/AddCosignature',
+            underseal__proto_dot_v1_dot_log__pb2.AddCosignatureRequest.SerializeToString,
+            underseal__proto_dot_v1_dot_log__pb2.AddCosignatureResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,8 @@ class LogServiceStub:
     """One tile of hashes, c2sp.org/tlog-tiles."""
     GetEntries: _grpc.UnaryUnaryMultiCallable[_log_pb2.GetEntriesRequest, _log_pb2.GetEntriesResponse]
     """One bundle of entries."""
+    AddCosignature: _grpc.UnaryUnaryMultiCallable[_log_pb2.AddCosignatureRequest, _log_pb2.AddCosignatureResponse]
+    """Hands in a witness's cosignature. It speaks for itself: whoever may call may bring it."""
 
 @_typing.type_check_only
 class LogServiceAsyncStub(LogServiceStub):
@@ -59,6 +61,8 @@ class LogServiceAsyncStub(LogServiceStub):
     """One tile of hashes, c2sp.org/tlog-tiles."""
     GetEntries: _aio.UnaryUnaryMultiCallable[_log_pb2.GetEntriesRequest, _log_pb2.GetEntriesResponse]  # type: ignore[assignment]
     """One bundle of entries."""
+    AddCosignature: _aio.UnaryUnaryMultiCallable[_log_pb2.AddCosignatureRequest, _log_pb2.AddCosignatureResponse]  # type: ignore[assignment]
+    """Hands in a witness's cosignature. It speaks for itself: whoever may call may bring it."""
 
 class LogServiceServicer(metaclass=_abc_1.ABCMeta):
     """The registrar's transparency log, for anyone with a certificate. What it answers means nothing
@@ -96,5 +100,13 @@ class LogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_log_pb2.GetEntriesResponse, _abc.Awaitable[_log_pb2.GetEntriesResponse]]:
         """One bundle of entries."""
+
+    @_abc_1.abstractmethod
+    def AddCosignature(
+        self,
+        request: _log_pb2.AddCosignatureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_log_pb2.AddCosignatureResponse, _abc.Awaitable[_log_pb2.AddCosignatureResponse]]:
+        """Hands in a witness's cosignature. It speaks for itself: whoever may call may bring it."""
 
 def add_LogServiceServicer_to_server(servicer: LogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ from underseal_proto.v1 import common_pb2 as underseal__proto_dot_v1_dot_common_
 from underseal_proto.v1 import search_pb2 as underseal__proto_dot_v1_dot_search__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"underseal_proto/v1/registrar.proto\x12\x0cunderseal.v1\x1a\x1funderseal_proto/v1/common.proto\x1a\x1funderseal_proto/v1/search.proto\"w\n\rSubmitRequest\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1a.underseal.v1.SubmitHeaderH\x00\x12\x30\n\x06sealed\x18\x02 \x01(\x0b\x32\x1e.underseal.v1.SealedCiphertextH\x00\x42\x06\n\x04part\"_\n\x0cSubmitHeader\x12\'\n\x07request\x18\x01 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12&\n\x06result\x18\x02 \x01(\x0b\x32\x16.underseal.v1.Envelope\"\x92\x01\n\x0eSubmitResponse\x12\'\n\x07release\x18\x01 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12+\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x19.underseal.v1.LogEvidence\x12*\n\x07origins\x18\x03 \x03(\x0b\x32\x19.underseal.v1.MatchOrigin\"i\n\x0bMatchOrigin\x12\'\n\x07receipt\x18\x01 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12\r\n\x05place\x18\x02 \x01(\r\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x12\x14\n\x0clabel_sha256\x18\x04 \x01(\x0c\"\x93\x01\n\x0bLogEvidence\x12)\n\x06intent\x18\x01 \x01(\x0b\x32\x19.underseal.v1.LoggedEntry\x12*\n\x07outcome\x18\x02 \x01(\x0b\x32\x19.underseal.v1.LoggedEntry\x12-\n\nrevocation\x18\x03 \x01(\x0b\x32\x19.underseal.v1.LoggedEntry\"\'\n\x11GetReleaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x96\x01\n\x12GetReleaseResponse\x12\'\n\x07release\x18\x01 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12+\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x19.underseal.v1.LogEvidence\x12*\n\x07origins\x18\x03 \x03(\x0b\x32\x19.underseal.v1.MatchOrigin\"=\n\x12\x46ileWarrantRequest\x12\'\n\x07warrant\x18\x01 \x01(\x0b\x32\x16.underseal.v1.Envelope\"M\n\x13\x46ileWarrantResponse\x12(\n\x05\x66iled\x18\x01 \x01(\x0b\x32\x19.underseal.v1.LoggedEntry\x12\x0c\n\x04late\x18\x02 \x01(\x08\"\x12\n\x10GetPolicyRequest\"?\n\x11GetPolicyResponse\x12\x13\n\x0bpolicy_toml\x18\x01 \x01(\x0c\x12\x15\n\rpolicy_sha256\x18\x02 \x01(\t2\xcc\x02\n\x10RegistrarService\x12\x45\n\x06Submit\x12\x1b.underseal.v1.SubmitRequest\x1a\x1c.underseal.v1.SubmitResponse(\x01\x12O\n\nGetRelease\x12\x1f.underseal.v1.GetReleaseRequest\x1a .underseal.v1.GetReleaseResponse\x12R\n\x0b\x46ileWarrant\x12 .underseal.v1.FileWarrantRequest\x1a!.underseal.v1.FileWarrantResponse\x12L\n\tGetPolicy\x12\x1e.underseal.v1.GetPolicyRequest\x1a\x1f.underseal.v1.GetPolicyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"underseal_proto/v1/registrar.proto\x12\x0cunderseal.v1\x1a\x1funderseal_proto/v1/common.proto\x1a\x1funderseal_proto/v1/search.proto\"w\n\rSubmitRequest\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1a.underseal.v1.SubmitHeaderH\x00\x12\x30\n\x06sealed\x18\x02 \x01(\x0b\x32\x1e.underseal.v1.SealedCiphertextH\x00\x42\x06\n\x04part\"_\n\x0cSubmitHeader\x12\'\n\x07request\x18\x01 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12&\n\x06result\x18\x02 \x01(\x0b\x32\x16.underseal.v1.Envelope\"\x92\x01\n\x0eSubmitResponse\x12\'\n\x07release\x18\x01 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12+\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x19.underseal.v1.LogEvidence\x12*\n\x07origins\x18\x03 \x03(\x0b\x32\x19.underseal.v1.MatchOrigin\"i\n\x0bMatchOrigin\x12\'\n\x07receipt\x18\x01 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12\r\n\x05place\x18\x02 \x01(\r\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x12\x14\n\x0clabel_sha256\x18\x04 \x01(\x0c\"\xa6\x01\n\x0bLogEvidence\x12)\n\x06intent\x18\x01 \x01(\x0b\x32\x19.underseal.v1.LoggedEntry\x12*\n\x07outcome\x18\x02 \x01(\x0b\x32\x19.underseal.v1.LoggedEntry\x12-\n\nrevocation\x18\x03 \x01(\x0b\x32\x19.underseal.v1.LoggedEntry\x12\x11\n\twitnessed\x18\x04 \x03(\x0c\"\'\n\x11GetReleaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x96\x01\n\x12GetReleaseResponse\x12\'\n\x07release\x18\x01 \x01(\x0b\x32\x16.underseal.v1.Envelope\x12+\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x19.underseal.v1.LogEvidence\x12*\n\x07origins\x18\x03 \x03(\x0b\x32\x19.underseal.v1.MatchOrigin\"=\n\x12\x46ileWarrantRequest\x12\'\n\x07warrant\x18\x01 \x01(\x0b\x32\x16.underseal.v1.Envelope\"M\n\x13\x46ileWarrantResponse\x12(\n\x05\x66iled\x18\x01 \x01(\x0b\x32\x19.underseal.v1.LoggedEntry\x12\x0c\n\x04late\x18\x02 \x01(\x08\"\x12\n\x10GetPolicyRequest\"?\n\x11GetPolicyResponse\x12\x13\n\x0bpolicy_toml\x18\x01 \x01(\x0c\x12\x15\n\rpolicy_sha256\x18\x02 \x01(\t2\xcc\x02\n\x10RegistrarService\x12\x45\n\x06Submit\x12\x1b.underseal.v1.SubmitRequest\x1a\x1c.underseal.v1.SubmitResponse(\x01\x12O\n\nGetRelease\x12\x1f.underseal.v1.GetReleaseRequest\x1a .underseal.v1.GetReleaseResponse\x12R\n\x0b\x46ileWarrant\x12 .underseal.v1.FileWarrantRequest\x1a!.underseal.v1.FileWarrantResponse\x12L\n\tGetPolicy\x12\x1e.underseal.v1.GetPolicyRequest\x1a\x1f.underseal.v1.GetPolicyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,19 +42,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MATCHORIGIN']._serialized_start=485
   _globals['_MATCHORIGIN']._serialized_end=590
   _globals['_LOGEVIDENCE']._serialized_start=593
-  _globals['_LOGEVIDENCE']._serialized_end=740
-  _globals['_GETRELEASEREQUEST']._serialized_start=742
-  _globals['_GETRELEASEREQUEST']._serialized_end=781
-  _globals['_GETRELEASERESPONSE']._serialized_start=784
-  _globals['_GETRELEASERESPONSE']._serialized_end=934
-  _globals['_FILEWARRANTREQUEST']._serialized_start=936
-  _globals['_FILEWARRANTREQUEST']._serialized_end=997
-  _globals['_FILEWARRANTRESPONSE']._serialized_start=999
-  _globals['_FILEWARRANTRESPONSE']._serialized_end=1076
-  _globals['_GETPOLICYREQUEST']._serialized_start=1078
-  _globals['_GETPOLICYREQUEST']._serialized_end=1096
-  _globals['_GETPOLICYRESPONSE']._serialized_start=1098
-  _globals['_GETPOLICYRESPONSE']._serialized_end=1161
-  _globals['_REGISTRARSERVICE']._serialized_start=1164
-  _globals['_REGISTRARSERVICE']._serialized_end=1496
+  _globals['_LOGEVIDENCE']._serialized_end=759
+  _globals['_GETRELEASEREQUEST']._serialized_start=761
+  _globals['_GETRELEASEREQUEST']._serialized_end=800
+  _globals['_GETRELEASERESPONSE']._serialized_start=803
+  _globals['_GETRELEASERESPONSE']._serialized_end=953
+  _globals['_FILEWARRANTREQUEST']._serialized_start=955
+  _globals['_FILEWARRANTREQUEST']._serialized_end=1016
+  _globals['_FILEWARRANTRESPONSE']._serialized_start=1018
+  _globals['_FILEWARRANTRESPONSE']._serialized_end=1095
+  _globals['_GETPOLICYREQUEST']._serialized_start=1097
+  _globals['_GETPOLICYREQUEST']._serialized_end=1115
+  _globals['_GETPOLICYRESPONSE']._serialized_start=1117
+  _globals['_GETPOLICYRESPONSE']._serialized_end=1180
+  _globals['_REGISTRARSERVICE']._serialized_start=1183
+  _globals['_REGISTRARSERVICE']._serialized_end=1515
 # @@protoc_insertion_point(module_scope)

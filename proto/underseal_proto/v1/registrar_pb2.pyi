@@ -151,6 +151,7 @@ class LogEvidence(_message.Message):
     INTENT_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     REVOCATION_FIELD_NUMBER: _builtins.int
+    WITNESSED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def intent(self) -> _common_pb2.LoggedEntry: ...
     @_builtins.property
@@ -159,16 +160,23 @@ class LogEvidence(_message.Message):
     def revocation(self) -> _common_pb2.LoggedEntry:
         """Of a provisional release whose warrant was not filed in time."""
 
+    @_builtins.property
+    def witnessed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Receipts of the outcome's entry under later checkpoints that witnesses have cosigned; none
+        while no witness has come by.
+        """
+
     def __init__(
         self,
         *,
         intent: _common_pb2.LoggedEntry | None = ...,
         outcome: _common_pb2.LoggedEntry | None = ...,
         revocation: _common_pb2.LoggedEntry | None = ...,
+        witnessed: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent", "outcome", b"outcome", "revocation", b"revocation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent", "outcome", b"outcome", "revocation", b"revocation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent", "outcome", b"outcome", "revocation", b"revocation", "witnessed", b"witnessed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
