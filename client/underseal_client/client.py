@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Self
 
 from underseal_client import asking, filing
@@ -15,7 +15,12 @@ from underseal_client.renewal import renew_bundle
 from underseal_client.resume import gallery_key
 from underseal_client.search import Question, wanted
 from underseal_client.settings import ClientSettings
-from underseal_client.subset import naming_the_missing, subject_ids, targets_of
+from underseal_client.subset import (
+    naming_in_each,
+    naming_the_missing,
+    subject_ids,
+    targets_of,
+)
 from underseal_core.errors import InvalidInput
 from underseal_core.statements import Targets
 
@@ -256,10 +261,13 @@ class Client(Filling, Curation):
         ...     for answered in client.search_many(photos, gallery="missing"):
         ...         print(answered.sought.probe, answered.findings or answered.error)
         """
-        with self._compared_with(gallery, subjects) as targets:
-            asked = wanted(top_k, threshold)
-            many = ManySearches(self._context, self.gallery(gallery), asked, targets)
-            yield from many.answers(searches)
+        context, known = self._context, dict[bytes, str]()
+        if subjects is not None:
+            known = subject_ids(context.subject_key, gallery, subjects)
+        targets = targets_of(known) if known else Targets()
+        many = ManySearches(context, self.gallery(gallery), wanted(top_k, threshold), targets)
+        with closing(many.answers(searches)) as answers:
+            yield from naming_in_each(context.connection, gallery, known, answers)
 
     @contextmanager
     def _compared_with(self, gallery: str, subjects: Sequence[str] | None) -> Iterator[Targets]:

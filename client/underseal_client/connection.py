@@ -58,6 +58,8 @@ class RetryPolicy:
     jitter
         Each wait is longer by a random part of this: those who were refused together do not come
         back together.
+    wait
+        Waits so many seconds; what it raises ends the repetition.
     """
 
     attempts: int = 4
@@ -65,6 +67,7 @@ class RetryPolicy:
     first_wait_s: float = 0.2
     longest_wait_s: float = 15.0
     jitter: float = 0.5
+    wait: Callable[[float], object] = time.sleep
 
     def pause(self, error: Busy, attempt: int, spent_s: float) -> float:
         """Return how many seconds to wait after the ``attempt``-th call, from 1.
@@ -89,11 +92,7 @@ SEARCHING: Final = RetryPolicy(within_s=60.0)
 """Of searches: a server that has much to do says when to come again."""
 
 
-def retrying(
-    call: Callable[[], T],
-    policy: RetryPolicy = USUAL,
-    wait: Callable[[float], None] = time.sleep,
-) -> T:
+def retrying(call: Callable[[], T], policy: RetryPolicy = USUAL) -> T:
     """Return ``call()``, repeated while it raises :class:`Busy`.
 
     Raises
@@ -108,7 +107,7 @@ def retrying(
         except Busy as error:
             attempt += 1
             pause = policy.pause(error, attempt, time.monotonic() - begun)
-        wait(pause)
+        policy.wait(pause)
 
 
 class Connection:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Full, Queue
 from threading import Event, Semaphore, Thread
@@ -22,10 +22,10 @@ from underseal_client.asking import Findings, embedded_photo, encrypted, open_an
 from underseal_client.connection import SEARCHING, RetryPolicy
 from underseal_client.many_call import ManyCall
 from underseal_client.search import Question
-from underseal_core.errors import UndersealError
+from underseal_core.errors import Busy, UndersealError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from underseal_client.asking import Timings
     from underseal_client.context import ClientContext
@@ -112,9 +112,10 @@ class ManySearches:
         self._room = Semaphore(_WAITING)
         self._pool = ThreadPoolExecutor(SUBMISSIONS, thread_name_prefix="opening")
         self.closed = Event()
+        self._opening = replace(OPENING, wait=self._wait)
         self._cancel: Callable[[], object] | None = None
 
-    def answers(self, searches: Iterable[Sought]) -> Iterator[Answered]:
+    def answers(self, searches: Iterable[Sought]) -> Generator[Answered, None, None]:
         """Yield what comes of each search, in the order in which they end.
 
         Closed early, it gives up what is under way.
@@ -187,7 +188,7 @@ class ManySearches:
     def _open(self, item: Item, answer: SealedAnswer, probe: bytes, spent: Timings) -> None:
         try:
             if not self.closed.is_set():
-                found = open_answer(self.context, self.gallery, answer, probe, spent, OPENING)
+                found = open_answer(self.context, self.gallery, answer, probe, spent, self._opening)
                 self._put(Answered(item.index, item.sought, found, None))
         except UndersealError as error:
             self.fail(item, error)
@@ -220,6 +221,10 @@ class ManySearches:
                 return
             pause = call.pause if error is None else SEARCHING.pause(error, max(1, failures), 0)
             self.closed.wait(pause)
+
+    def _wait(self, seconds: float) -> None:
+        if self.closed.wait(seconds):
+            raise Busy("the searches were given up while the auditors were busy")
 
     def _put(self, result: Answered | BaseException | None) -> None:
         while not self.closed.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from underseal_client import gallery as galleries
@@ -11,10 +12,11 @@ from underseal_core.errors import InvalidInput, NotFound, PermissionRefused
 from underseal_core.statements import MAX_SUBJECTS, Targets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from underseal_client.connection import Connection
+    from underseal_client.many import Answered
     from underseal_client.subjects import SubjectKey
 
 NAMED: Final = 5
@@ -62,17 +64,41 @@ def naming_the_missing(
     try:
         yield
     except NotFound as error:
-        try:
-            missing = _missing(connection, gallery, known)
-        except (NotFound, PermissionRefused):
-            missing = []
-        if not missing:
+        named = _with_the_missing(connection, gallery, known, error)
+        if named is error:
             raise
-        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-        raise NotFound(
-            f"not enrolled in gallery {gallery}: {', '.join(missing[:NAMED])}{more}",
-            hint="write names as they were enrolled; the subject key must be the same, too",
-        ) from error
+        raise named from error
+
+
+def naming_in_each(
+    connection: Connection, gallery: str, known: dict[bytes, str], answers: Iterable[Answered]
+) -> Iterator[Answered]:
+    """Say who it is in the answers of many searches for the same subjects."""
+    named: NotFound | None = None
+    for answered in answers:
+        error = answered.error
+        if known and isinstance(error, NotFound):
+            named = named or _with_the_missing(connection, gallery, known, error)
+            yield replace(answered, error=named)
+        else:
+            yield answered
+
+
+def _with_the_missing(
+    connection: Connection, gallery: str, known: dict[bytes, str], error: NotFound
+) -> NotFound:
+    """Return an error that says who is not enrolled; the same if that is not why or not to know."""
+    try:
+        missing = _missing(connection, gallery, known)
+    except (NotFound, PermissionRefused):
+        return error
+    if not missing:
+        return error
+    more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+    return NotFound(
+        f"not enrolled in gallery {gallery}: {', '.join(missing[:NAMED])}{more}",
+        hint="write names as they were enrolled; the subject key must be the same, too",
+    )
 
 
 def _missing(connection: Connection, gallery: str, known: dict[bytes, str]) -> list[str]:

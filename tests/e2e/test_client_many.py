@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -12,7 +15,12 @@ import pytest
 from tests.e2e.people import people, resembling
 from underseal_client import Answered, AsyncClient, Client, ClientSettings, Gallery, Sought
 from underseal_client.demo.deployment import Deployment
+from underseal_client.many import SUBMISSIONS, ManySearches
+from underseal_client.search import Question, ask_server, wanted
+from underseal_client.wire import submission_to_wire
 from underseal_core.errors import InvalidInput, NotFound, PermissionRefused, UndersealError
+from underseal_core.statements import Targets
+from underseal_proto.v1 import registrar_pb2
 
 ENROLLED = people(80, seed=51)
 
@@ -113,3 +121,58 @@ def test_the_asyncio_twin_finds_the_same(settings: ClientSettings, gallery: Gall
             return [name_of(one) for one in sorted(answers, key=lambda one: one.index)]
 
     assert asyncio.run(main()) == [["person 0"], ["person 1"], ["person 2"]]
+
+
+def test_who_is_not_enrolled_is_named_in_each_answer(client: Client, gallery: Gallery) -> None:
+    client.enroll_templates(gallery.name, ENROLLED[:3])
+    asked, known = [sought(0), sought(1)], ["person 0", "person 1"]
+    found = client.search_many(asked, gallery=gallery.name, subjects=known)
+    assert {one.index: name_of(one) for one in found} == {0: ["person 0"], 1: ["person 1"]}
+    strangers = ["person 0", "stranger", "nobody"]
+    for one in client.search_many(asked, gallery=gallery.name, subjects=strangers):
+        error = error_of(one)
+        assert isinstance(error, NotFound)
+        assert str(error) == f"not enrolled in gallery {gallery.name}: nobody, stranger"
+
+
+def unfinished(
+    messages: list[registrar_pb2.SubmitRequest], over: Event
+) -> Iterator[registrar_pb2.SubmitRequest]:
+    yield from messages
+    over.wait()
+
+
+class Awaited(ManySearches):
+    """Says when it waits for auditors who are busy."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.waits = Event()
+
+    def _wait(self, seconds: float) -> None:
+        self.waits.set()
+        super()._wait(seconds)
+
+
+def test_closing_does_not_wait_for_auditors_who_are_busy(client: Client, gallery: Gallery) -> None:
+    """The client's places with the registrar are taken by submissions that never end."""
+    client.enroll_templates(gallery.name, ENROLLED)
+    context = client._context
+    question = Question("tests", "T-busy", wanted(10, None))
+    with ExitStack() as stack:
+        for number in range(SUBMISSIONS):
+            probe = context.encryptor.encrypt_probe(ENROLLED[number].vector).to_bytes()
+            answer = ask_server(
+                context.connection, client.gallery(gallery.name), probe, question, context.validity
+            )
+            header = submission_to_wire(answer.request_envelope, answer.result_envelope, ())
+            over = Event()
+            call = context.connection.registrar.Submit.future(unfinished(header, over))
+            stack.callback(call.cancel)
+            stack.callback(over.set)
+        searches = Awaited(context, client.gallery(gallery.name), wanted(10, None), Targets())
+        answers = searches.answers([sought(4, probe=b"no photo"), sought(5)])
+        error_of(next(answers))
+        assert searches.waits.wait(60)
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(answers.close).result(30)

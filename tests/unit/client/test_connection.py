@@ -31,7 +31,7 @@ class Flaky:
 def test_busy_peer_is_asked_again_after_its_pushback() -> None:
     waits: list[float] = []
     call = Flaky(Busy("queue full", retry_after_ms=1500), Busy("queue full", retry_after_ms=0))
-    assert retrying(call, RetryPolicy(jitter=0), waits.append) == "done"
+    assert retrying(call, RetryPolicy(jitter=0, wait=waits.append)) == "done"
     assert waits == [1.5, 0.4]
 
 
@@ -39,7 +39,7 @@ def test_peer_that_stays_busy_is_given_up() -> None:
     waits: list[float] = []
     call = Flaky(*[Busy("queue full", retry_after_ms=0)] * 10)
     with pytest.raises(Busy):
-        retrying(call, RetryPolicy(attempts=3, jitter=0), waits.append)
+        retrying(call, RetryPolicy(attempts=3, jitter=0, wait=waits.append))
     assert call.calls == 3
     assert waits == [0.2, 0.4]
 
@@ -48,18 +48,19 @@ def test_peers_that_were_refused_together_do_not_come_back_together() -> None:
     waits: list[float] = []
     for _ in range(20):
         call = Flaky(Busy("queue full", retry_after_ms=1000))
-        assert retrying(call, RetryPolicy(), waits.append) == "done"
+        assert retrying(call, RetryPolicy(wait=waits.append)) == "done"
     assert all(1.0 <= wait <= 1.5 for wait in waits)
     assert len(set(waits)) > 10
 
 
 def test_a_peer_that_is_there_is_asked_for_longer_than_one_that_is_not() -> None:
-    policy = RetryPolicy(attempts=2, within_s=60.0)
+    waits: list[float] = []
+    policy = RetryPolicy(attempts=2, within_s=60.0, wait=waits.append)
     busy = Flaky(*[Busy("queue full", retry_after_ms=100)] * 10)
-    assert retrying(busy, policy, lambda seconds: None) == "done"
+    assert retrying(busy, policy) == "done"
     gone = Flaky(*[Unreachable("nobody there")] * 10)
     with pytest.raises(Unreachable):
-        retrying(gone, policy, lambda seconds: None)
+        retrying(gone, policy)
     assert gone.calls == 2
 
 
@@ -67,15 +68,16 @@ def test_long_pushback_is_not_waited_for() -> None:
     waits: list[float] = []
     call = Flaky(Busy("maintenance", retry_after_ms=60_000))
     with pytest.raises(Busy):
-        retrying(call, RetryPolicy(), waits.append)
+        retrying(call, RetryPolicy(wait=waits.append))
     assert waits == []
 
 
 def test_other_errors_are_not_repeated() -> None:
+    waits: list[float] = []
     call = Flaky(Conflict("taken"))
     with pytest.raises(Conflict):
-        retrying(call, RetryPolicy(), lambda seconds: None)
-    assert call.calls == 1
+        retrying(call, RetryPolicy(wait=waits.append))
+    assert (call.calls, waits) == (1, [])
 
 
 def test_missing_credentials_are_named(tmp_path: Path) -> None:
