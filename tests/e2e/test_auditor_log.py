@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from underseal_core.signing import Identity
 from underseal_core.tlog.audit import verify_log
 from underseal_core.tlog.checkpoint import open_checkpoint
 from underseal_core.tlog.note import NoteSigner, VerifierKey
+from underseal_core.tlog.proof import Receipt
 from underseal_core.tlog.witness import Witness
 from underseal_proto.v1 import log_pb2, log_pb2_grpc
 
@@ -133,6 +135,7 @@ def test_witness_cosigns_what_only_grew(place: Place, tmp_path: Path) -> None:
     assert open_checkpoint(seen.read_bytes(), key, [cosigner], quorum=1).checkpoint.size == 5
     # the log must honour it from now on
     assert printed("verify", *local(place), "--known", seen)["findings"] == []
+    check_receipt_under(seen, place, tmp_path, folder / "witness.vkey")
     # somebody with the log's key has shown it another history in the meantime
     fork = tmp_path / "fork"
     shutil.copytree(place.root / "log", fork, ignore=shutil.ignore_patterns("lock"))
@@ -149,6 +152,20 @@ def test_witness_cosigns_what_only_grew(place: Place, tmp_path: Path) -> None:
     assert "ALARM: the log was rolled back" in refused.stderr
     kept = open_checkpoint(seen.read_bytes(), key, [cosigner], quorum=1)
     assert kept.checkpoint.size == 6
+
+
+def check_receipt_under(seen: Path, place: Place, folder: Path, vkey: Path) -> None:
+    """A receipt counts by the witness's cosignature only where the checkpoint carries it."""
+    printed("prove", 3, "--out", folder / "proved", *remote(place))
+    proof, entry = folder / "proved" / "entry.tlog-proof", folder / "proved" / "entry.json"
+    key = ["--log-key", place.root / "log" / "log.vkey"]
+    asked = [proof, entry, *key, "--witness", vkey]
+    refused = command("log", "check", *asked, check=False)
+    assert (refused.returncode, "too few witnesses" in refused.stderr) == (5, True)
+    receipt = replace(Receipt.parse(proof.read_bytes()), checkpoint=seen.read_bytes())
+    proof.write_bytes(receipt.to_bytes())
+    assert printed("check", *asked)["witnessed_by"] == ["witness.example/one"]
+    assert printed("check", proof, entry, *key)["witnessed_by"] == []
 
 
 def test_changed_entry_is_found(place: Place, tmp_path: Path) -> None:

@@ -159,15 +159,23 @@ def check(
     receipt: Annotated[Path, typer.Argument(help="A .tlog-proof file.")],
     entry: Annotated[Path, typer.Argument(help="The entry it is for.")],
     log_key: KeyOption,
+    witness: Annotated[
+        list[Path] | None,
+        typer.Option(help="Key file of a witness who must have cosigned; repeatable."),
+    ] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
     """Check a receipt offline."""
     found = Receipt.parse(_read(receipt))
-    signed = verify_receipt(found, _read(entry), load_vkey(log_key))
-    facts = {"index": found.index, "size": signed.checkpoint.size, "valid": True}
-    lines = f"entry {found.index} of {signed.checkpoint.size} in {signed.checkpoint.origin}: valid"
-    show(facts, lines, as_json=as_json)
+    witnesses = [load_vkey(path) for path in witness or []]
+    quorum = len({key.public_key for key in witnesses})
+    signed = verify_receipt(found, _read(entry), load_vkey(log_key), witnesses, quorum=quorum)
+    names = sorted(key.name for key in signed.witnessed)
+    size, origin = signed.checkpoint.size, signed.checkpoint.origin
+    facts = {"index": found.index, "size": size, "valid": True, "witnessed_by": names}
+    told = f", witnessed by {', '.join(names)}" if names else ""
+    show(facts, f"entry {found.index} of {size} in {origin}: valid{told}", as_json=as_json)
 
 
 @app.command()

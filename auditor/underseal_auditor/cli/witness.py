@@ -88,7 +88,7 @@ def cosign(
             try:
                 size = cosign_newest(witness, source, key)
                 taken = hand_in(witness, source, key)
-            except Busy as error:
+            except (Busy, StorageFull) as error:
                 if once:
                     raise
                 sys.stderr.write(f"error: {error.public}\n")
@@ -143,7 +143,7 @@ def cosign_newest(witness: Witness, source: LogSource, key: VerifierKey) -> int:
     try:
         proof = source.consistency(old, size) if 0 < old < size else ()
         witness.add_checkpoint(WitnessRequest(old, proof, raw).to_bytes())
-    except Busy:
+    except (Busy, StorageFull):
         raise
     except UndersealError as error:
         raise Damaged(
