@@ -46,7 +46,7 @@ class Files(Protocol):
         """Return the bytes of every file, also of those that were never put."""
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete files; fine when they are gone."""
+        """Delete files, durably; fine when they are gone."""
 
 
 class LocalFiles:
@@ -94,6 +94,7 @@ class LocalFiles:
         with disk_errors():
             for name in names:
                 (self._folder / name).unlink(missing_ok=True)
+            sync_folder(self._folder)
 
 
 class Readable(Protocol):

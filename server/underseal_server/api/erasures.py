@@ -55,15 +55,19 @@ class ErasureDesk:
         InvalidInput
             Both templates and a subject, too many, or ids of another length.
         Busy
-            What was removed is still in a checkpoint that could not be replaced.
+            What was removed is still in a checkpoint that could not be replaced or deleted.
+        Moved
+            The gallery went to another key epoch meanwhile.
         """
         hosted = await self._hosting.open(wire.name_from_wire(request.gallery))
         check_writer(peer, hosted.gallery)
         await self._hosting.settle(hosted)
         found = await finish(self._pool, self._find, hosted, request)
         full = not request.template_ids and len(found) == PAGE
+        erasures = [await finish(self._pool, self._erasure, hosted, one) for one in found]
+        hosted.check()  # had it moved, its files were not those that were looked at
         return gallery_pb2.ListErasuresResponse(
-            erasures=[await finish(self._pool, self._erasure, hosted, one) for one in found],
+            erasures=erasures,
             next_page_token=wire.page_token(str(found[-1].number)) if full else "",
         )
 
@@ -100,12 +104,13 @@ class ErasureDesk:
         return message
 
     def _gone(self, hosted: Hosted, unit: StoredUnit, one: Removed) -> bool:
-        """Look whether any file with the template's ciphertexts is left."""
+        """Look whether any file with the template's ciphertexts is left, of any key epoch."""
         if not unit.removed_version and one.place not in unit.erased:
             return False
         names = {unit.token, *([unit.name] if unit.removed_version else [])}
         names |= set() if unit.former is None else {unit.former.name}
-        self._store.forget_former(hosted.gallery, unit)
+        if not self._store.forget_former(hosted.gallery, unit):
+            return False
         left = any(hosted.store.files.exists(name) for name in names)
         return not left and not (one.copied and unit.removed_version)
 

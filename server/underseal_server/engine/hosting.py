@@ -405,13 +405,15 @@ class Hosting:
         Raises
         ------
         Busy
-            A checkpoint that holds some of it could not be replaced.
+            A checkpoint that holds some of it could not be replaced, or one of a key epoch that
+            the gallery has left could not be deleted.
         """
         async with hosted.changing:
             hosted.check()
             if hosted.store.unsaved():
                 await finish(self._pool, hosted.store.checkpoint)
-            if hosted.store.unsaved():
+            gone = await finish(self._pool, self._store.forget_left_blocks, hosted.gallery)
+            if hosted.store.unsaved() or not gone:
                 raise Busy(
                     "what was removed could not be erased from disk yet",
                     hint="try again; the operator sees the reason in the server's log",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+import structlog
+
 from underseal_core.durable import sync_folder
 from underseal_core.gallery.disk import disk_errors, make_folder
 from underseal_core.gallery.files import Files, LocalFiles
@@ -16,6 +18,8 @@ UNITS: Final = "units"
 BLOCKS: Final = "blocks"
 PARTS: Final = (UNITS, BLOCKS)
 _EPOCH_DIGITS: Final = 16
+
+_log: Final = structlog.get_logger("underseal.store")
 
 
 def epoch_name(epoch: str) -> str:
@@ -45,8 +49,8 @@ class Places(Protocol):
     def units_of(self, gallery: int, epoch: str) -> Files | None:
         """Return the unit files of a gallery under a key epoch, if there are any; makes nothing."""
 
-    def delete_epoch(self, gallery: int, epoch: str, *, with_units: bool) -> None:
-        """Delete a key epoch's blocks, and the units too; what is left is tried again later."""
+    def delete_epoch(self, gallery: int, epoch: str, *, with_units: bool) -> bool:
+        """Delete a key epoch's blocks, and the units too; return whether all of it is gone."""
 
     def delete_gallery(self, gallery: int) -> None:
         """Delete everything of a gallery; what is left is tried again later."""
@@ -93,15 +97,16 @@ class LocalPlaces:
         folder = self._folder(UNITS, gallery, epoch)
         return LocalFiles(folder) if folder.is_dir() else None
 
-    def delete_epoch(self, gallery: int, epoch: str, *, with_units: bool) -> None:
+    def delete_epoch(self, gallery: int, epoch: str, *, with_units: bool) -> bool:
         """See :class:`Places`."""
-        for part in PARTS if with_units else (BLOCKS,):
-            shutil.rmtree(self._folder(part, gallery, epoch), ignore_errors=True)
+        parts = PARTS if with_units else (BLOCKS,)
+        gone = [_delete(self._folder(part, gallery, epoch)) for part in parts]
+        return all(gone)
 
     def delete_gallery(self, gallery: int) -> None:
         """See :class:`Places`."""
         for part in PARTS:
-            shutil.rmtree(self._data / part / str(gallery), ignore_errors=True)
+            _delete(self._data / part / str(gallery))
 
     def galleries(self) -> frozenset[str]:
         """See :class:`Places`."""
@@ -121,3 +126,16 @@ class LocalPlaces:
 
     def _folder(self, part: str, gallery: int, epoch: str) -> Path:
         return self._data / part_name(part, gallery, epoch)
+
+
+def _delete(folder: Path) -> bool:
+    """Delete a folder, durably; return whether it is gone."""
+    with disk_errors():
+        if not folder.exists():
+            return True
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            _log.warning("a folder is not deleted yet", folder=folder.name)
+            return False
+        sync_folder(folder.parent)
+        return True

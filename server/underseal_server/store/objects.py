@@ -195,10 +195,11 @@ class Objects:
             return None
         return self._files(UNITS, gallery, epoch, replaced=False)
 
-    def delete_epoch(self, gallery: int, epoch: str, *, with_units: bool) -> None:
+    def delete_epoch(self, gallery: int, epoch: str, *, with_units: bool) -> bool:
         """See :class:`Places`."""
-        for part in PARTS if with_units else (BLOCKS,):
-            self._delete_under(part_name(part, gallery, epoch))
+        parts = PARTS if with_units else (BLOCKS,)
+        gone = [self._delete_under(part_name(part, gallery, epoch)) for part in parts]
+        return all(gone)
 
     def delete_gallery(self, gallery: int) -> None:
         """See :class:`Places`."""
@@ -209,15 +210,21 @@ class Objects:
         """See :class:`Places`."""
         return frozenset(name for part in PARTS for name in self.bucket.folders(part))
 
-    def _delete_under(self, prefix: str) -> None:
+    def _delete_under(self, prefix: str) -> bool:
+        """Delete objects, and what was written here for them; return whether all are gone."""
         with self._lock:
             for name in [name for name in self._opened if f"{name}/".startswith(prefix + "/")]:
                 del self._opened[name]
         shutil.rmtree(self._data / prefix, ignore_errors=True)
         try:
-            self.delete(self.bucket.under(prefix))
+            keys = self.bucket.under(prefix)
         except Busy as error:
             _log.warning("not deleted yet", reason=error.public)  # swept at the next start
+            return False
+        if keys:
+            self.delete(keys)
+        with self._lock:
+            return self._leaving.isdisjoint(keys) and not (self._data / prefix).exists()
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects and their copies, now or when the storage is there again."""
@@ -261,6 +268,6 @@ class Objects:
                 try:
                     self.bucket.delete(self._leaving)
                     self._leaving.clear()
-                except Busy as error:
+                except (Busy, Damaged) as error:
                     count, reason = len(self._leaving), error.public
                     _log.warning("objects not deleted yet", count=count, reason=reason)

@@ -11,7 +11,9 @@ from math import prod
 from pathlib import Path
 from typing import Final
 
-from underseal_core.errors import InvalidInput, NotFound
+import structlog
+
+from underseal_core.errors import Busy, Damaged, InvalidInput, NotFound
 from underseal_core.gallery.disk import disk_errors, make_folder
 from underseal_core.gallery.memory import BlockMemory
 from underseal_core.gallery.unit_files import UnitFiles
@@ -42,6 +44,8 @@ from underseal_server.store.units import Units
 CATALOGUE: Final = "catalogue.sqlite"
 BUNDLES: Final = "bundles"
 SWITCHING_KEYS: Final = "switching"
+
+_log: Final = structlog.get_logger("underseal.store")
 
 
 def utc_now() -> datetime:
@@ -209,6 +213,18 @@ class Store:
             over = utc_moment(moved_at) + keep <= self._now()
             self._places.delete_epoch(gallery.id, epoch, with_units=over)
 
+    def forget_left_blocks(self, gallery: Gallery) -> bool:
+        """Delete the blocks of the key epochs that a gallery has left: sums with what was removed.
+
+        Returns
+        -------
+        bool
+            Whether all of them are gone.
+        """
+        left, delete = self.rotations.left(gallery), self._places.delete_epoch
+        gone = [delete(gallery.id, epoch, with_units=False) for epoch in left]
+        return all(gone)
+
     def old_units(self, gallery: Gallery, epoch: str) -> UnitFiles:
         """Return the units of a key epoch that a gallery has left, as far as they are kept.
 
@@ -223,16 +239,28 @@ class Store:
             raise NotFound("units of this key epoch are not kept any more")
         return UnitFiles(units, gallery.profile, gallery.dimension)
 
-    def forget_former(self, gallery: Gallery, unit: StoredUnit) -> None:
+    def forget_former(self, gallery: Gallery, unit: StoredUnit) -> bool:
         """Delete what is kept of a unit as it was under key epochs that the gallery has left.
 
         An amendment stands for all that was signed before, and a removed unit is fetched no more,
         so no auditor needs it.
+
+        Returns
+        -------
+        bool
+            Whether all of it is gone.
         """
         names = {unit.token, unit.name, *([] if unit.former is None else [unit.former.name])}
-        for files in self._former(gallery):
-            for name in names:
-                files.remove(name)
+        gone = True
+        try:
+            for files in self._former(gallery):
+                for name in names:
+                    files.remove(name)
+                    gone &= not files.exists(name)
+        except (Busy, Damaged) as error:
+            _log.warning("units of key epochs that were left stay", reason=error.public)
+            return False
+        return gone
 
     def bytes_stored(self, gallery: Gallery, blocks: int) -> int:
         """Return the bytes of a gallery's unit files, and of the tiles of ``blocks`` on disk."""
