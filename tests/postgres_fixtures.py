@@ -7,6 +7,7 @@ import pwd
 import secrets
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import time
@@ -19,6 +20,9 @@ import pytest
 
 VERSIONS = Path("/usr/lib/postgresql")
 """Where Debian puts the server's programs: not on the PATH."""
+PAGE = 8192
+NORMAL = 1
+"""Of line pointers: there is a row, dead or alive."""
 FAST = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=16MB")
 
 
@@ -37,6 +41,18 @@ def owner() -> str | None:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
+
+
+def _rows(pages: bytes) -> Iterator[bytes]:
+    """Yield what the line pointers of a heap's pages refer to (bufpage.h, itemid.h)."""
+    for start in range(0, len(pages), PAGE):
+        page = pages[start : start + PAGE]
+        (lower,) = struct.unpack_from("<H", page, 12)
+        for place in range(24, lower, 4):
+            (pointer,) = struct.unpack_from("<I", page, place)
+            offset, kind, length = pointer & 0x7FFF, pointer >> 15 & 3, pointer >> 17
+            if kind == NORMAL:
+                yield page[offset : offset + length]
 
 
 class Cluster:
@@ -112,6 +128,18 @@ class Cluster:
         """Return all that ``pg_dump`` writes of a database; bytes are in hexadecimal digits."""
         command = self._command("pg_dump", "--dbname", url, "--inserts")
         return subprocess.run(command, check=True, capture_output=True).stdout
+
+    def pages(self, url: str, table: str) -> bytes:
+        """Return a table's file as it is on disk."""
+        with self.connect(url.partition("?")[0].rpartition("/")[2]) as admin:
+            admin.execute("CHECKPOINT")
+            found = admin.execute("SELECT pg_relation_filepath(%s)", (table,)).fetchone()
+        assert found is not None
+        return (self._data / str(found[0])).read_bytes()
+
+    def rows(self, url: str, table: str) -> list[bytes]:
+        """Return every row that is in a table's file, also those that nobody sees any more."""
+        return list(_rows(self.pages(url, table)))
 
     def connect(self, name: str) -> psycopg.Connection[tuple[object, ...]]:
         """Connect past the server under test."""

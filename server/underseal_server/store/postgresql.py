@@ -26,6 +26,8 @@ from underseal_server.store.schema import catalogue
 SETTLE_SECONDS: Final = 20.0
 """How long a lost connection may be away before the fate of its last commit is left open."""
 _PAUSE_SECONDS: Final = 0.2
+PURGE_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds between looks whether everybody who may see what was removed has ended."""
 _LOCK: Final = int.from_bytes(b"undersea")
 """Of PostgreSQL's advisory locks, which belong to the database."""
 _WAIT: Final = "3s"
@@ -41,6 +43,11 @@ _OPTIONS: Final = {
     "tcp_user_timeout": 30_000,
     "options": "-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
 }
+_HORIZONS: Final = """
+SELECT relfrozenxid::text::bigint FROM pg_class WHERE oid IN (
+    'templates'::regclass, (SELECT reltoastrelid FROM pg_class WHERE oid = 'templates'::regclass)
+)"""
+"""The oldest transactions of which the table, and what is stored beside it, may hold rows."""
 _FULL: Final = "53100"
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 _NO_CONNECTION: Final = frozenset({"", "08", "53", "57"})
@@ -82,6 +89,8 @@ class PostgresDatabase(Database):
         self._turn = threading.Lock()
         self._openings = 0
         """How many times servers had opened the catalogue when this one did."""
+        self._newest = 0
+        """Number of the newest transaction that changed something."""
         self._writer: sa.Connection | None = None
         sa.event.listen(self._engine, "connect", _on_connect)
         try:
@@ -115,6 +124,7 @@ class PostgresDatabase(Database):
                 if connection.invalidated:
                     self._let_go()
                 raise
+            self._newest = int(number)
             self._commit(connection, number)
 
     def _begin(self) -> tuple[sa.Connection, str]:
@@ -221,9 +231,45 @@ class PostgresDatabase(Database):
         return Damaged("the server's catalogue failed")
 
     def _purge(self) -> None:
+        """Vacuum, and see to it that no row stays of which nobody may know any more.
+
+        Raises
+        ------
+        Busy
+            Somebody may still see rows as they were: an open transaction that began before, a
+            prepared one, a replication slot, a standby that feeds back; or holds the table.
+        """
+        newest = self._newest
+        for pause in (*PURGE_PAUSES, 0.0):
+            if self._vacuum(newest):
+                return
+            time.sleep(pause)
+        raise Busy(
+            "what was removed is still in the catalogue's database: somebody may see it there",
+            hint="try again; if this lasts, the operator ends what holds it: see Removed labels",
+        )
+
+    def _vacuum(self, newest: int) -> bool:
+        """Vacuum, and return whether all that transactions up to ``newest`` removed is gone.
+
+        ``FREEZE`` looks at every page that changed. The table's ``relfrozenxid`` is then beyond
+        every transaction that all others have seen the end of, and rows that those removed went.
+        """
         with self._engine.connect() as plain:
             connection = plain.execution_options(isolation_level="AUTOCOMMIT")
-            connection.execute(sa.text("VACUUM (SKIP_LOCKED) templates"))
+            connection.execute(sa.text(f"SET lock_timeout = '{_WAIT}'"))
+            try:
+                connection.execute(sa.text("VACUUM (FREEZE) templates"))
+                horizons = list(connection.scalars(sa.text(_HORIZONS)))
+            except sa.exc.DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                    raise
+                return False
+            finally:
+                with suppress(sa.exc.DBAPIError):
+                    connection.execute(sa.text("RESET lock_timeout"))
+        # Numbers of 32 bits go round: the later one is less than half of them ahead.
+        return all((int(one) - newest - 1) % (1 << 32) < 1 << 31 for one in horizons)
 
     def _warn(self) -> None:
         with self.reading() as connection:

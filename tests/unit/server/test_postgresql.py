@@ -21,7 +21,7 @@ from underseal_server.settings import Settings, load_settings
 from underseal_server.store import postgresql
 from underseal_server.store.database import Unsettled
 from underseal_server.store.postgresql import PostgresDatabase
-from underseal_server.store.schema import requests
+from underseal_server.store.schema import requests, templates
 from underseal_server.store.store import Store
 
 SECRET = "s3cret-of-the-operator"
@@ -247,6 +247,75 @@ def test_a_purge_lets_the_database_use_the_space_again(
             admin.execute("SELECT pg_stat_clear_snapshot()")
             counts.append(admin.execute(counted).fetchone())
         assert counts == [(1,), (1,), (2,)], "once after a start: it may follow a crash"
+
+
+LABEL = b"sealed:" + bytes(range(200))
+SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM catalogue"
+VACUUM = "BEGIN; LOCK TABLE templates IN SHARE UPDATE EXCLUSIVE MODE"
+
+
+def with_label(database: PostgresDatabase) -> None:
+    """Store a template, without the rows that it would belong to."""
+    row = {"gallery_id": 1, "unit_id": 1, "template_id": bytes(16), "subject_id": bytes(16)}
+    row |= {"block": 0, "slot": 0, "label_sha256": bytes(32), "removed_version": 0}
+    with database.writing() as connection:
+        connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        connection.execute(templates.insert().values(**row, sealed_label=LABEL))
+
+
+def kept(postgres: Cluster, url: str) -> int:
+    """How many rows in the table's file have the label, dead ones too."""
+    return sum(LABEL in row for row in postgres.rows(url, "templates"))
+
+
+@pytest.mark.parametrize("holding", [SNAPSHOT, VACUUM], ids=["snapshot", "vacuum"])
+def test_a_purge_that_left_something_says_so(
+    postgres: Cluster,
+    database: PostgresDatabase,
+    url: str,
+    holding: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No receipt of erasure is signed while anybody may see the label, or it could not go."""
+    monkeypatch.setattr(postgresql, "PURGE_PAUSES", ())
+    monkeypatch.setattr(postgresql, "_WAIT", "50ms")
+    with_label(database)
+    with postgres.connect(str(sa.make_url(url).database)) as other:
+        other.execute(holding.encode())
+        with database.writing() as connection:
+            connection.execute(templates.update().values(sealed_label=b""))
+        database.forgotten()
+        for _ in range(2):
+            with pytest.raises(Busy, match="still in the catalogue"):
+                database.purge()
+            assert kept(postgres, url) == 1
+    database.purge()
+    assert kept(postgres, url) == 0
+
+
+def test_a_purge_waits_for_a_reader_that_ends(
+    postgres: Cluster, database: PostgresDatabase, url: str
+) -> None:
+    with_label(database)
+    with postgres.connect(str(sa.make_url(url).database)) as other:
+        other.execute(SNAPSHOT.encode())
+        with database.writing() as connection:
+            connection.execute(templates.update().values(sealed_label=b""))
+        database.forgotten()
+        with ThreadPoolExecutor(1) as pool:
+            purge = pool.submit(database.purge)
+            other.execute("COMMIT")
+            purge.result()
+    assert kept(postgres, url) == 0
+
+
+def test_numbers_of_transactions_go_round(database: PostgresDatabase) -> None:
+    """The horizon has 32 bits; a purge after the first round sees that it is beyond, or not."""
+    begun = database._newest
+    database._newest = begun + (1 << 32)
+    database.forgotten()
+    database.purge()
+    assert not database._vacuum(begun + (1 << 32) + 1000)
 
 
 @pytest.mark.parametrize(
