@@ -4,20 +4,23 @@ Needs the server stopped. What is looked at: the database itself, every unit's f
 hash, every template against its enroller's receipt, every checkpoint against its own hash, its
 units and, with ``deep``, their sum added up anew, the snapshot root against what was named of this
 version, every bundle and switching key, and whether any file is there that nothing accounts for.
+With object storage that goes for every object, too, which is read itself and not a local copy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from underseal_core.errors import InvalidInput, UndersealError
+from underseal_core.errors import Busy, InvalidInput, UndersealError
 from underseal_server.checking.copies import Copies
 from underseal_server.checking.files import FilesCheck
-from underseal_server.checking.findings import Report
+from underseal_server.checking.findings import Report, Sources
 from underseal_server.checking.gallery import GalleryCheck
+from underseal_server.checking.objects import ObjectsCheck
 from underseal_server.checking.pages import free_pages_in_use, rewrite, truncate_log
 from underseal_server.checking.provenance import Provenance
 from underseal_server.checking.run import Options, Run
@@ -72,11 +75,15 @@ class Checker:
         if not (folder / IDENTITY).is_file():
             raise InvalidInput(f"{folder} is not a server's data folder")
         elsewhere = Copies(copies)
+        if objects is not None:
+            objects = replace(objects, copies=False)  # what is there counts, not what was
         store = Store(folder, catalogue=catalogue, objects=objects, tidy=False)
         keys = KeyEpochs(folder / BUNDLES, threads)
         switching = SwitchingKeys(folder / SWITCHING_KEYS, keys)
         options = Options(deep=deep, repair=repair, keep=keep)
-        self._run = Run(store, keys, switching, elsewhere, options, looked)
+        sources = Sources(objects=objects is not None, postgresql=bool(catalogue))
+        report = Report(sources=sources)
+        self._run = Run(store, keys, switching, elsewhere, options, looked, report)
 
     def run(self) -> Report:
         """Look at everything and close the folder."""
@@ -86,13 +93,18 @@ class Checker:
                 run.damage("catalogue", text, "restore it from a backup, or import archives")
             provenance = Provenance(run.store.database)
             files = FilesCheck(run, provenance)
+            objects = None if run.store.objects is None else ObjectsCheck(run, run.store.objects)
             after = ""
             while page := run.store.galleries.page(after, 100):
                 for gallery in page:
                     GalleryCheck(run, provenance, gallery).look()
                     files.look_at(gallery)
+                    if objects is not None:
+                        objects.add(gallery)
                 after = page[-1].name
             files.look()
+            if objects is not None:
+                objects.look()
             self._check_pages()
         finally:
             run.keys.close()
@@ -102,7 +114,8 @@ class Checker:
     def _check_pages(self) -> None:
         path = self._run.store.folder / CATALOGUE
         if not path.is_file():
-            return  # in PostgreSQL: see docs/howto/storage.md
+            self._check_rows()
+            return
         try:
             if truncate_log(path):
                 text = "its log of changes is in use, and may hold what was removed"
@@ -114,3 +127,10 @@ class Checker:
         if used:
             text = f"{used} of its free pages hold what was removed"
             self._run.leftover(CATALOGUE, text, partial(rewrite, path))
+
+    def _check_rows(self) -> None:
+        """Have PostgreSQL drop old versions of rows, and say so if it cannot."""
+        try:
+            self._run.store.database.purge()
+        except Busy as error:
+            self._run.leftover("catalogue", error.public, None, error.hint)

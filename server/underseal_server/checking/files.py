@@ -1,6 +1,7 @@
 """Every file of a data folder is accounted for: what none of these rules names is a leftover.
 
-Files of the present key epoch are read by ``gallery``; here it is about what else is there.
+Files of the present key epoch are read by ``gallery``; here it is about what else is there. What is
+in object storage is looked at by ``objects``.
 """
 
 from __future__ import annotations
@@ -8,21 +9,29 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from underseal_core.bundle import load_bundle
-from underseal_core.errors import UndersealError
+from underseal_core.errors import Busy, UndersealError
 from underseal_core.gallery.files import Files, LocalFiles
 from underseal_core.gallery.unit_files import file_name
-from underseal_core.statements import utc_moment
+from underseal_server.checking.epochs import (
+    DELETED,
+    NAMELESS,
+    REMOVED,
+    UNIT,
+    Epochs,
+    live_files,
+    unit_names,
+)
 from underseal_server.checking.provenance import Provenance
 from underseal_server.checking.run import Run
 from underseal_server.engine.keys import SUFFIX, SWITCHING_SUFFIX
-from underseal_server.store.folders import BLOCKS, PARTS, UNITS, epoch_name
+from underseal_server.store.folders import BLOCKS, PARTS, UNITS
 from underseal_server.store.places import CACHE, IDENTITY
 from underseal_server.store.records import Gallery
 from underseal_server.store.store import BUNDLES, CATALOGUE, SWITCHING_KEYS
@@ -40,7 +49,6 @@ _OWN: Final = frozenset(
         *PARTS,
     }
 )
-_UNIT: Final = re.compile(r"[0-9a-f]{32}\.unit")
 _TILES: Final = re.compile(r"[0-9]+\.tiles")
 _BEGUN: Final = re.compile(r"\.[0-9a-f]+\.(usb|usk|jsonl)\.\w+")
 """A file that ``replace_file`` had not put in its place yet."""
@@ -72,17 +80,18 @@ class FilesCheck:
             self._strange(path, text, path.unlink)
         known = {str(number) for number in self._store.galleries.ids()}
         for part in PARTS:
-            for entry in sorted((self._folder / part).iterdir()):
+            folder = self._folder / part
+            entries = sorted(folder.iterdir()) if folder.is_dir() else []  # not with objects
+            for entry in entries:
                 if entry.name not in known:
                     mine = entry.is_dir() and entry.name.isdigit()
-                    text = "it is of a gallery that was deleted" if mine else ""
+                    text = DELETED if mine else NAMELESS
                     self._strange(entry, text, partial(shutil.rmtree, entry) if mine else None)
 
     def _strange(
-        self, path: Path, text: str = "", clear: Callable[[], object] | None = None
+        self, path: Path, text: str = NAMELESS, clear: Callable[[], object] | None = None
     ) -> None:
         place = str(path.relative_to(self._folder))
-        text = text or "nothing in the catalogue names it"
         self._run.leftover(place, text, clear, "" if clear else _STRANGE)
 
     def _check_bundles(self) -> None:
@@ -118,73 +127,54 @@ class FilesCheck:
 
     def look_at(self, gallery: Gallery) -> None:
         """Check what is in a gallery's folders."""
-        now = epoch_name(gallery.spec.pin.key_epoch)
-        left = {epoch_name(e): moment for e, moment in self._store.rotations.left(gallery).items()}
-        coming = self._coming(gallery)
+        epochs = Epochs.of(self._run, gallery)
         folders = self._store.folders(gallery)
         for part, files in ((UNITS, folders.units), (BLOCKS, folders.blocks)):
             self._present(gallery, files, part)
-            parent = self._folder / part / str(gallery.id)
-            for entry in sorted(parent.iterdir()):
-                if entry.name in left:
-                    self._former(gallery, entry, part, left[entry.name])
-                elif entry.name in coming:
-                    self._count(entry)
-                elif entry.name != now and entry.is_dir():
-                    self._strange(entry, "", partial(shutil.rmtree, entry))
-                elif entry.name != now:
-                    self._strange(entry)
-
-    def _coming(self, gallery: Gallery) -> set[str]:
-        """Return the folder of the key epoch that a gallery is on its way to."""
-        try:
-            key = self._run.switching.successor(gallery.spec.pin.key_epoch)
-        except UndersealError:
-            return set()  # found by _check_switching_keys
-        return {epoch_name(key.new_epoch)} if key else set()
-
-    def _count(self, folder: Path) -> None:
-        self._run.report.files += sum(1 for _ in os.scandir(folder))
+            for entry in sorted((self._folder / part / str(gallery.id)).iterdir()):
+                why = epochs.stray(part, entry.name) if entry.is_dir() else NAMELESS
+                if why:
+                    clear = partial(shutil.rmtree, entry) if entry.is_dir() else None
+                    self._strange(entry, why, clear)
+                elif entry.name in epochs.kept:
+                    self._kept(gallery, entry)
+                elif entry.name in epochs.coming:
+                    self._run.report.files += sum(1 for _ in os.scandir(entry))
 
     def _present(self, gallery: Gallery, files: Files, part: str) -> None:
-        pattern = _UNIT if part == UNITS else _TILES
+        pattern = UNIT if part == UNITS else _TILES
         for names in _chunks(files):
             self._run.report.files += len(names)
-            found = self._store.units.by_names(gallery, _unit_names(names))
+            found = self._store.units.by_names(gallery, unit_names(names))
             live = {file_name(u.name) for u in found if u.is_now and not u.removed_version}
             gone = {file_name(unit.name) for unit in found} - live
             for name in names:
                 path = files.folder / name
-                clear = partial(files.delete, [name])
+                clear = partial(_delete, files, name)
                 if path.suffix in _UNFINISHED:
                     self._strange(path, "it was never finished", clear)
                 elif not pattern.fullmatch(name):
                     self._strange(path)
                 elif part == UNITS and name not in live:
-                    removed = "it holds ciphertexts that were removed"
-                    self._strange(path, removed if name in gone else "", clear)
+                    self._strange(path, REMOVED if name in gone else NAMELESS, clear)
 
-    def _former(self, gallery: Gallery, folder: Path, part: str, moved_at: str) -> None:
-        """Check units of a key epoch that was left: for some time, and of live units only."""
-        now = utc_moment(self._store.clock())
-        if part == BLOCKS or utc_moment(moved_at) + self._run.options.keep <= now:
-            text = "it is of a key epoch that the gallery has left"
-            self._strange(folder, text, partial(shutil.rmtree, folder))
-            return
+    def _kept(self, gallery: Gallery, folder: Path) -> None:
+        """Check units of a key epoch that was left: they are kept of live units only."""
         for names in _chunks(LocalFiles(folder)):
             self._run.report.files += len(names)
-            found = self._store.units.by_names(gallery, _unit_names(names))
-            live = {file_name(unit.name) for unit in found if not unit.removed_version}
+            live = live_files(self._run, gallery, names)
             for name in names:
                 path = folder / name
-                if not _UNIT.fullmatch(name):
+                if not UNIT.fullmatch(name):
                     self._strange(path)
                 elif name not in live:
-                    self._strange(path, "it holds ciphertexts that were removed", path.unlink)
+                    self._strange(path, REMOVED, path.unlink)
 
 
-def _unit_names(names: Sequence[str]) -> list[bytes]:
-    return [bytes.fromhex(name[:32]) for name in names if _UNIT.fullmatch(name)]
+def _delete(files: Files, name: str) -> None:
+    files.delete([name])
+    if files.exists(name):
+        raise Busy("the object storage has not deleted it")
 
 
 def _chunks(files: Files) -> Iterator[list[str]]:

@@ -40,10 +40,28 @@ class GalleryState:
     templates: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What there is besides the data folder: object storage, PostgreSQL."""
+
+    objects: bool = False
+    postgresql: bool = False
+
+    def accounted(self) -> str:
+        """Say what is accounted for when nothing was found, and what was not looked at."""
+        looked = "every file in the data folder"
+        looked += " and every object" if self.objects else ""
+        unseen = " (PostgreSQL's free space, log and backups not looked at)"
+        return f"{looked} is accounted for, none holds what was removed" + (
+            unseen if self.postgresql else ""
+        )
+
+
 @dataclass(slots=True)
 class Report:
     """What was looked at, and what was found."""
 
+    sources: Sources = field(default_factory=Sources)
     galleries: list[GalleryState] = field(default_factory=list)
     units: int = 0
     templates: int = 0

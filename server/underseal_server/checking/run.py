@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from underseal_core.errors import StorageFull
+from underseal_core.errors import UndersealError
 from underseal_server.checking.copies import Copies
 from underseal_server.checking.findings import Finding, Kind, Report
 from underseal_server.engine.keys import KeyEpochs, SwitchingKeys
@@ -51,6 +51,6 @@ class Run:
         finding = Finding(Kind.LEFTOVER, place, text, hint or ("--repair" if clear else ""))
         self.report.findings.append(finding)
         if self.options.repair and clear is not None:
-            with suppress(OSError, StorageFull):
+            with suppress(OSError, UndersealError):
                 clear()
                 finding.repaired = True

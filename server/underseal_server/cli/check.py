@@ -28,7 +28,7 @@ def check(
     repair: Annotated[bool, typer.Option(help="Repair what can be repaired.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check that everything in the data folder fits together, and that every file is accounted for.
+    """Check that everything fits together, and that every file and object is accounted for.
 
     Ends with 7 if something is damaged, with 8 if something is there that should not be.
     """
@@ -69,7 +69,7 @@ def _lines(report: Report) -> list[str]:
         f"{report.blocks} blocks, {report.files} files: "
     )
     if report.accounted:
-        end = "all sound; every file is accounted for, none holds what was removed"
+        end = f"all sound; {report.sources.accounted()}"
     else:
         end = f"{len(report.problems)} problems, {len(report.leftovers)} leftovers"
     return [*lines, counts + end]

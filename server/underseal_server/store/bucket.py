@@ -170,6 +170,14 @@ class Bucket:
                 for entry in entries
             }
 
+    def pages(self) -> Iterator[list[str]]:
+        """Yield the keys of all objects, some at a time; no more are in memory."""
+        import obstore
+
+        with _object_errors():
+            for entries in obstore.list(self._store, chunk_size=_DELETED_AT_ONCE):
+                yield [entry["path"] for entry in entries]
+
     def folders(self, prefix: str) -> Iterator[str]:
         """Yield the names right under a prefix that have objects under them."""
         import obstore

@@ -77,6 +77,8 @@ class ObjectFiles:
     def open(self, name: str) -> BufferedReader:
         """See ``Files``: the local copy, fetched when there is none that is sound."""
         key = self._prefix + name
+        if not self._storage.copies:
+            return self._fetched(key)
         copy = self._cache.open(key, self._version(name))
         if copy is not None:
             return copy
@@ -90,9 +92,20 @@ class ObjectFiles:
             self._cache.drop(key)
         return file
 
+    def _fetched(self, key: str) -> BufferedReader:
+        """Open the object itself."""
+        part = self._cache.part()
+        try:
+            self._bucket.fetch(key, part)
+            with disk_errors():
+                return part.open("rb")
+        finally:
+            part.unlink(missing_ok=True)
+
     def read(self, name: str, start: int, length: int) -> bytes:
         """See ``Files``: of the local copy, or just this piece."""
-        copy = self._cache.open(self._prefix + name, self._version(name))
+        found = self._storage.copies
+        copy = self._cache.open(self._prefix + name, self._version(name)) if found else None
         if copy is None:
             return self._bucket.read(self._prefix + name, start, length)
         with copy, disk_errors():
@@ -153,9 +166,12 @@ class Objects:
         The storage.
     cache
         Of local copies.
+    copies
+        Whether a sound copy is read in place of its object.
     """
 
-    def __init__(self, data: Path, bucket: Bucket, cache: Cache) -> None:
+    def __init__(self, data: Path, bucket: Bucket, cache: Cache, *, copies: bool = True) -> None:
+        self.copies = copies
         self.bucket = bucket
         self.cache = cache
         self.uploads = ThreadPoolExecutor(UPLOADS, "upload")
@@ -221,13 +237,17 @@ class Objects:
         except Busy as error:
             _log.warning("not deleted yet", reason=error.public)  # swept at the next start
             return False
-        if keys:
-            self.delete(keys)
-        with self._lock:
-            return self._leaving.isdisjoint(keys) and not (self._data / prefix).exists()
+        gone = not keys or self.delete(keys)
+        return gone and not (self._data / prefix).exists()
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects and their copies, now or when the storage is there again."""
+    def delete(self, keys: Iterable[str]) -> bool:
+        """Delete objects and their copies, now or when the storage is there again.
+
+        Returns
+        -------
+        bool
+            Whether they are gone.
+        """
         gone = list(keys)
         self.deletions += 1
         for key in gone:
@@ -235,6 +255,8 @@ class Objects:
         with self._lock:
             self._leaving.update(gone)
         self._delete_leaving()
+        with self._lock:
+            return self._leaving.isdisjoint(gone)
 
     def keep(self, keys: Iterable[str]) -> None:
         """Take note that objects are about to be stored under these keys again."""

@@ -20,10 +20,14 @@ CACHE: Final = "cache"
 
 @dataclass(frozen=True, slots=True)
 class ObjectStorage:
-    """Object storage instead of the data folder; ``cache_bytes``: of local copies."""
+    """Object storage instead of the data folder.
+
+    ``cache_bytes``: of local copies. ``copies``: whether these are read in place of objects.
+    """
 
     location: Location
     cache_bytes: int
+    copies: bool = True
 
 
 def open_places(
@@ -55,7 +59,8 @@ def open_places(
         return LocalPlaces(folder)
     bucket = Bucket(objects.location)
     bucket.claim(identity, fresh=fresh)
-    return Objects(folder, bucket, Cache(folder / CACHE, objects.cache_bytes))
+    cache = Cache(folder / CACHE, objects.cache_bytes)
+    return Objects(folder, bucket, cache, copies=objects.copies)
 
 
 def _claim(path: Path, identity: str, *, fresh: bool) -> None:

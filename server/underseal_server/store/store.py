@@ -31,6 +31,7 @@ from underseal_server.store.galleries import Galleries
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.history import Archives, Snapshots
 from underseal_server.store.labels import Labels
+from underseal_server.store.objects import Objects
 from underseal_server.store.places import ObjectStorage, open_places
 from underseal_server.store.records import Gallery, StoredUnit
 from underseal_server.store.reencryption import Reencryption, Successor
@@ -155,6 +156,11 @@ class Store:
         """
         self._database.purge()
         self._places.settle()
+
+    @property
+    def objects(self) -> Objects | None:
+        """What is in object storage, if files are there."""
+        return self._places if isinstance(self._places, Objects) else None
 
     def stray_copies(self) -> Sequence[Path]:
         """Return files in the cache that are not copies of what is in object storage now."""
