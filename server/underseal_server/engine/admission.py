@@ -93,7 +93,7 @@ class Admission:
         """
         tag = self._tag(client)
         self._check_deadline([one for one in self._queue if one.tag <= tag], hosted, deadline)
-        waiting = self._urgent()
+        waiting, _ = self._standing()
         if self._unread.full(client) or (waiting and tag < waiting[-1].tag):
             return
         wait = self._too_long(waiting, hosted, 0.0)
@@ -192,14 +192,23 @@ class Admission:
             self._refused("deadline")
             raise _late(wait)
 
-    def _urgent(self) -> list[Job]:
-        """Return those in the queue that somebody waits for."""
-        unread = self._unread
-        return [
-            one
-            for one in self._queue
-            if not one.asked.patient and not unread.full(one.asked.client)
-        ]
+    def _standing(self) -> tuple[list[Job], dict[Job, float]]:
+        """Return those in the queue that somebody waits for.
+
+        Apart, with the time for which they still would, those that would wait too long.
+        """
+        now, behind_patient = time.monotonic(), any(batch.patient for batch in self._batches)
+        waiting, late = list[Job](), dict[Job, float]()
+        for job in self._queue:
+            if job.asked.patient or self._unread.full(job.asked.client):
+                continue
+            waited = 0.0 if behind_patient else now - job.since
+            wait = self._too_long(waiting, job.asked.hosted, waited)
+            if wait is None:
+                waiting.append(job)
+            else:
+                late[job] = wait
+        return waiting, late
 
     def _too_long(self, ahead: list[Job], hosted: Hosted, waited: float) -> float | None:
         """Return how long a search would wait that these go before, if that is too long.
@@ -221,17 +230,12 @@ class Admission:
 
     def _shed(self, newest: Job) -> None:
         """Turn away those that would wait too long: what came last may go before others."""
-        now, ahead = time.monotonic(), list[Job]()
-        behind_patient = any(batch.patient for batch in self._batches)
-        for job in self._urgent():
-            waited = 0.0 if behind_patient else now - job.since
-            wait = self._too_long(ahead, job.asked.hosted, waited)
-            if wait is None:
-                ahead.append(job)
-                continue
+        _, late = self._standing()
+        if newest in late:
             self._refused("queue")
-            if job is newest:
-                raise _full(wait)
+            raise _full(late[newest])
+        for job, wait in late.items():
+            self._refused("queue")
             self._drop(job)
             job.fail(_full(wait))
 

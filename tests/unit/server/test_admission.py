@@ -218,13 +218,17 @@ def test_time_behind_patient_ones_does_not_count(tmp_path: Path) -> None:
 def test_who_waits_too_long_gives_way_and_those_behind_stay(tmp_path: Path) -> None:
     async def test(place: Place) -> None:
         paced(place, 0.9, 0.1, 0.05)
-        admission = place.admission(wait_factor=3)
+        admission = place.admission(wait_factor=2)
         admission.submit(place.job("running"))
         lane = await admission.next_batch()
         first, second = place.job("a"), place.job("b")
         admission.submit(first)
         admission.submit(second)
+        with pytest.raises(Busy, match="queue is full"):
+            admission.ask("c", place.hosted, math.inf)  # 2.9 s before it, and it takes 1 s itself
         first.since -= 3.0
+        admission.ask("c", place.hosted, math.inf)  # it would take the place of the first
+        assert not first.gone
         admission.submit(place.job("c"))
         assert first.gone
         assert not second.gone
