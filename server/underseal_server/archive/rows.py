@@ -19,7 +19,8 @@ from underseal_server.store import schema
 from underseal_server.store.transfer import Row, columns_of
 
 _UPGRADE: Final = "it was made by a newer program: upgrade this one"
-_LARGEST: Final = 2**63 - 1
+_LARGEST: Final = 2**31 - 1
+_LARGEST_BIG: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ def _row(kind: RowKind, columns: Mapping[str, sa.Column[Any]], row: object) -> R
 
 
 def _value(kind: RowKind, column: sa.Column[Any], value: object) -> object:
-    """Return what a column holds, of its type and no longer than it may be."""
+    """Return what a column holds, of its type and no larger than any database takes."""
     if value is None and column.nullable:
         return None
     length = getattr(column.type, "length", None)
@@ -126,13 +127,17 @@ def _value(kind: RowKind, column: sa.Column[Any], value: object) -> object:
                 raise _not_rows(kind) from error
             if length is None or len(data) <= length:
                 return data
-        case sa.String(), str() if length is None or len(value) <= length:
+        case sa.String(), str() if (length is None or len(value) <= length) and "\0" not in value:
             return value
         case sa.Boolean(), bool():
             return value
-        case sa.Integer(), int() if not isinstance(value, bool) and 0 <= value <= _LARGEST:
+        case sa.Integer(), int() if not isinstance(value, bool) and 0 <= value <= _largest(column):
             return value
     raise _not_rows(kind)
+
+
+def _largest(column: sa.Column[Any]) -> int:
+    return _LARGEST_BIG if isinstance(column.type, sa.BigInteger) else _LARGEST
 
 
 def _not_rows(kind: RowKind) -> Damaged:

@@ -32,7 +32,7 @@ from underseal_core.errors import Conflict, Damaged, Mismatch
 from underseal_core.gallery.unit import Shape
 from underseal_server.archive.container import ArchiveReader, ArchiveWriter
 from underseal_server.archive.importing import Importer
-from underseal_server.archive.rows import KINDS, LEFT_OUT
+from underseal_server.archive.rows import KINDS, LEFT_OUT, unpack_rows
 from underseal_server.store.records import FeedPage
 from underseal_server.store.schema import metadata
 
@@ -156,6 +156,18 @@ def test_every_table_is_archived_or_said_not_to_be() -> None:
     archived = {kind.table.name for kind in KINDS.values()}
     assert archived | LEFT_OUT.keys() == set(metadata.tables)
     assert not archived & LEFT_OUT.keys()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("templates", 2**31), ("version", 2**63), ("root", "a\0b"), ("root", 1)]
+)
+def test_what_not_every_database_takes_is_no_row(column: str, value: object) -> None:
+    """PostgreSQL knows the size of a number, and no zero in a text; SQLite takes both."""
+    sound = {"version": 2**62, "root": "ab", "templates": 2**31 - 1, "named_at": ""}
+    kind, head = KINDS["snapshots"], {"version": 1}
+    assert unpack_rows(kind, head, json.dumps([sound]).encode()) == [sound]
+    with pytest.raises(Damaged, match="snapshots are unreadable"):
+        unpack_rows(kind, head, json.dumps([{**sound, column: value}]).encode())
 
 
 def test_a_server_without_the_bundle_refuses_and_takes_it_with_the_bundle(tmp_path: Path) -> None:
