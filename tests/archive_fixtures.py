@@ -91,7 +91,13 @@ def opened_folder(folder: Path) -> Iterator[Folder]:
 
 
 def enrol(
-    gallery: GalleryStore, shape: Shape, count: int, seed: int, *, show: bool = True
+    gallery: GalleryStore,
+    shape: Shape,
+    count: int,
+    seed: int,
+    *,
+    show: bool = True,
+    keep_until: str = "",
 ) -> NewUnit:
     """Enrol random templates as one unit; it stays PENDING unless it is to show."""
     vectors = unit_vectors(count, LAB.dimension, seed)
@@ -102,7 +108,7 @@ def enrol(
         staged.sync()
         token = seed.to_bytes(16, "big")
         content = UnitContent(token, shape, labelled(count), staged, gallery.gallery.spec.pin)
-        unit = signed_for(gallery.gallery.name, content)
+        unit = signed_for(gallery.gallery.name, content, keep_until=keep_until)
         if show:
             enrol_now(gallery, unit, staged)
         else:

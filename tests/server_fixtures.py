@@ -145,7 +145,9 @@ def enrol_now(gallery: GalleryStore, unit: NewUnit, staged: StagedUnit) -> Recei
     return replace(shown, repeated=False)
 
 
-def signed_for(gallery: str, unit: UnitContent, identity: Identity = ENROLLER) -> NewUnit:
+def signed_for(
+    gallery: str, unit: UnitContent, identity: Identity = ENROLLER, keep_until: str = ""
+) -> NewUnit:
     """A unit as the store takes it, with its enroller's receipt."""
     draft = NewUnit(
         unit.token,
@@ -157,5 +159,5 @@ def signed_for(gallery: str, unit: UnitContent, identity: Identity = ENROLLER) -
         Envelope("", b"", ()),
     )
     enrolled = Enrolled(gallery, unit.pin, unit.token, unit.shape, draft.leaves(), draft.sha256)
-    receipt = enrolled.receipt("agency", "2026-01-01T00:00:00Z")
-    return replace(draft, receipt=receipt.sign(identity))
+    receipt = enrolled.receipt("agency", "2026-01-01T00:00:00Z", keep_until)
+    return replace(draft, receipt=receipt.sign(identity), keep_until=keep_until)

@@ -7,18 +7,14 @@ import secrets
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import astuple
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests import killed_store
+from tests import killed_store, storage_kinds
 from tests.killed_store import check, prepare, run
-from tests.postgres_fixtures import Cluster
-from tests.s3_fixtures import S3Server
 from tests.server_fixtures import (
     Lab,
     UnitContent,
@@ -29,6 +25,7 @@ from tests.server_fixtures import (
     unit_vectors,
 )
 from tests.server_rotation import CouncilLab, succession
+from tests.storage_kinds import opened
 from tests.unit.server.kill_child import Place
 from underseal_core.errors import Conflict, InvalidInput, NotFound
 from underseal_core.gallery.unit import Shape
@@ -41,45 +38,12 @@ from underseal_server.store.rotations import Move
 from underseal_server.store.store import Store
 
 LAB = Lab()
-KINDS = [f"{c}+{f}" for c, f in itertools.product(("sqlite", "postgresql"), ("local", "s3"))]
 
+places = storage_kinds.places
+place = storage_kinds.place
 work = killed_store.work
 zygote = killed_store.zygote
 evaluator = killed_store.evaluator
-
-
-@pytest.fixture(params=KINDS)
-def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Empty places for stores, of each kind."""
-    catalogue, files = request.param.split("+")
-    cluster: Cluster | None = None
-    server: S3Server | None = None
-    if catalogue == "postgresql":
-        cluster = request.getfixturevalue("postgres")
-    if files == "s3":
-        server = request.getfixturevalue("s3")
-    return (
-        Place(
-            str(tmp_path / f"data-{number}"),
-            cluster.create() if cluster else "",
-            astuple(server.bucket()) if server else (),
-        )
-        for number in itertools.count()
-    )
-
-
-@pytest.fixture
-def place(places: Iterator[Place]) -> Place:
-    return next(places)
-
-
-@contextmanager
-def opened(place: Place) -> Iterator[Store]:
-    store = place.open()
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def gallery_of(store: Store, evaluator: Evaluator, lab: Lab = LAB) -> GalleryStore:

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from underseal_server.store.bucket import Bucket, Location
 from underseal_server.store.gallery_store import GalleryStore
 from underseal_server.store.places import ObjectStorage
 from underseal_server.store.records import GallerySpec, NewTemplate, NewUnit, Receipt
-from underseal_server.store.store import Store
+from underseal_server.store.store import Store, utc_now
 
 ENROLLER = Identity.generate()
 NOBODY = Envelope("", b"", ())
@@ -118,8 +119,8 @@ class Place:
     def storage(self) -> ObjectStorage | None:
         return ObjectStorage(Location(*self.objects), 1 << 28) if self.objects else None
 
-    def open(self) -> Store:
-        return Store(Path(self.data), catalogue=self.catalogue, objects=self.storage())
+    def open(self, now: Callable[[], datetime] = utc_now) -> Store:
+        return Store(Path(self.data), now, catalogue=self.catalogue, objects=self.storage())
 
 
 def work(folder: Path, place: Place, steps: int, pin: Pin, evaluator: Evaluator) -> None:
