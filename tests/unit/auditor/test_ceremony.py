@@ -339,11 +339,11 @@ def test_impossible_dimensions_are_refused(dimension: int) -> None:
 def test_member_named_twice_is_refused() -> None:
     public = MemberSecrets(Identity.generate(), OpeningKey.generate()).public()
     with pytest.raises(InvalidInput, match="twice"):
-        CeremonyFile(SWIFT, 16, 1, (public, public), public.sealing)
+        CeremonyFile(SWIFT, 16, 2, (public, public), public.sealing)
 
 
 def test_foreign_keys_are_refused() -> None:
-    file, members, _ = prepare(SWIFT, 2, 1, 2)
+    file, members, _ = prepare(SWIFT, 2, 2, 2)
     with pytest.raises(InvalidInput, match="not the keys of member 1"):
         ceremony_member(file, 1, members[1].identity, members[1].opening)
     with pytest.raises(InvalidInput, match="no member 3"):

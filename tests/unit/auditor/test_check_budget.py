@@ -34,7 +34,7 @@ TOLERANCE = 0.3
 @pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize("name", PROFILES)
 def test_errors_of_the_checks_are_as_measured(name: str, members: int) -> None:
-    ceremony = finished(name, min(members, 2), members, DIMENSION)
+    ceremony = finished(name, members // 2 + 1, members, DIMENSION)
     bundle = ceremony.bundle
     profile = bundle.profile
     key = secret_to_seal(profile, joint_secret(ceremony.shares[: bundle.threshold]))

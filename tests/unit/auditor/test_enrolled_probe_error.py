@@ -52,7 +52,7 @@ def opened(ceremony: Finished, kind: Kind, residues: U32) -> np.ndarray:
 @pytest.mark.parametrize("members", [1, 3])
 @every_profile
 def test_errors_of_scores_and_checks_stay_within_what_is_budgeted(name: str, members: int) -> None:
-    ceremony = finished(name, min(members, 2), members, DIMENSION)
+    ceremony = finished(name, members // 2 + 1, members, DIMENSION)
     bundle = ceremony.bundle
     profile, rng = bundle.profile, np.random.default_rng(members)
     encryptor = Encryptor(profile, DIMENSION, bundle.public_key)

@@ -40,7 +40,7 @@ five probes each it was 0.06 less than said on average, with a deviation of 0.03
 @pytest.mark.parametrize("members", [1, 5])
 @pytest.mark.parametrize("name", PROFILES)
 def test_no_error_exceeds_the_bound_of_the_budget(name: str, members: int) -> None:
-    ceremony = finished(name, min(members, 2), members, DIMENSION)
+    ceremony = finished(name, members // 2 + 1, members, DIMENSION)
     bundle = ceremony.bundle
     bound = error_bound(score_deviation(bundle.profile, members))
     rng = np.random.default_rng(members)

@@ -54,7 +54,7 @@ def test_key_satisfies_its_equation(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("before", "after", "staying"),
-    [((1, 1), (1, 1), 1), ((1, 1), (2, 3), 1), ((2, 3), (2, 3), 3), ((2, 3), (2, 4), 1)],
+    [((1, 1), (1, 1), 1), ((1, 1), (2, 3), 1), ((2, 3), (2, 3), 3), ((2, 3), (3, 4), 1)],
     ids=str,
 )
 def test_members_may_stay_leave_and_join(
@@ -68,7 +68,7 @@ def test_members_may_stay_leave_and_join(
 
 def test_every_group_of_old_members_makes_a_key() -> None:
     old = finished("swift", 2, 3)
-    new = successor(old, 1, 2, 1)
+    new = successor(old, 2, 2, 1)
     for active in combinations((1, 2, 3), 2):
         file = plan(old, new, active)
         key = run_rotation(participants(old, new, file))
@@ -78,7 +78,7 @@ def test_every_group_of_old_members_makes_a_key() -> None:
 
 def test_messages_have_the_size_that_is_expected() -> None:
     old = finished("swift", 2, 3)
-    new = successor(old, 2, 4, 3)
+    new = successor(old, 3, 4, 3)
     file = plan(old, new, (1, 3))
     members = participants(old, new, file)
     for round_ in RotationRound:
