@@ -102,6 +102,7 @@ class Link:
             guardian.policy_sha256,
             guardian.log_size,
             guardian.roster.generation.sha256,
+            tuple(guardian.abandoned),
         )
 
     def commit(
@@ -150,6 +151,10 @@ class Link:
         self._called("countersign")
         return self.desk.countersign(session, release)
 
+    def take_release(self, release: Envelope) -> None:
+        self._called("take_release")
+        self.desk.take_release(release)
+
     def stated(self, generation: str) -> str:
         return generation or self.of.roster.generation.sha256
 
@@ -161,11 +166,27 @@ class Link:
         self.calls.append(name)
 
 
+@dataclass
+class Releases:
+    """The releases that a registrar has stored: none before it has a ledger."""
+
+    ledger: Ledger | None = None
+
+    def __call__(self, client: str, request_id: str) -> Envelope | None:
+        return None if self.ledger is None else self.ledger.envelope(client, request_id)
+
+
 @contextmanager
 def panel_of(
-    folder: Path, of: World, rules: Policy, logbook: Logbook, operator: Operator | None = None
+    folder: Path,
+    of: World,
+    rules: Policy,
+    logbook: Logbook,
+    operator: Operator | None = None,
+    releases: Releases | None = None,
 ) -> Iterator[tuple[Panel, list[Link]]]:
     """All guardians of a world, and the view of them of the registrar that keeps this log."""
+    archive = releases or Releases()
     points = range(1, len(of.shares) + 1)
     with ExitStack() as stack:
         links = []
@@ -179,6 +200,8 @@ def panel_of(
         for link in links:
             stack.callback(link.stop)
         by_point = dict(zip(points, links, strict=True))
-        panel = Panel(of.bundle, of.roster, lambda: rules.sha256, by_point, logbook.extends)
+        panel = Panel(
+            of.bundle, of.roster, lambda: rules.sha256, by_point, logbook.extends, archive
+        )
         stack.callback(panel.close)
         yield panel, links

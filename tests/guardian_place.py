@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.auditor_credentials import write_credentials
+from tests.auditor_guardians import Releases
 from tests.auditor_world import (
     Answer,
     Desk,
@@ -54,6 +55,7 @@ class Guardians:
     server: str
     profile: str
     processes: dict[int, subprocess.Popen[str]] = field(default_factory=dict)
+    releases: Releases = field(default_factory=Releases)
 
     def credentials(self, point: int) -> Credentials:
         return Credentials.load(self.root / f"auditor-{point}")
@@ -111,7 +113,10 @@ class Guardians:
                 links[point] = connect(point) if connect else self.connect(point, caller)
                 stack.callback(links[point].close)
             rules = policy(self.profile).sha256
-            panel = Panel(self.of.bundle, self.of.roster, lambda: rules, links, self.book.extends)
+            of = self.of
+            panel = Panel(
+                of.bundle, of.roster, lambda: rules, links, self.book.extends, self.releases
+            )
             stack.callback(panel.close)
             yield panel
 
@@ -119,6 +124,7 @@ class Guardians:
     def office(self, panel: Panel) -> Iterator[Desk]:
         now, rules = datetime.now(UTC), policy(self.profile)
         with desk(self.root, self.of, rules, guardian=panel, now=now, logbook=self.book) as opened:
+            self.releases.ledger = opened.ledger
             yield opened
 
     def ask(self, seed: int = 5) -> Answer:

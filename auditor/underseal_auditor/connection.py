@@ -300,6 +300,12 @@ class GuardianConnection:
             answer = self._stub.CountersignRelease(request, timeout=CALL_SECONDS)
         return signature_from_wire(answer.signature)
 
+    def take_release(self, release: Envelope) -> None:
+        """See :class:`GuardianLink`."""
+        request = guardian_pb2.TakeReleaseRequest(release=envelope_to_wire(release))
+        with _translated(self._name):
+            self._stub.TakeRelease(request, timeout=CALL_SECONDS)
+
 
 class RegistrarLog:
     """A registrar's transparency log over mutual TLS: a :class:`LogSource`."""

@@ -11,7 +11,8 @@ from underseal_auditor.policy.quotas import Use
 from underseal_auditor.policy.rules import CLOCK_SKEW, guardian_part, part_of
 from underseal_auditor.store.submission import cost_of
 from underseal_core.errors import Damaged, InvalidInput, PermissionRefused
-from underseal_core.signing import Envelope
+from underseal_core.roster import Roster
+from underseal_core.signing import Envelope, pre_authentication_encoding, verify_bytes
 from underseal_core.statements import Release, utc_moment
 
 if TYPE_CHECKING:
@@ -34,6 +35,28 @@ def parse_release(envelope: Envelope) -> Release:
         return Release.parse(envelope.payload)
     except Damaged as error:
         raise InvalidInput("not a release") from error
+
+
+def guardians_release(envelope: Envelope, roster: Roster, key_epoch: str) -> Release:
+    """Return the release in an envelope that k members of the roster signed.
+
+    Raises
+    ------
+    InvalidInput
+        There is none.
+    PermissionRefused
+        Fewer than k members signed it, or it is of another key epoch.
+    """
+    release = parse_release(envelope)
+    message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
+    signers = {
+        one.public_key
+        for one in envelope.signatures
+        if one.public_key in roster.members and verify_bytes(one.public_key, one.signature, message)
+    }
+    if len(signers) < roster.threshold or release.key_epoch != key_epoch:
+        raise PermissionRefused("the release is not signed by enough guardians of these keys")
+    return release
 
 
 def check_release(release: Release, session: Session, watch: Watch, patience: timedelta) -> None:

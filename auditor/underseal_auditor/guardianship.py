@@ -25,7 +25,7 @@ from typing import Final
 
 import structlog
 
-from underseal_auditor.countersigning import check_release, parse_release
+from underseal_auditor.countersigning import check_release, guardians_release, parse_release
 from underseal_auditor.examination import Examiner
 from underseal_auditor.keys.joint_opening import (
     MemberOpening,
@@ -44,6 +44,7 @@ from underseal_auditor.store.docket import Docket
 from underseal_auditor.store.ledger import Ledger
 from underseal_auditor.store.quotas import Tallies
 from underseal_auditor.store.submission import Submission, cost_of
+from underseal_auditor.store.tested import Opened
 from underseal_auditor.verify.announcement import Authority, Notice
 from underseal_auditor.verify.chain import Chain, Intake, Place, Sealed, open_chain
 from underseal_auditor.zero_session import Circle, ZeroSession
@@ -356,6 +357,25 @@ class GuardianDesk:
             del self._sessions[session]
         signed = watch.identity.sign(Release.payload_type, envelope.payload)
         return signed.signatures[0]
+
+    @property
+    def abandoned(self) -> list[tuple[str, str]]:
+        """Client and id of requests whose zero tests this guardian did not see to their end."""
+        return self._watch.examiner.tested.abandoned()
+
+    def take_release(self, envelope: Envelope) -> None:
+        """Take k guardians' word for it that a request's zero tests were passed.
+
+        One of them is honest, and signed for nothing that it had not found sound. The signed
+        request names the probe, and the result's snapshot the units. Raises what
+        :func:`guardians_release` raises.
+        """
+        watch = self._watch
+        release = guardians_release(envelope, watch.roster, watch.bundle.epoch)
+        opened = Opened(
+            release.client, release.request_id, release.request_sha256, release.result_sha256
+        )
+        watch.examiner.tested.proven(opened)
 
     def _check_generation(self, generation: str) -> None:
         own = self._watch.roster.generation

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Final, Protocol, TypeVar
 
 import structlog
@@ -42,6 +43,7 @@ _log: Final = structlog.get_logger("underseal.registrar")
 
 T = TypeVar("T")
 
+AVOIDED_SECONDS: Final = 600.0
 RECONNECT_SECONDS: Final = 1.5
 """gRPC waits up to a second before it connects again: a guardian that was just started again is
 there by then."""
@@ -52,7 +54,8 @@ class GuardianFacts:
     """What a guardian says about itself.
 
     ``log_size``: entries of the registrar's log as it last saw it, 0 if never. ``generation``:
-    which sharing of the key its share is of, by its hash.
+    which sharing of the key its share is of, by its hash. ``abandoned``: client and id of requests
+    whose zero tests it did not see to their end.
     """
 
     point: int
@@ -60,10 +63,13 @@ class GuardianFacts:
     policy_sha256: str
     log_size: int
     generation: str
+    abandoned: tuple[tuple[str, str], ...] = ()
 
 
 Prover = Callable[[Logged, int], tuple[bytes, ...]]
 """Proves that the checkpoint of a receipt extends the log's tree of so many leaves."""
+Archive = Callable[[str, str], Envelope | None]
+"""Returns the stored release of a client's request, if there is one."""
 
 
 class GuardianLink(Protocol):
@@ -116,9 +122,16 @@ class GuardianLink(Protocol):
         """Return its signature of a release."""
         ...
 
+    def take_release(self, release: Envelope) -> None:
+        """Show it that k guardians found sound what it tested, and did not conclude."""
+        ...
+
 
 class Panel:
     """All guardians of a key epoch, by point; each opening uses the first k that can be reached.
+
+    One that failed in the middle of an opening comes last for some time: it may answer that it is
+    there and nothing else.
 
     Parameters
     ----------
@@ -129,6 +142,8 @@ class Panel:
         Returns what the registrar has in force: guardians must have the same.
     prove
         Proves to each guardian that the log still holds all that it has seen.
+    archive
+        By which guardians learn that zero tests were passed without them.
 
     Raises
     ------
@@ -143,6 +158,7 @@ class Panel:
         policy_sha256: Callable[[], str],
         links: Mapping[int, GuardianLink],
         prove: Prover,
+        archive: Archive,
     ) -> None:
         points = set(links)
         if len(points) < roster.threshold or not points <= set(range(1, len(roster.members) + 1)):
@@ -155,6 +171,8 @@ class Panel:
         self._policy_sha256 = policy_sha256
         self._links = dict(sorted(links.items()))
         self._prove = prove
+        self._archive = archive
+        self._failed_at: dict[int, float] = {}
         self._threads = ThreadPoolExecutor(len(links), thread_name_prefix="guardians")
         self.keys = key_facts(bundle)
 
@@ -181,6 +199,8 @@ class Panel:
             What one of them refused the submission with.
         """
         chosen = self._choose()
+        for facts in chosen.values():
+            self._vouch(facts)
         occasion = Occasion(
             self._bundle, self._roster, opening_subject(dossier.chain), tuple(chosen)
         )
@@ -188,7 +208,25 @@ class Panel:
             point: Member(self._links[point], self._extends(dossier.intent, facts))
             for point, facts in chosen.items()
         }
-        return JointOpening(occasion, dossier, members, self._threads)
+        return JointOpening(occasion, dossier, members, self._threads, self._failed)
+
+    def _vouch(self, facts: GuardianFacts) -> None:
+        """Show a guardian what came of requests whose tests it did not see to their end."""
+        for client, request_id in facts.abandoned:
+            release = self._archive(client, request_id)
+            if release is None:
+                continue
+            try:
+                self._links[facts.point].take_release(release)
+            except UndersealError as error:
+                _log.warning("release not taken", point=facts.point, reason=error.public)
+
+    def _failed(self, point: int) -> None:
+        _log.warning("guardian failed in an opening", point=point)
+        self._failed_at[point] = time.monotonic()
+
+    def _avoided(self, point: int) -> bool:
+        return time.monotonic() - self._failed_at.get(point, -inf) < AVOIDED_SECONDS
 
     def _extends(self, intent: Logged, facts: GuardianFacts) -> tuple[bytes, ...]:
         try:
@@ -199,7 +237,7 @@ class Panel:
             ) from error
 
     def _choose(self) -> dict[int, GuardianFacts]:
-        """Return the first k points whose guardians answer, ascending."""
+        """Return k points whose guardians answer, ascending."""
         needed = self._bundle.threshold
         there = self._reachable()
         if len(there) < needed:
@@ -211,7 +249,8 @@ class Panel:
                 hint="search again later; if it stays so, tell the auditors",
                 retry_after_ms=2000,
             )
-        return dict(list(there.items())[:needed])
+        chosen = sorted(there, key=lambda point: (self._avoided(point), point))[:needed]
+        return {point: there[point] for point in sorted(chosen)}
 
     def _reachable(self) -> dict[int, GuardianFacts]:
         asked = {point: self._threads.submit(link.facts) for point, link in self._links.items()}
@@ -253,7 +292,9 @@ class JointOpening:
         dossier: Dossier,
         members: Mapping[int, Member],
         threads: ThreadPoolExecutor,
+        failed: Callable[[int], None],
     ) -> None:
+        self._failed = failed
         self._occasion = occasion
         self._links = {point: member.link for point, member in members.items()}
         self._threads = threads
@@ -336,7 +377,10 @@ class JointOpening:
         Of several, a caught server comes first: it is to be frozen.
         """
         asked = {point: self._threads.submit(call, point) for point in self._occasion.active}
-        failures = [error for f in asked.values() if (error := f.exception()) is not None]
+        failures = {p: error for p, f in asked.items() if (error := f.exception()) is not None}
+        for point, error in failures.items():
+            if isinstance(error, Busy):
+                self._failed(point)
         if failures:
-            raise min(failures, key=lambda error: not isinstance(error, ServerFault))
+            raise min(failures.values(), key=lambda error: not isinstance(error, ServerFault))
         return {point: answer.result() for point, answer in asked.items()}

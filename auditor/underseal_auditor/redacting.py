@@ -29,7 +29,7 @@ from underseal_auditor.keys.share import Share
 from underseal_auditor.policy.rulebook import Rulebook
 from underseal_auditor.redaction_round import Panelists, Round
 from underseal_auditor.replica import Replica
-from underseal_auditor.store.tested import SoundUnits, Suspect
+from underseal_auditor.store.tested import SoundUnits, Suspect, Trial, unit_digest
 from underseal_auditor.zero_tests import GALLERY_TEXT, KINDS, Malformed
 from underseal_core.amendment import Amendment, write_places
 from underseal_core.bundle import PublicBundle
@@ -123,8 +123,18 @@ class _Session:
         return self.difference_round if self.new_sha256 else self.unit_round
 
     @property
-    def suspects(self) -> tuple[Suspect, ...]:
-        return (Suspect("gallery", f"{self.errand.server}/{self.errand.gallery}"),)
+    def trial(self) -> Trial:
+        """The test that is due: enrollers answer for the unit, auditors for the difference."""
+        gallery, erasure = suspects_of(self.errand)
+        if self.new_sha256:
+            return Trial(erasure, frozenset((bytes.fromhex(self.new_sha256),)))
+        return Trial(gallery, frozenset((unit_digest(self.unit),)))
+
+
+def suspects_of(errand: Errand) -> tuple[Suspect, Suspect]:
+    """Return who answers for the test of the unit, and for that of the difference."""
+    name = f"{errand.server}/{errand.gallery}"
+    return Suspect("gallery", name), Suspect("erasure", name)
 
 
 class RedactionDesk:
@@ -175,7 +185,7 @@ class RedactionDesk:
             Not for this guardian, or its catalogue has the unit otherwise.
         PermissionRefused
             A template would be erased that is not removed; the block has been redacted as often as
-            its scores bear; or zero tests of the gallery failed too often.
+            its scores bear; or zero tests of the gallery failed, or were abandoned, too often.
         Busy, Damaged, NotFound
             See ``Replica.follow``.
         """
@@ -184,7 +194,7 @@ class RedactionDesk:
         document = bench.rulebook.policy.document
         if errand.server not in document.servers:
             raise PermissionRefused("the policy does not name this server")
-        bench.record.check([Suspect("gallery", f"{errand.server}/{errand.gallery}")])
+        bench.record.check(suspects_of(errand))
         source = bench.replica.sources.get(errand.server)
         if source is None:
             raise PermissionRefused("this auditor does not know where the server is")
@@ -264,11 +274,12 @@ class RedactionDesk:
             return found.round.prepare(salts, subject, lambda seed: make(found, seed))
 
     def reveal_test(self, session: bytes, commitments: Mapping[int, bytes]) -> bytes:
-        """Return the answer; the test counts as failed until it is concluded."""
+        """Return the answer; the test is on record until what it tests is found sound."""
         with self._lock:
             found = self._session(session)
-            self._bench.record.count(found.suspects)
-            return found.round.reveal_test(commitments)
+            answer = found.round.reveal_test(commitments)
+            self._bench.record.begin([found.trial])
+            return answer
 
     def conclude(self, session: bytes, answers: Mapping[int, bytes]) -> None:
         """Judge the test.
@@ -283,14 +294,14 @@ class RedactionDesk:
         with self._lock:
             found, record = self._session(session), self._bench.record
             if not found.round.conclude(answers):
+                record.conclude(passed=[], failed=[found.trial])
                 text = SPOILT_TEXT if found.new_sha256 else GALLERY_TEXT
                 _log.error("zero test failed", reason=text, gallery=found.errand.gallery)
                 raise Malformed(text, hint="nothing was signed; ask the auditors")
-            record.clear(found.suspects)
+            record.conclude(passed=[found.trial], failed=[])
             if found.new_sha256:
                 found.verified = True
             else:
-                record.passed([found.unit])
                 found.sound = True
 
     def contribute(self, session: bytes) -> Generator[bytes, None, None]:

@@ -10,6 +10,7 @@ from underseal_auditor.keys.decryption import Opener
 from underseal_auditor.keys.joint_opening import SALT_BYTES, OpeningOutOfTurn
 from underseal_auditor.keys.share import Share
 from underseal_auditor.keys.zero_opening import Conditions, MemberZeroTests, fresh_occasion
+from underseal_auditor.store.tested import Trial
 from underseal_auditor.verify.chain import Chain
 from underseal_auditor.zero_tests import ZeroTester
 from underseal_core.errors import Busy, InvalidInput
@@ -36,7 +37,7 @@ class ZeroSession:
     Raises
     ------
     PermissionRefused
-        Tests of this client or this gallery failed too often.
+        Tests of this client or this gallery failed, or were abandoned, too often.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class ZeroSession:
         self._chain = chain
         self._probe = probe
         self.untested = tester.untested(chain)
-        self._chosen = self.untested
+        self._trials: tuple[Trial, ...] = ()
         self._tests: MemberZeroTests | None = None
         self._sound = False
 
@@ -76,7 +77,8 @@ class ZeroSession:
         circle, fresh = self._circle, fresh_occasion(self._circle.occasion, salts)
         tests = self._tester.tests(self._chain, self._probe, untested, fresh)
         conditions = Conditions(fresh, circle.active, circle.makers, tests)
-        self._tests, self._chosen = MemberZeroTests(self._share, conditions), untested
+        self._trials = self._tester.trials(self._chain, self._probe, untested)
+        self._tests = MemberZeroTests(self._share, conditions)
         return self._tests.commitment
 
     def reveal(self, commitments: Mapping[int, bytes]) -> bytes:
@@ -86,10 +88,12 @@ class ZeroSession:
         ------
         OpeningOutOfTurn, OpeningFailed
             See :class:`MemberZeroTests`.
+        PermissionRefused
+            Tests of this client or this gallery failed, or were abandoned, too often.
         """
-        tests = self._begun()
-        self._tester.count(self._chain)
-        return tests.reveal(commitments)
+        answers = self._begun().reveal(commitments)
+        self._tester.begin(self._trials)
+        return answers
 
     def conclude(self, answers: Mapping[int, bytes]) -> None:
         """Judge the tests, given everybody's answers.
@@ -104,7 +108,7 @@ class ZeroSession:
         if self._sound:
             raise OpeningOutOfTurn("the zero tests of this opening were concluded before")
         passed = self._begun().conclude(answers)
-        self._tester.conclude(self._chain, self._chosen, passed)
+        self._tester.conclude(self._chain, self._trials, passed)
         self._sound = True
 
     def check_sound(self) -> None:

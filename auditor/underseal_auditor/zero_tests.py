@@ -18,11 +18,11 @@ import structlog
 
 from underseal_auditor.keys.zero_opening import seed_of
 from underseal_auditor.replica import Replica
-from underseal_auditor.store.tested import SoundUnits, Suspect
+from underseal_auditor.store.tested import Opened, SoundUnits, Suspect, Trial, unit_digest
 from underseal_auditor.verify.chain import Chain
 from underseal_core.errors import InvalidInput, PermissionRefused
 from underseal_core.gallery.unit import Placement, Shape, Unit, coefficients
-from underseal_core.scheme.ciphertext import Ciphertext, Kind
+from underseal_core.scheme.ciphertext import Ciphertext, Kind, plain_sha256
 from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.scheme.zero_test import Claim, ZeroTest, beyond, zero_test
 
@@ -58,7 +58,7 @@ class ZeroTester:
         Raises
         ------
         PermissionRefused
-            Tests of this client or this gallery failed too often.
+            Tests of this client or this gallery failed, or were abandoned, too often.
         """
         self.record.check(_suspects(chain))
         missing = self.record.untested(self._units(chain).values())
@@ -100,27 +100,50 @@ class ZeroTester:
             zero_test(self.evaluator, seed_of(occasion, name), claims) for name, claims in plans
         )
 
-    def count(self, chain: Chain) -> None:
-        """Count the tests as failed until :meth:`conclude`; the first value leaves afterwards."""
-        self.record.count(_suspects(chain))
+    def trials(
+        self, chain: Chain, probe: Ciphertext, untested: frozenset[bytes]
+    ) -> tuple[Trial, ...]:
+        """Return who answers for each of :meth:`tests`: the client, then the gallery.
 
-    def conclude(self, chain: Chain, untested: frozenset[bytes], passed: tuple[bool, ...]) -> None:
-        """Take note of what the tests found.
+        A gallery of which nothing is tested shows nothing.
+        """
+        client, gallery = _suspects(chain)
+        request = chain.request
+        opened = Opened(
+            request.client, request.request_id, chain.request_sha256, chain.result_sha256
+        )
+        probe_part = frozenset((plain_sha256([probe]),))
+        units = self._units(chain)
+        parts = frozenset(unit_digest(units[token]) for token in untested)
+        ours = (Trial(client, probe_part, opened),)
+        return (*ours, Trial(gallery, parts, opened)) if parts else ours
+
+    def begin(self, trials: tuple[Trial, ...]) -> None:
+        """Put the tests on record; their first value leaves afterwards.
+
+        Raises
+        ------
+        PermissionRefused
+            Tests of the client or the gallery failed, or were abandoned, too often.
+        """
+        self.record.begin(trials)
+
+    def conclude(self, chain: Chain, trials: tuple[Trial, ...], passed: tuple[bool, ...]) -> None:
+        """Take note of what each of the tests found.
 
         Raises
         ------
         Malformed
             One of them was not passed.
         """
-        client, gallery = _suspects(chain)
-        probe, units = passed[0], all(passed[1:])
-        if units:
-            known = self._units(chain)
-            self.record.passed(known[token] for token in untested)
-        self.record.clear([*([client] if probe else []), *([gallery] if units else [])])
-        if probe and units:
+        found = list(zip(trials, passed, strict=True))
+        self.record.conclude(
+            passed=[one for one, sound in found if sound],
+            failed=[one for one, sound in found if not sound],
+        )
+        if all(passed):
             return
-        what = GALLERY_TEXT if probe else PROBE_TEXT
+        what = GALLERY_TEXT if passed[0] else PROBE_TEXT
         _log.error("zero test failed", reason=what, request=chain.request.request_id)
         raise Malformed(
             what, hint="nothing was opened; ask the auditors, whose shares may be at fault, too"

@@ -15,7 +15,7 @@ from tests.redaction_council import Council, council_of
 from underseal_auditor.erasing import Eraser, JointRedaction
 from underseal_auditor.keys.joint_opening import OpeningOutOfTurn
 from underseal_auditor.redacting import SPOILT_TEXT, Errand, RedactionDesk
-from underseal_auditor.store.tested import MAX_FAILED, Suspect
+from underseal_auditor.store.tested import MAX_UNPROVEN, Standing, Suspect, Trial
 from underseal_auditor.zero_tests import GALLERY_TEXT
 from underseal_core.errors import Mismatch, PermissionRefused, UndersealError
 from underseal_core.ring import kernel
@@ -123,16 +123,16 @@ def test_a_guardian_that_hides_the_key_gets_no_signature(council: Council) -> No
     (done,) = with_liar(council).run()
     assert done.failure == SPOILT_TEXT
     assert (council.logged, council.server.amended) == ([], [])
-    assert council.records[1].failed() == [(Suspect("gallery", "server/missing"), 1)]
+    assert council.records[1].standings() == [Standing(Suspect("erasure", "server/missing"), 1, 0)]
 
 
 def test_spoilt_redactions_are_not_tried_for_ever(council: Council) -> None:
     """Each shows a few numbers that depend on the key: the guardian stops, for its auditor."""
-    record, suspect = council.records[1], Suspect("gallery", "server/missing")
-    for _ in range(MAX_FAILED):
-        record.count([suspect])
+    record, suspect = council.records[1], Suspect("erasure", "server/missing")
+    for number in range(MAX_UNPROVEN):
+        record.begin([Trial(suspect, frozenset((bytes((number,)) * 32,)))])
     (done,) = council.eraser.run()
-    assert "malformed" in done.failure
+    assert "of erasure server/missing were abandoned" in done.failure
     record.forgive(suspect)
     assert [one.failure for one in council.eraser.run()] == [""]
 

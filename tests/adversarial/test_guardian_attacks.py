@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.auditor_guardians import Link, panel_of, same
+from tests.auditor_guardians import Link, Releases, panel_of, same
 from tests.auditor_world import AUDITOR, Answer, Desk, World, book_of, desk, policy, unit, world
 from underseal_auditor.guardian import Dossier
 from underseal_auditor.guardianship import opening_order
@@ -155,7 +155,10 @@ def test_guardian_computes_the_norm_again(bench: Bench) -> None:
         bench.panel.begin(bench.dossier(second.changed(Kind.NORM, 0, norm)))
 
 
-@pytest.mark.parametrize("step", ["commit", "reveal", "take", "answer", "countersign"])
+@pytest.mark.parametrize(
+    "step",
+    ["commit", "reveal", "take", "reveal_tests", "conclude_tests", "answer", "countersign"],
+)
 def test_guardian_killed_at_any_point_loses_nothing_and_answers_nothing_twice(
     bench: Bench, step: str
 ) -> None:
@@ -432,6 +435,7 @@ def test_panel_needs_k_addresses_of_members(bench: Bench) -> None:
                 lambda: rules.sha256,
                 wrong,
                 bench.desk.logbook.extends,
+                Releases(),
             )
     exchanged = {1: links[2], 2: links[1]}
     swapped = Panel(
@@ -440,6 +444,7 @@ def test_panel_needs_k_addresses_of_members(bench: Bench) -> None:
         lambda: rules.sha256,
         exchanged,
         bench.desk.logbook.extends,
+        Releases(),
     )
     with pytest.raises(Mismatch, match="is another one"):
         swapped.begin(bench.dossier(missing(bench.of)))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.auditor_guardians import Link, panel_of
+from tests.auditor_guardians import Link, Releases, panel_of
 from tests.auditor_world import (
     AUDITOR,
     NOW,
@@ -259,6 +259,7 @@ def test_registrar_whose_log_became_shorter_is_told_so(bench: Bench, tmp_path: P
         lambda: bench.desk.rules.sha256,
         {link.point: link for link in bench.links},
         other.extends,
+        Releases(),
     )
     with pytest.raises(UnfitGuardian, match="seen more of the log"):
         panel.begin(shown)

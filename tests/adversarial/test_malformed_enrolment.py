@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.auditor_attacks import Watching, refused_by, secret_of
-from tests.auditor_guardians import Link, panel_of
+from tests.auditor_guardians import Link, Releases, panel_of
 from tests.auditor_world import (
     DIMENSION,
     FIRST_BLOCK,
     GALLERY,
+    Answer,
     Desk,
     Operator,
     World,
@@ -36,7 +38,13 @@ from underseal_auditor.keys.zero_opening import (
     fresh_occasion,
     seed_of,
 )
-from underseal_auditor.store.tested import MAX_FAILED, SoundUnits, Suspect
+from underseal_auditor.store.tested import (
+    MAX_FAILED,
+    MAX_UNPROVEN,
+    SoundUnits,
+    Standing,
+    Suspect,
+)
 from underseal_auditor.verify.chain import Place
 from underseal_core.errors import Busy, InvalidInput, PermissionRefused
 from underseal_core.gallery.unit import usable_slots
@@ -46,6 +54,9 @@ from underseal_core.scheme.zero_test import VALUES, Claim, beyond, zero_test
 
 FIRST_AXIS = np.eye(DIMENSION)[0]
 """A unit vector: passes every check of a probe, and picks one component of each template."""
+
+
+CLIENT, UNITS = Suspect("client", "agency"), Suspect("gallery", f"server/{GALLERY}")
 
 
 def with_key(ciphertext: Ciphertext, amplitude: float) -> Ciphertext:
@@ -174,12 +185,13 @@ def test_sound_units_are_tested_once_and_under_one_key(tmp_path: Path) -> None:
 
 @contextmanager
 def council_of(folder: Path, operator: Operator | None = None) -> Iterator[tuple[Desk, list[Link]]]:
-    of, rules = world("swift", 2, 3), policy("swift")
+    of, rules, releases = world("swift", 2, 3), policy("swift"), Releases()
     with (
         book_of(folder) as book,
-        panel_of(folder, of, rules, book, operator) as (panel, links),
+        panel_of(folder, of, rules, book, operator, releases) as (panel, links),
         desk(folder, of, rules, operator, panel, logbook=book) as office,
     ):
+        releases.ledger = office.ledger
         yield office, links
 
 
@@ -192,8 +204,7 @@ def test_guardians_refuse_a_malformed_enrolment(tmp_path: Path) -> None:
         for link in links[:2]:
             assert "conclude_tests" in link.calls
             assert "answer" not in link.calls
-            gallery = Suspect("gallery", f"server/{GALLERY}")
-            assert link.tested.failed() == [(gallery, 1)]
+            assert link.tested.standings() == [Standing(UNITS, 1, 0)]
 
 
 def test_guardians_answer_no_registrar_that_skips_the_tests(tmp_path: Path) -> None:
@@ -231,28 +242,105 @@ def test_guardians_answer_no_registrar_that_skips_the_tests(tmp_path: Path) -> N
             first.answer(mine, norm)
 
 
-def test_abandoned_tests_are_counted_and_end(tmp_path: Path) -> None:
-    """Values of a failed test show some of the key to the registrar that carries them."""
+def abandon(office: Desk, links: list[Link], answer: Answer) -> None:
+    """Two guardians show their values, and are never told those of the other."""
+    links[2].down = True
+    for link in links[:2]:
+        link.dies_before = "conclude_tests"
+    with pytest.raises(Busy):
+        office.submit(answer)
+    for link in links[:2]:
+        link.start()
+    links[2].down = False
+
+
+def with_hidden_key(of: World) -> Answer:
+    return of.ask_with(with_key(of.encryptor.encrypt_probe(unit(1, 5)[0]), 0.001))
+
+
+def test_key_is_not_read_from_tests_that_are_abandoned(tmp_path: Path) -> None:
+    """A registrar and a client abandon tests of bad probes, and pass one of a good probe each time.
+
+    What passes shows nothing about what was abandoned: they get so many tests, and no more.
+    """
     of = world("swift", 2, 3)
     with council_of(tmp_path) as (office, links):
-        for link in links[:2]:
-            link.dies_before = "conclude_tests"
-        for _ in range(MAX_FAILED):
-            with pytest.raises(Busy):
-                office.submit(of.ask(unit(1, 5)[0]))
+        for number in range(MAX_UNPROVEN):
+            assert office.submit(of.ask(unit(1, 20 + number)[0])).matches == ()
+            abandon(office, links, with_hidden_key(of))
             for link in links[:2]:
-                link.start()
-                link.dies_before = "conclude_tests"
-        with pytest.raises(PermissionRefused, match="malformed"):
-            office.submit(of.ask(unit(1, 5)[0]))
-        counted = [count for _, count in links[0].tested.failed()]
-        assert counted == [MAX_FAILED] * 2
+                assert link.tested.standings() == [Standing(CLIENT, 0, number + 1)]
+        for answer in (of.ask(of.people[3]), with_hidden_key(of)):
+            with pytest.raises(PermissionRefused, match="abandoned"):
+                office.submit(answer)
+
+
+def test_new_units_of_a_gallery_are_not_tested_in_vain_for_ever(tmp_path: Path) -> None:
+    """The same, by an enroller: each client of the gallery is tested with its units."""
+    of = world("swift", 2, 3)
+    operator = poisoned(of, 0.02)
+    with council_of(tmp_path, operator) as (office, links):
+        for _ in range(MAX_UNPROVEN):
+            abandon(office, links, of.ask(FIRST_AXIS, operator))
+            for link in links[:2]:
+                if link.tested.standings():
+                    link.tested.forgive(CLIENT)
+                link.calls.clear()
+        with pytest.raises(PermissionRefused):
+            office.submit(of.ask(FIRST_AXIS, operator))
+        assert not any("reveal_tests" in link.calls for link in links)
+
+
+def test_failed_tests_end_whatever_passes_in_between(tmp_path: Path) -> None:
+    of = world("swift", 2, 3)
+    with council_of(tmp_path) as (office, links):
+        for number in range(MAX_FAILED):
+            with pytest.raises(PermissionRefused, match="the probe holds something"):
+                office.submit(with_hidden_key(of))
+            for link in links[:2]:
+                assert link.tested.standings() == [Standing(CLIENT, number + 1, 0)]
+            if number + 1 < MAX_FAILED:
+                assert office.submit(of.ask(unit(1, 20 + number)[0])).matches == ()
+        with pytest.raises(PermissionRefused, match="client agency were malformed"):
+            office.submit(of.ask(of.people[3]))
         for link in links[:2]:
-            link.tested.forgive(Suspect("client", "agency"))
-            link.tested.forgive(Suspect("gallery", f"server/{GALLERY}"))
-            link.dies_before = ""
-        assert office.submit(of.ask(of.people[3])).matches
-        assert links[0].tested.failed() == []
+            link.tested.forgive(CLIENT)
+        assert office.submit(of.ask(unit(1, 5)[0])).matches == ()
+
+
+def test_guardians_that_crash_in_a_test_refuse_nobody_for_it(tmp_path: Path) -> None:
+    """The client sends the same again, as its program does: others pass it, and all learn so."""
+    of = world("swift", 2, 3)
+    with council_of(tmp_path) as (office, links):
+        for number in range(MAX_UNPROVEN + 1):
+            answer = of.ask(unit(1, 20 + number)[0])
+            abandon(office, links, answer)
+            assert office.submit(answer).matches == ()
+        for group in ((0, 1), (1, 2)):
+            for number, link in enumerate(links):
+                link.down = number not in group
+            assert office.submit(of.ask(unit(1, 50 + sum(group))[0])).matches == ()
+        assert [link.tested.standings() for link in links] == [[], [], []]
+
+
+def test_guardians_take_no_registrars_word_for_a_test(tmp_path: Path) -> None:
+    """A release by one guardian, of another request, or changed proves nothing to the others."""
+    of = world("swift", 2, 3)
+    with council_of(tmp_path) as (office, links):
+        answer, other = (of.ask(unit(1, seed)[0]) for seed in (21, 22))
+        abandon(office, links, answer)
+        elsewhere = office.envelope(other)
+        released = office.envelope(answer)  # by 1 and 3
+        victim, left = links[1], [Standing(CLIENT, 0, 1), Standing(UNITS, 0, 1)]
+        alone = replace(released, signatures=released.signatures[:1] * 2)
+        forged = replace(released, payload=elsewhere.payload)
+        for wrong in (alone, forged):
+            with pytest.raises(PermissionRefused, match="not signed by enough"):
+                victim.take_release(wrong)
+        victim.take_release(elsewhere)
+        assert victim.tested.standings() == left
+        victim.take_release(released)
+        assert victim.tested.standings() == []
 
 
 def test_a_guardian_cannot_hide_what_it_knows() -> None:

@@ -45,6 +45,7 @@ ACCESS: Final[AccessTable] = {
     f"/{SERVICE}/ConcludeTests": _AUDITOR,
     f"/{SERVICE}/AnswerCiphertext": _AUDITOR,
     f"/{SERVICE}/CountersignRelease": _AUDITOR,
+    f"/{SERVICE}/TakeRelease": _AUDITOR,
     **STANDARD_METHODS,
 }
 
@@ -75,12 +76,18 @@ class GuardianServicer(guardian_pb2_grpc.GuardianServiceServicer):
     ) -> guardian_pb2.GetGuardianResponse:
         """Return point, keys, policy, and how much of the log this guardian has seen."""
         self._check_caller()
+        # Not behind openings under way: this call tells that the guardian is there.
+        abandoned = await asyncio.to_thread(lambda: self._desk.abandoned)
         return guardian_pb2.GetGuardianResponse(
             point=self._desk.point,
             key_epoch=self._desk.bundle.epoch,
             policy_sha256=self._desk.policy_sha256,
             generation=self._desk.roster.generation.sha256,
             log_size=self._desk.log_size,
+            abandoned=[
+                guardian_pb2.RequestName(client=client, request_id=request_id)
+                for client, request_id in abandoned
+            ],
         )
 
     async def BeginOpening(  # noqa: N802 generated name
@@ -187,6 +194,15 @@ class GuardianServicer(guardian_pb2_grpc.GuardianServiceServicer):
         return guardian_pb2.CountersignReleaseResponse(
             signature=common_pb2.Signature(public_key=made.public_key, signature=made.signature)
         )
+
+    async def TakeRelease(  # noqa: N802 generated name
+        self, request: guardian_pb2.TakeReleaseRequest, context: Context
+    ) -> guardian_pb2.TakeReleaseResponse:
+        """Learn that k guardians found sound what was tested."""
+        self._check_caller()
+        release = envelope_from_wire(request.release)
+        await self._run(partial(self._desk.take_release, release))
+        return guardian_pb2.TakeReleaseResponse()
 
     async def _receive(self, parts: AsyncIterator[guardian_pb2.BeginOpeningRequest]) -> Beginning:
         first = await anext(parts, None)

@@ -107,7 +107,7 @@ class RegistrarProcess:
         links: dict[int, RedactionLink] = {}
         catch_up: Callable[[str, str], None] | None = None
         if settings.share is None:
-            guardian: Guardian = self._panel(settings, bundle, credentials, logbook)
+            guardian: Guardian = self._panel(settings, bundle, credentials, logbook, database)
             links |= self._redactors(settings, credentials)
         else:
             share = share_file.load(settings.share, passphrase, bundle.epoch)
@@ -194,12 +194,20 @@ class RegistrarProcess:
         bundle: PublicBundle,
         credentials: Credentials,
         logbook: Logbook,
+        database: Database,
     ) -> Panel:
         links = {}
         for point, address in settings.guardians.items():
             links[point] = GuardianConnection(address, credentials, point)
             self._stack.callback(links[point].close)
-        panel = Panel(bundle, self._roster, lambda: self.policy_sha256, links, logbook.extends)
+        panel = Panel(
+            bundle,
+            self._roster,
+            lambda: self.policy_sha256,
+            links,
+            logbook.extends,
+            Ledger(database).envelope,
+        )
         self._stack.callback(panel.close)
         return panel
 

@@ -16,6 +16,9 @@ DataOption = Annotated[Path, typer.Option("--data", help="The auditor's own fold
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ClientOption = Annotated[str, typer.Option("--client", help="A client of the policy.")]
 GalleryOption = Annotated[str, typer.Option("--gallery", help="SERVER/GALLERY.")]
+ErasureOption = Annotated[
+    str, typer.Option("--erasure", help="SERVER/GALLERY: of new ciphertexts of its units.")
+]
 
 
 def add_upkeep(app: typer.Typer, role: str, database_name: str) -> None:
@@ -41,22 +44,21 @@ def add_upkeep(app: typer.Typer, role: str, database_name: str) -> None:
             FrozenServers(database).unfreeze(server)
         show({"unfrozen": server}, f"server {server} is trusted again", as_json=as_json)
 
-    @app.command(
-        help=f"List clients and galleries whose ciphertexts failed a test. Stop the {role} first."
-    )
+    @app.command(help=f"List whose zero tests failed, or were abandoned. Stop the {role} first.")
     def malformed(data: DataOption, *, as_json: JsonOption = False) -> None:
         with own_database(data, names) as database:
             _list_malformed(SoundUnits(database, ""), as_json=as_json)
 
-    @app.command(help=f"Forget failed tests, once their cause is gone. Stop the {role} first.")
+    @app.command(help=f"Forget these tests, once their cause is gone. Stop the {role} first.")
     def forgive(
         data: DataOption,
         client: ClientOption = "",
         gallery: GalleryOption = "",
+        erasure: ErasureOption = "",
         *,
         as_json: JsonOption = False,
     ) -> None:
-        suspects = _suspects(client, gallery)
+        suspects = _suspects(client=client, gallery=gallery, erasure=erasure)
         with own_database(data, names) as database:
             record = SoundUnits(database, "")
             for one in suspects:
@@ -76,16 +78,27 @@ def _list_frozen(servers: FrozenServers, *, as_json: bool) -> None:
 
 
 def _list_malformed(record: SoundUnits, *, as_json: bool) -> None:
-    found = record.failed()
-    facts = [{"kind": one.kind, "name": one.name, "failed": count} for one, count in found]
-    lines = [f"{one.kind} {one.name}  failed {count}" for one, count in found]
-    show({"malformed": facts}, "\n".join(lines) or "no zero test failed", as_json=as_json)
+    found = record.standings()
+    facts = [
+        {
+            "kind": one.suspect.kind,
+            "name": one.suspect.name,
+            "failed": one.failed,
+            "abandoned": one.abandoned,
+        }
+        for one in found
+    ]
+    lines = [
+        f"{one.suspect.kind} {one.suspect.name}  failed {one.failed}  abandoned {one.abandoned}"
+        for one in found
+    ]
+    text = "\n".join(lines) or "no zero test failed or was abandoned"
+    show({"malformed": facts}, text, as_json=as_json)
 
 
-def _suspects(client: str, gallery: str) -> list[Suspect]:
-    """Return whose failed tests to forget: a client's, a gallery's, or those of both."""
-    chosen = [Suspect("client", client)] if client else []
-    chosen += [Suspect("gallery", gallery)] if gallery else []
+def _suspects(**named: str) -> list[Suspect]:
+    """Return whose tests to forget, by kind; names may be empty."""
+    chosen = [Suspect(kind, name) for kind, name in named.items() if name]
     if not chosen:
-        raise typer.BadParameter("name a client or a gallery")
+        raise typer.BadParameter("name a client, a gallery or an erasure")
     return chosen

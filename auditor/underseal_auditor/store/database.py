@@ -236,6 +236,29 @@ STEPS: Final = (
     CREATE INDEX templates_by_removal ON templates (server, gallery, removed_version)
         WHERE removed_version > 0;
     """,
+    """
+    ALTER TABLE zero_tests RENAME TO zero_test_counts;
+    CREATE TABLE zero_tests (
+        id INTEGER NOT NULL PRIMARY KEY,
+        kind TEXT NOT NULL CHECK (kind IN ('client', 'gallery', 'erasure')),
+        name TEXT NOT NULL,
+        key_epoch TEXT NOT NULL,
+        parts BLOB NOT NULL,
+        failed INTEGER NOT NULL CHECK (failed IN (0, 1)),
+        client TEXT NOT NULL DEFAULT '',
+        request_id TEXT NOT NULL DEFAULT '',
+        request_sha256 TEXT NOT NULL DEFAULT '',
+        result_sha256 TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE INDEX zero_tests_by_suspect ON zero_tests (kind, name);
+    INSERT INTO zero_tests (kind, name, key_epoch, parts, failed)
+        WITH RECURSIVE number(i) AS (
+            SELECT 1 UNION ALL
+            SELECT i + 1 FROM number WHERE i < (SELECT max(failed) FROM zero_test_counts)
+        )
+        SELECT kind, name, '', x'', 1 FROM zero_test_counts JOIN number ON i <= failed;
+    DROP TABLE zero_test_counts;
+    """,
 )
 """Step ``i`` takes the schema from version ``i`` to ``i + 1``; never edit one that was shipped."""
 

@@ -86,6 +86,11 @@ class Ledger:
             origins = find_origins(connection, client, request_id)
         return None if row is None else _answer(row, origins)
 
+    def envelope(self, client: str, request_id: str) -> Envelope | None:
+        """Return the release of one of ``client``'s requests, if there is one."""
+        answer = self.release(client, request_id)
+        return None if answer is None else answer.release
+
     def knows(self, client: str, request_id: str) -> bool:
         """Tell whether a request was ever begun here."""
         with self._database.transaction() as connection:

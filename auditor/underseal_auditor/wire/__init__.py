@@ -18,6 +18,7 @@ from underseal_auditor.keys.messages import SALT_BYTES, CeremonyFailed, Commitme
 from underseal_auditor.keys.signed import SignedCommitment
 from underseal_auditor.panel import GuardianFacts
 from underseal_auditor.policy.approvals import MAX_APPROVALS
+from underseal_auditor.store.tested import MAX_LISTED
 from underseal_auditor.verify.announcement import Notice
 from underseal_auditor.verify.chain import Place
 from underseal_auditor.verify.fault import Rule, ServerFault
@@ -361,6 +362,7 @@ def facts_from_wire(message: guardian_pb2.GetGuardianResponse) -> GuardianFacts:
         message.policy_sha256,
         message.log_size,
         message.generation,
+        tuple((one.client, one.request_id) for one in message.abandoned[:MAX_LISTED]),
     )
 
 

@@ -44,6 +44,7 @@ class GetGuardianResponse(_message.Message):
     POLICY_SHA256_FIELD_NUMBER: _builtins.int
     LOG_SIZE_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    ABANDONED_FIELD_NUMBER: _builtins.int
     point: _builtins.int
     """Shamir point, from 1."""
     key_epoch: _builtins.str
@@ -53,6 +54,10 @@ class GetGuardianResponse(_message.Message):
     """Entries of the registrar's log as this guardian last saw it, 0 if never."""
     generation: _builtins.str
     """Which sharing of the key its share is of: hex SHA-256 of the last succession, or the key epoch."""
+    @_builtins.property
+    def abandoned(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequestName]:
+        """Requests whose zero tests it did not see to their end, the oldest 64."""
+
     def __init__(
         self,
         *,
@@ -61,14 +66,72 @@ class GetGuardianResponse(_message.Message):
         policy_sha256: _builtins.str = ...,
         log_size: _builtins.int = ...,
         generation: _builtins.str = ...,
+        abandoned: _abc.Iterable[Global___RequestName] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "key_epoch", b"key_epoch", "log_size", b"log_size", "point", b"point", "policy_sha256", b"policy_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "generation", b"generation", "key_epoch", b"key_epoch", "log_size", b"log_size", "point", b"point", "policy_sha256", b"policy_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetGuardianResponse: _TypeAlias = GetGuardianResponse  # noqa: Y015
+
+@_typing.final
+class RequestName(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    client: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        client: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestName: _TypeAlias = RequestName  # noqa: Y015
+
+@_typing.final
+class TakeReleaseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def release(self) -> _common_pb2.Envelope: ...
+    def __init__(
+        self,
+        *,
+        release: _common_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["release", b"release"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["release", b"release"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeReleaseRequest: _TypeAlias = TakeReleaseRequest  # noqa: Y015
+
+@_typing.final
+class TakeReleaseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeReleaseResponse: _TypeAlias = TakeReleaseResponse  # noqa: Y015
 
 @_typing.final
 class BeginOpeningRequest(_message.Message):

@@ -76,6 +76,11 @@ class GuardianServiceStub(object):
                 request_serializer=underseal__proto_dot_v1_dot_guardian__pb2.CountersignReleaseRequest.SerializeToString,
                 response_deserializer=underseal__proto_dot_v1_dot_guardian__pb2.CountersignReleaseResponse.FromString,
                 _registered_method=True)
+        self.TakeRelease = channel.unary_unary(
+                '/underseal.v1.GuardianService/TakeRelease',
+                request_serializer=underseal__proto_dot_v1_dot_guardian__pb2.TakeReleaseRequest.SerializeToString,
+                response_deserializer=underseal__proto_dot_v1_dot_guardian__pb2.TakeReleaseResponse.FromString,
+                _registered_method=True)
 
 
 class GuardianServiceServicer(object):
@@ -139,6 +144,14 @@ class GuardianServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TakeRelease(self, request, context):
+        """A release that k guardians signed, of a request whose zero tests this guardian did not see to
+        their end: k guardians found sound what was tested.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GuardianServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -181,6 +194,11 @@ def add_GuardianServiceServicer_to_server(servicer, server):
                     servicer.CountersignRelease,
                     request_deserializer=underseal__proto_dot_v1_dot_guardian__pb2.CountersignReleaseRequest.FromString,
                     response_serializer=underseal__proto_dot_v1_dot_guardian__pb2.CountersignReleaseResponse.SerializeToString,
+            ),
+            'TakeRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.TakeRelease,
+                    request_deserializer=underseal__proto_dot_v1_dot_guardian__pb2.TakeReleaseRequest.FromString,
+                    response_serializer=underseal__proto_dot_v1_dot_guardian__pb2.TakeReleaseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -401,6 +419,33 @@ class GuardianService(object):
             '/underseal.v1.GuardianService/CountersignRelease',
             underseal__proto_dot_v1_dot_guardian__pb2.CountersignReleaseRequest.SerializeToString,
             underseal__proto_dot_v1_dot_guardian__pb2.CountersignReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TakeRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/underseal.v1.GuardianService/TakeRelease',
+            underseal__proto_dot_v1_dot_guardian__pb2.TakeReleaseRequest.SerializeToString,
+            underseal__proto_dot_v1_dot_guardian__pb2.TakeReleaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,10 @@ class GuardianServiceStub:
     """ALREADY_EXISTS when request or ciphertext was answered before, in any opening."""
     CountersignRelease: _grpc.UnaryUnaryMultiCallable[_guardian_pb2.CountersignReleaseRequest, _guardian_pb2.CountersignReleaseResponse]
     """Signs the release of this opening and ends it."""
+    TakeRelease: _grpc.UnaryUnaryMultiCallable[_guardian_pb2.TakeReleaseRequest, _guardian_pb2.TakeReleaseResponse]
+    """A release that k guardians signed, of a request whose zero tests this guardian did not see to
+    their end: k guardians found sound what was tested.
+    """
 
 @_typing.type_check_only
 class GuardianServiceAsyncStub(GuardianServiceStub):
@@ -77,6 +81,10 @@ class GuardianServiceAsyncStub(GuardianServiceStub):
     """ALREADY_EXISTS when request or ciphertext was answered before, in any opening."""
     CountersignRelease: _aio.UnaryUnaryMultiCallable[_guardian_pb2.CountersignReleaseRequest, _guardian_pb2.CountersignReleaseResponse]  # type: ignore[assignment]
     """Signs the release of this opening and ends it."""
+    TakeRelease: _aio.UnaryUnaryMultiCallable[_guardian_pb2.TakeReleaseRequest, _guardian_pb2.TakeReleaseResponse]  # type: ignore[assignment]
+    """A release that k guardians signed, of a request whose zero tests this guardian did not see to
+    their end: k guardians found sound what was tested.
+    """
 
 class GuardianServiceServicer(metaclass=_abc_1.ABCMeta):
     """A guardian's part in opening a submission. Only the registrar calls it. In this order: Begin,
@@ -147,5 +155,15 @@ class GuardianServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_guardian_pb2.CountersignReleaseResponse, _abc.Awaitable[_guardian_pb2.CountersignReleaseResponse]]:
         """Signs the release of this opening and ends it."""
+
+    @_abc_1.abstractmethod
+    def TakeRelease(
+        self,
+        request: _guardian_pb2.TakeReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_guardian_pb2.TakeReleaseResponse, _abc.Awaitable[_guardian_pb2.TakeReleaseResponse]]:
+        """A release that k guardians signed, of a request whose zero tests this guardian did not see to
+        their end: k guardians found sound what was tested.
+        """
 
 def add_GuardianServiceServicer_to_server(servicer: GuardianServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from underseal_auditor.api import guardian_process, serving
 from underseal_auditor.cli.app import app
 from underseal_auditor.store.database import Database
-from underseal_auditor.store.tested import MAX_FAILED, SoundUnits, Suspect
+from underseal_auditor.store.tested import MAX_FAILED, SoundUnits, Suspect, Trial
 from underseal_core.errors import NotFound, PermissionRefused
 
 DATABASES = {"guardian": guardian_process.DATABASE_NAME, "registrar": serving.DATABASE_NAME}
@@ -25,8 +25,10 @@ def role(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     name = str(request.param)
     with closing(Database(tmp_path / DATABASES[name])) as database:
         record = SoundUnits(database, "00")
-        for _ in range(MAX_FAILED):
-            record.count([CLIENT, GALLERY])
+        for number in range(MAX_FAILED):
+            trials = [Trial(one, frozenset((bytes([number]) * 32,))) for one in (CLIENT, GALLERY)]
+            record.begin(trials)
+            record.conclude([], trials)
         with pytest.raises(PermissionRefused, match="malformed"):
             record.check([CLIENT])
     return name
@@ -40,7 +42,10 @@ def told(role: str, *arguments: object) -> dict[str, object]:
 
 
 def test_whoever_failed_is_listed_and_forgiven_one_by_one(role: str, tmp_path: Path) -> None:
-    failed = [{"kind": one.kind, "name": one.name, "failed": 4} for one in (CLIENT, GALLERY)]
+    failed = [
+        {"kind": one.kind, "name": one.name, "failed": MAX_FAILED, "abandoned": 0}
+        for one in (CLIENT, GALLERY)
+    ]
     assert told(role, "malformed", "--data", tmp_path) == {"malformed": failed}
     forgiven = told(role, "forgive", "--data", tmp_path, "--client", CLIENT.name)
     assert forgiven == {"forgiven": ["client agency"]}
