@@ -86,6 +86,19 @@ def test_member_killed_after_every_round_goes_on(tmp_path: Path) -> None:
     check_every_group(*keys_of(made))
 
 
+def test_two_of_five_members_killed_in_different_rounds_go_on(tmp_path: Path) -> None:
+    made = council(tmp_path, 3, 5)
+    with made.joining() as members:
+        for victim, number in ((members[4], 2), (members[3], 4)):
+            victim.until(f"round {number} of 6")
+            victim.kill()
+            victim.start()
+        facts = [member.facts() for member in members]
+    assert len({fact["key_epoch"] for fact in facts}) == 1
+    assert all(fact["unreached"] == [] for fact in facts)
+    check_every_group(*keys_of(made))
+
+
 def test_finished_member_still_serves_one_that_was_away(tmp_path: Path) -> None:
     made = council(tmp_path, 2, 3)
     with made.joining() as members:

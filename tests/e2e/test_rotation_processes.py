@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from underseal_auditor.keys import share_file
 from underseal_auditor.keys.ceremony import MemberSecrets, run_local
 from underseal_auditor.keys.ceremony_file import CeremonyFile
 from underseal_auditor.keys.sealed_file import Argon2Cost
-from underseal_core.bundle import PublicBundle, load_bundle
+from underseal_core.bundle import load_bundle
 from underseal_core.credentials import Credentials, Role
 from underseal_core.labels import OpeningKey
 from underseal_core.scheme.profiles import SWIFT
@@ -27,9 +28,7 @@ def bundles_of(root: Path) -> list[object]:
     return ["--old-bundle", root / "old/bundle.usb", "--new-bundle", root / "new/bundle.usb"]
 
 
-def keys(
-    folder: Path, threshold: int, identities: list[Identity], label: OpeningKey
-) -> PublicBundle:
+def keys(folder: Path, threshold: int, identities: list[Identity], label: OpeningKey) -> None:
     """Hold a ceremony and write bundle and shares."""
     members = [MemberSecrets(identity, OpeningKey.generate()) for identity in identities]
     public = tuple(member.public() for member in members)
@@ -40,46 +39,75 @@ def keys(
     for share in shares:
         path = folder / f"share-{share.point}.sealed"
         share_file.save(path, share, PASSPHRASE.encode(), CHEAP)
-    return bundle
 
 
-def test_two_of_three_hand_over_to_others_and_one_is_killed(tmp_path: Path) -> None:
-    """Auditors 1, 2, 3 held the old key; 2, 4, 5 hold the new one."""
+@dataclass(frozen=True)
+class Handover:
+    """Auditors, by number, who hold the old key and the new one; ``k`` of the old are active."""
+
+    k: int
+    old: tuple[int, ...]
+    new: tuple[int, ...]
+    active: tuple[int, ...]
+
+    @property
+    def participants(self) -> list[int]:
+        return sorted({*self.active, *self.new})
+
+
+def commands(root: Path, handover: Handover) -> list[list[str]]:
+    """Make both keys and the plan; return each participant's arguments of ``epoch rotate``."""
     authority = Authority.create()
-    places = {number: tmp_path / f"auditor-{number}" for number in range(1, 6)}
+    places = {number: root / f"auditor-{number}" for number in {*handover.old, *handover.new}}
     for number, place in places.items():
         issue(authority, place, Role.AUDITOR, f"auditor-{number}")
     known = {number: Credentials.load(place).identity for number, place in places.items()}
     label = OpeningKey.generate()
-    old = keys(tmp_path / "old", 2, [known[1], known[2], known[3]], label)
-    new = keys(tmp_path / "new", 2, [known[2], known[4], known[5]], label)
-    bundles = bundles_of(tmp_path)
-    rotation = tmp_path / "rotation.json"
-    planned = command("epoch", "plan", *bundles, "--active", "3,2", "--out", rotation)
+    keys(root / "old", handover.k, [known[number] for number in handover.old], label)
+    keys(root / "new", handover.k, [known[number] for number in handover.new], label)
+    bundles, rotation = bundles_of(root), root / "rotation.json"
+    active = ",".join(str(handover.old.index(number) + 1) for number in reversed(handover.active))
+    planned = command("epoch", "plan", *bundles, "--active", active, "--out", rotation)
     order = {known[number].public_key.hex(): number for number in known}
     auditors = [order[key] for key in planned["participants"]]
-    assert auditors == [2, 3, 4, 5]
-    shares = {2: ["--old-share", "old/share-2.sealed", "--new-share", "new/share-1.sealed"]}
-    shares |= {3: ["--old-share", "old/share-3.sealed"]}
-    shares |= {4: ["--new-share", "new/share-2.sealed"], 5: ["--new-share", "new/share-3.sealed"]}
+    assert sorted(auditors) == handover.participants
     ports = free_ports(len(auditors))
+    made = []
+    for index, auditor in enumerate(auditors):
+        arguments: list[object] = ["epoch", "rotate", "--file", rotation, *bundles]
+        arguments += ["--credentials", places[auditor], "--state", root / f"s{auditor}"]
+        arguments += ["--out", root / f"switching-{auditor}.usk"]
+        for side, holders in (("old", handover.old), ("new", handover.new)):
+            if auditor in (handover.active if side == "old" else holders):
+                share = root / side / f"share-{holders.index(auditor) + 1}.sealed"
+                arguments += [f"--{side}-share", share]
+        arguments += ["--listen", f"127.0.0.1:{ports[index]}"]
+        for other, port in enumerate(ports, start=1):
+            if other != index + 1:
+                arguments += ["--peer", f"{other}=127.0.0.1:{port}"]
+        made.append([str(argument) for argument in arguments])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("handover", "kills"),
+    [
+        (Handover(2, (1, 2, 3), (2, 4, 5), (2, 3)), [(1, 1)]),
+        (Handover(3, (1, 2, 3, 4, 5), (1, 4, 5, 6, 7), (1, 4, 5)), [(2, 1), (4, 2), (1, 3)]),
+    ],
+    ids=["two of three", "three of five"],
+)
+def test_auditors_hand_over_to_others_and_some_are_killed(
+    handover: Handover, kills: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    """``kills``: which participant, from 0, and after which of the three rounds."""
     running: list[Joining] = []
     try:
-        for index, auditor in enumerate(auditors):
-            arguments: list[object] = ["epoch", "rotate", "--file", rotation, *bundles]
-            arguments += ["--credentials", places[auditor], "--state", tmp_path / f"s{auditor}"]
-            arguments += ["--out", tmp_path / f"switching-{auditor}.usk"]
-            arguments += [
-                tmp_path / one if one.endswith("sealed") else one for one in shares[auditor]
-            ]
-            arguments += ["--listen", f"127.0.0.1:{ports[index]}"]
-            for other, port in enumerate(ports, start=1):
-                if other != index + 1:
-                    arguments += ["--peer", f"{other}=127.0.0.1:{port}"]
-            running.append(Joining([str(argument) for argument in arguments]))
-        running[1].until("round 1 of 3")
-        running[1].kill()
-        running[1].start()
+        running += map(Joining, commands(tmp_path, handover))
+        for victim, number in kills:
+            running[victim].until(f"round {number} of 3")
+            running[victim].kill()
+            running[victim].start()
         made = [one.facts() for one in running]
     finally:
         for one in running:
@@ -87,9 +115,10 @@ def test_two_of_three_hand_over_to_others_and_one_is_killed(tmp_path: Path) -> N
                 one.kill()
     assert len({facts["switching_key"] for facts in made}) == 1
     assert not any(facts["unreached"] for facts in made)
-    contents = {(tmp_path / f"switching-{auditor}.usk").read_bytes() for auditor in auditors}
+    contents = {path.read_bytes() for path in tmp_path.glob("switching-*.usk")}
     assert len(contents) == 1
-    key = load_switching_key(tmp_path / "switching-5.usk")
+    key = load_switching_key(tmp_path / f"switching-{handover.new[-1]}.usk")
+    old, new = (load_bundle(tmp_path / side / "bundle.usb") for side in ("old", "new"))
     verify_switching_key(key, old, new)
     assert key.id == made[0]["switching_key"]
 
