@@ -3,7 +3,7 @@
 #   make setup     virtual environment, pinned dependencies, native build, model pack
 #   make demo      the whole service on loopback, on real faces
 #   make test      all tests, on all cores; some of them: ARGS="tests/unit/core -k row"
-#   make crash     kill servers 200 times and fail every call of their disks; UNDERSEAL_SEED repeats a run
+#   make crash     kill servers 200 times and fail every call of their disks, as .ci/run does; UNDERSEAL_SEED repeats a run
 #   make check     formatting, types, borders between packages, generated code, pins, deployment files
 #   make defences  take out each defence in turn and show that the tests of its attack then fail
 #   make bench     engine, service and other systems side by side: benchmarks/results/report.md; one program: BENCH=load, engine, enrolment, ...
@@ -72,7 +72,8 @@ test: setup
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 crash: setup
-	@UNDERSEAL_KILLS=$${UNDERSEAL_KILLS:-200} $(BIN)/python -m pytest tests/crash $(ARGS)
+	@UNDERSEAL_KILLS=$${UNDERSEAL_KILLS:-200} $(BIN)/python -m pytest tests/crash \
+	    --numprocesses auto --dist loadfile --timeout 1800 $(ARGS)
 
 defences: setup
 	@$(BIN)/python tools/remove_defences.py $(ARGS)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -103,7 +103,7 @@ class GalleryLife:
         self.done: list[str] = []
         """What was done so far, for messages."""
 
-    def copy(self) -> GalleryLife:
+    def copy(self) -> Self:
         """Return the same life as it is now, for another copy of the gallery."""
         other = copy.copy(self)
         other.units = {token: copy.deepcopy(unit) for token, unit in self.units.items()}
@@ -283,8 +283,7 @@ class GalleryLife:
         deadline = time.monotonic() + DEADLINE
         while True:
             try:
-                if (change := self.refused or self.open) is not None:
-                    self._settle(change, may_be_done=self.refused is None)
+                self.make_again()
                 if self.refused is None and self.open is None:
                     self._wait_for_pending()
                     self.check()
@@ -297,17 +296,16 @@ class GalleryLife:
             time.sleep(0.05)
 
     def look(self) -> None:
-        """Compare everything, asking once: what is damaged stays so however often one asks.
-
-        Raises
-        ------
-        Unanswered
-            Something was refused.
-        """
+        """Compare everything, asking once: what is damaged stays so however often one asks."""
         self.look_for_epoch()
         with answered():
             self._wait_for_pending()
         self.check()
+
+    def make_again(self) -> None:
+        """Make the change that is open or refused again, if there is one."""
+        if (change := self.refused or self.open) is not None:
+            self._settle(change, may_be_done=self.refused is None)
 
     def _wait_for_pending(self) -> None:
         """Wait until every unit that is stored is in searches as well."""

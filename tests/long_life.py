@@ -15,15 +15,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from typing import Self
 
-from tests.gallery_life import DEADLINE, NAME, GalleryLife, ModelUnit, Wrong, answered
+from tests.gallery_life import DEADLINE, FAILURES, NAME, GalleryLife, ModelUnit, Wrong, answered
 from tests.redaction_oracle import redact
 from tests.server_fixtures import Lab
 from tests.server_harness import Caller, calling
 from tests.server_relabelling import relabelling, shown
 from tests.server_rotation import CouncilLab
 from underseal_core.amendment import Amendment, write_places
-from underseal_core.errors import Mismatch
+from underseal_core.errors import Mismatch, UndersealError
 from underseal_core.gallery.unit import Placement, Shape, coefficients
 from underseal_core.provenance import EnrolReceipt
 from underseal_core.scheme.ciphertext import Kind, parse_ciphertext, plain_sha256
@@ -39,21 +40,26 @@ SHORT = timedelta(seconds=2)
 class NewLabels:
     """Labels that are on their way, and the signed request, which may be sent again.
 
-    ``lab``: of the key epoch that it is for.
+    ``lab``: of the key epoch that it is for. ``refused``: none of them may be there.
     """
 
     labels: dict[bytes, bytes]
     request: gallery_pb2.RelabelRequest
     lab: Lab
+    refused: bool = False
 
 
 @dataclass(frozen=True)
 class Erasing:
-    """An amendment that is on its way: the unit, what leaves it, and the messages."""
+    """An amendment that is on its way: the unit, what leaves it, and the messages.
+
+    ``refused``: it must not be done.
+    """
 
     unit: ModelUnit
     ids: frozenset[bytes]
     messages: tuple[gallery_pb2.AmendUnitRequest, ...]
+    refused: bool = False
 
 
 class LongLife(GalleryLife):
@@ -80,6 +86,13 @@ class LongLife(GalleryLife):
         ):
             self._auditor = auditor
             yield
+
+    def copy(self) -> Self:
+        """Return the same life as it is now, for another copy of the gallery."""
+        other = super().copy()
+        other.labels, other.erased = dict(self.labels), dict(self.erased)
+        other._leaving = set(self._leaving)
+        return other
 
     # --- changes ------------------------------------------------------------------------------
 
@@ -118,21 +131,29 @@ class LongLife(GalleryLife):
             self.look_for_epoch()
             if self.lab is change.lab:
                 raise
+        except FAILURES as error:
+            self._relabelling = replace(change, refused=_was_refused(error))
+            raise
         else:
             self.labels |= change.labels
         self._relabelling = None
 
     def expire(self) -> None:
         """Enrol a row for two seconds, and wait until it is gone by itself."""
-        unit = self.new_unit(Shape.ROW)
-        self._leaving = set(unit.ids)
-        until = utc_text(datetime.now(UTC) + SHORT)
+        self.enrol_until(self.new_unit(Shape.ROW), datetime.now(UTC) + SHORT)
+        with answered():
+            self._wait_for_leaving()
+
+    def enrol_until(self, unit: ModelUnit, until: datetime) -> None:
+        """Enrol a unit that leaves by itself; whoever settles waits until it has left."""
+        self._leaving |= set(unit.ids)
         with answered():
             try:
-                self.caller.enrol(unit.vectors, unit.shape, unit.templates, keep_until=until)
+                self.caller.enrol(
+                    unit.vectors, unit.shape, unit.templates, keep_until=utc_text(until)
+                )
             except Mismatch:
                 self.look_for_epoch()
-            self._wait_for_leaving()
 
     def _wait_for_leaving(self) -> None:
         deadline = time.monotonic() + DEADLINE
@@ -189,7 +210,11 @@ class LongLife(GalleryLife):
 
     def _send_amendment(self, change: Erasing) -> None:
         self._erasing = change
-        self._auditor.galleries.AmendUnit(iter(change.messages))
+        try:
+            self._auditor.galleries.AmendUnit(iter(change.messages))
+        except FAILURES as error:
+            self._erasing = replace(change, refused=_was_refused(error))
+            raise
         self.erased[change.unit.token] = self.erased.get(change.unit.token, 0) + 1
         for one in change.ids:  # anybody may have its slot now
             del change.unit.slots[one]
@@ -213,23 +238,30 @@ class LongLife(GalleryLife):
 
     # --- what must be there -------------------------------------------------------------------
 
-    def settle(self) -> None:
-        """Find out what became of what is open, and make it again."""
-        self.look_for_epoch()
-        self._wait_for_leaving()
-        if self._relabelling is not None:
-            self._settle_labels(self._relabelling)
-        if self._erasing is not None:
-            self._send_amendment(self._erasing)
-        super().settle()
+    def make_again(self) -> None:
+        """Make whatever is open or refused again."""
+        with answered():
+            self._wait_for_leaving()
+            if self._relabelling is not None:
+                self._settle_labels(self._relabelling)
+            if self._erasing is not None:
+                self._settle_erasing(self._erasing)
+        super().make_again()
 
     def _settle_labels(self, change: NewLabels) -> None:
         done = {one for one, label in change.labels.items() if self._shows(one, label)}
-        if done and done != set(change.labels):
-            raise Wrong("labels are changed in part")
+        if done and (change.refused or done != set(change.labels)):
+            raise Wrong("labels are changed in part, or although that was refused")
         if done:
             self.labels |= change.labels
         self._send_labels(change)
+
+    def _settle_erasing(self, change: Erasing) -> None:
+        request = gallery_pb2.ListErasuresRequest(gallery=NAME, template_ids=sorted(change.ids))
+        found = self.caller.galleries.ListErasures(request).erasures
+        if change.refused and any(one.HasField("receipt") for one in found):
+            raise Wrong("templates are erased although that was refused")
+        self._send_amendment(change)
 
     def _shows(self, one: bytes, label: bytes) -> bool:
         (leaf,) = [leaf for leaf in shown(self.caller, one).leaves if leaf.template_id == one]
@@ -246,3 +278,7 @@ class LongLife(GalleryLife):
                 label = self.labels.get(template.template_id, template.sealed_label)
                 if told[template.template_id] != hashlib.sha256(label).digest():
                     raise Wrong("a template has another label")
+
+
+def _was_refused(error: UndersealError) -> bool:
+    return "nothing was changed" in error.public

@@ -27,6 +27,7 @@ from underseal_server.checking.run import Options, Run
 from underseal_server.engine.keys import KeyEpochs, SwitchingKeys
 from underseal_server.store.places import IDENTITY, ObjectStorage
 from underseal_server.store.store import BUNDLES, CATALOGUE, SWITCHING_KEYS, Store
+from underseal_server.store.transfer import is_unfinished
 
 
 class Checker:
@@ -97,6 +98,10 @@ class Checker:
             after = ""
             while page := run.store.galleries.page(after, 100):
                 for gallery in page:
+                    if is_unfinished(gallery):
+                        text = "it is of an import that was never finished"
+                        run.leftover(gallery.name, text, run.store.transfer.forget_unfinished)
+                        continue
                     GalleryCheck(run, provenance, gallery).look()
                     files.look_at(gallery)
                     if objects is not None:

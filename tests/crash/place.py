@@ -17,6 +17,7 @@ from random import Random
 from tests.disk_faults import Disk
 from tests.forked_server import NotStarted, ServerProcesses
 from tests.gallery_life import GalleryLife, Unanswered
+from tests.long_life import LongLife
 from tests.server_fixtures import DIMENSION, PROFILE
 from tests.server_rotation import CouncilLab, Succession, follow, succession
 from underseal_core.errors import Busy, Damaged, StorageFull, UndersealError
@@ -70,10 +71,10 @@ def seed_of(name: str) -> int:
     return seed
 
 
-Operation = Callable[[GalleryLife], None]
+Operation = Callable[[LongLife], None]
 
 
-def attempt(life: GalleryLife, operation: Operation) -> None:
+def attempt(life: LongLife, operation: Operation) -> None:
     """Do it; what the caller is told when it fails is the storage's fault, in plain words."""
     try:
         operation(life)
@@ -93,12 +94,12 @@ def points(ordinary: int, most: int | None = None) -> int:
     return wanted if most is None else min(wanted, most)
 
 
-def turns(random: Random, share: int) -> Iterator[int]:
-    """Which call fails, of one run after the other: the first, the second ...
+def turns(random: Random, share: int, *, sample: bool = False) -> Iterator[int]:
+    """Which call is hit, of one run after the other: the first, the second ...
 
-    All of them with ``UNDERSEAL_KILLS``; without, one of ``share`` that follow each other.
+    One of ``share`` that follow each other; with ``UNDERSEAL_KILLS`` all, unless it is a sample.
     """
-    step = 1 if "UNDERSEAL_KILLS" in os.environ else share
+    step = 1 if "UNDERSEAL_KILLS" in os.environ and not sample else share
     return itertools.count(random.randint(1, step), step)
 
 
@@ -141,10 +142,10 @@ class Home:
         )
         return settings.model_copy(update=dict(self.changes))
 
-    def life(self, random: Random) -> GalleryLife:
+    def life(self, random: Random) -> LongLife:
         """Begin a gallery's life here."""
         labs()[0].bundle.save(self.folder / "bundle.usb")
-        return GalleryLife(labs(), self.credentials / "agency", random)
+        return LongLife(labs(), self.credentials / "agency", random)
 
     @contextmanager
     def serving(self, life: GalleryLife) -> Iterator[None]:

@@ -36,8 +36,7 @@ def home(place: Place) -> Home:
 
 @pytest.fixture
 def life(home: Home) -> LongLife:
-    labs()[0].bundle.save(home.folder / "bundle.usb")
-    return LongLife(labs(), home.credentials / "agency", Random(secrets.randbits(32)))
+    return home.life(Random(secrets.randbits(32)))
 
 
 def unit_of(life: GalleryLife, shape: Shape, count: int = 6) -> ModelUnit:

@@ -13,52 +13,72 @@ import pytest
 
 from tests.crash.place import ERRORS, Home, NotStarted, Operation, Place, attempt, seed_of, turns
 from tests.disk_faults import Action, Kind
-from tests.gallery_life import GalleryLife, ModelUnit
+from tests.gallery_life import ModelUnit
+from tests.long_life import LongLife
 from underseal_core.gallery.unit import Shape
 
 QUIET = 3600.0
 """Seconds until the server saves blocks by itself: never, so that calls come in one order."""
 
 
-def enrol_row(life: GalleryLife) -> None:
+def enrol_row(life: LongLife) -> None:
     life.send(life.new_unit(Shape.ROW))
 
 
-def enrol_columns(life: GalleryLife) -> None:
+def enrol_columns(life: LongLife) -> None:
     life.send(life.new_unit(Shape.COLUMNS))
 
 
-def largest(life: GalleryLife) -> ModelUnit:
+def largest(life: LongLife) -> ModelUnit:
     return max(life.units.values(), key=lambda unit: len(unit.live))
 
 
-def remove_one(life: GalleryLife) -> None:
+def remove_one(life: LongLife) -> None:
     """Of a unit that goes on without it."""
     unit = largest(life)
     life.remove(unit, frozenset(sorted(unit.live)[:1]))
 
 
-def remove_row(life: GalleryLife) -> None:
+def remove_row(life: LongLife) -> None:
     unit = next(unit for unit in life.units.values() if unit.shape is Shape.ROW)
     life.remove(unit, frozenset(unit.live))
 
 
-def remove_columns(life: GalleryLife) -> None:
+def remove_columns(life: LongLife) -> None:
     unit = next(unit for unit in life.units.values() if unit.shape is Shape.COLUMNS)
     life.remove(unit, frozenset(unit.live))
 
 
+def leave_some_dead(life: LongLife) -> None:
+    """Let there be a unit of which auditors may erase something."""
+    if not any(set(unit.slots) - unit.live for unit in life.units.values()):
+        while len((unit := life.new_unit()).ids) == 1:
+            pass
+        life.send(unit)
+        life.remove(unit, frozenset(unit.ids[:1]))
+
+
+BEFORE: dict[Operation, Operation] = {LongLife.erase: leave_some_dead}
+"""What an operation needs, on a disk that is sound."""
 OPERATIONS: tuple[Operation, ...] = (
     enrol_row,
     enrol_columns,
-    GalleryLife.search,
+    LongLife.search,
     remove_one,
     remove_row,
     remove_columns,
+    LongLife.relabel,
+    LongLife.erase,
 )
 
 
-def begin(place: Place) -> tuple[Home, GalleryLife]:
+def get_ready(life: LongLife, operation: Operation) -> None:
+    """Do what an operation needs before it."""
+    if operation in BEFORE:
+        BEFORE[operation](life)
+
+
+def begin(place: Place) -> tuple[Home, LongLife]:
     """A gallery with some units in it, saved."""
     home = place.home()
     home.changes = {"save_seconds": QUIET}
@@ -100,6 +120,7 @@ def test_a_call_fails_and_the_server_goes_on(place: Place) -> None:
     with home.serving(life):
         for operation in OPERATIONS:
             for nth in turns(random, 2):
+                get_ready(life, operation)
                 home.disk.strike(Action.FAIL, nth, error=random.choice(ERRORS))
                 attempt(life, operation)
                 struck = home.disk.struck
@@ -118,6 +139,7 @@ def test_a_call_fails_and_the_server_is_killed(place: Place) -> None:
         for nth in turns(random, 5):
             with home.surviving(life):
                 life.settle()
+                get_ready(life, operation)
                 home.disk.strike(Action.FAIL, nth, error=errno.EIO)
                 attempt(life, operation)
             struck = home.disk.struck
@@ -144,7 +166,7 @@ def test_a_call_fails_while_the_server_starts(place: Place) -> None:
     assert nth > 5
 
 
-def start_badly(home: Home, life: GalleryLife) -> int:
+def start_badly(home: Home, life: LongLife) -> int:
     """Start on a disk that fails once: the server says so, or serves all the same."""
     try:
         with home.serving(life):

@@ -28,7 +28,8 @@ from tests.crash.place import (
     turns,
 )
 from tests.disk_faults import Action
-from tests.gallery_life import DEADLINE, GalleryLife, Unanswered
+from tests.gallery_life import DEADLINE, Unanswered
+from tests.long_life import LongLife
 from underseal_core.gallery.unit import Shape
 from underseal_server.check import Checker
 
@@ -42,17 +43,17 @@ class Base:
 
     home: Home
     folder: Path
-    life: GalleryLife
+    life: LongLife
     files: dict[str, bytes]
     calls: int
 
-    def again(self) -> tuple[Home, GalleryLife]:
+    def again(self) -> tuple[Home, LongLife]:
         """Return the gallery as it was, with the new key epoch added."""
         home, life = self.before()
         home.rotate()
         return home, life
 
-    def before(self) -> tuple[Home, GalleryLife]:
+    def before(self) -> tuple[Home, LongLife]:
         """Return the gallery as it was."""
         shutil.rmtree(self.home.data)
         shutil.copytree(self.folder, self.home.data)
@@ -66,7 +67,7 @@ def contents(home: Home) -> dict[str, bytes]:
     return {str(path.relative_to(home.data)): path.read_bytes() for path in found}
 
 
-def arrive(home: Home, life: GalleryLife, *, searching: bool = False) -> None:
+def arrive(home: Home, life: LongLife, *, searching: bool = False) -> None:
     """Wait until the gallery is of the new key epoch, and the old one's files are deleted."""
     deadline = time.monotonic() + DEADLINE
     old = labs()[0].bundle.epoch[:16]
@@ -74,7 +75,7 @@ def arrive(home: Home, life: GalleryLife, *, searching: bool = False) -> None:
     while life.lab is not labs()[1] or any(folder.exists() for folder in folders):
         assert time.monotonic() < deadline
         if searching:
-            attempt(life, GalleryLife.search)
+            attempt(life, LongLife.search)
         life.look_for_epoch()
 
 
@@ -101,7 +102,7 @@ def base(place: Place) -> Base:
     return made
 
 
-def live_until_killed(home: Home, life: GalleryLife, *, enrolling: bool) -> None:
+def live_until_killed(home: Home, life: LongLife, *, enrolling: bool) -> None:
     """Search, and enrol, until the server dies."""
     try:
         with home.surviving(life):
@@ -175,7 +176,7 @@ def test_a_call_fails_on_the_way(base: Base) -> None:
     assert nth > 50
 
 
-def arrive_badly(home: Home, life: GalleryLife) -> int:
+def arrive_badly(home: Home, life: LongLife) -> int:
     """Move on a disk that fails once; return how often it did."""
     while not home.processes.runs:
         try:

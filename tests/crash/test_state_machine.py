@@ -53,8 +53,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.home = self.place.home()
-        labs()[0].bundle.save(self.home.folder / "bundle.usb")
-        self.life = LongLife(labs(), self.home.credentials / "agency", Random(0))
+        self.life = self.home.life(Random(0))
         self.serving = ExitStack()
         self.epoch = self.steps = 0
         self.start()

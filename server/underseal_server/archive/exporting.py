@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -194,7 +194,9 @@ def _new_file(path: Path) -> Iterator[tuple[BinaryIO, Callable[[], None]]]:
             sync_folder(path.parent)
 
     try:
-        with file:
+        with disk_errors(), file:
             yield file, keep
-    finally:
-        temporary.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from underseal_core.bundle import parse_plain_bundle
+from underseal_core.bundle import parse_bundle, parse_plain_bundle
 from underseal_core.errors import Damaged, InvalidInput, NotFound
 from underseal_core.gallery.block import Block
 from underseal_core.gallery.blocks import checkpoint
@@ -209,20 +208,15 @@ class _Arrival:
     def _add_bundle(self, record: Record) -> None:
         """Add the bundle if the server lacks it; it is checked before it counts."""
         check_version(record.head, BUNDLE_VERSION)
-        data = record.body()
-        if record.head["version"] == PLAIN_VERSION:
-            data = parse_plain_bundle(data).to_bytes()
+        plain = record.head["version"] == PLAIN_VERSION
+        bundle = (parse_plain_bundle if plain else parse_bundle)(record.body())
         epoch = self.gallery.spec.pin.key_epoch
-        target = self._store.folder / BUNDLES / (epoch + SUFFIX)
-        if record.head.get("epoch") != epoch:
+        if not record.head.get("epoch") == bundle.epoch == epoch:
             raise Damaged("the archive's bundle is of another key epoch than its gallery")
-        with disk_errors(), tempfile.NamedTemporaryFile(dir=self._store.folder) as file:
-            file.write(data)
-            file.flush()
-            new = not target.exists()
-            if self._keys.add(Path(file.name)).epoch != epoch:
-                raise Damaged("the archive's bundle is of another key epoch than its gallery")
-            self._bundle = target if new else None
+        target = self._store.folder / BUNDLES / (epoch + SUFFIX)
+        new = not target.exists()
+        self._keys.keep(bundle)
+        self._bundle = target if new else None
 
     def _evaluator(self) -> Evaluator:
         return self._keys.evaluator(self.gallery.spec.pin)

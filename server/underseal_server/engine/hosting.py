@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -23,6 +24,7 @@ from underseal_server.engine.hosted import Hosted, Moved
 from underseal_server.engine.keys import KeyEpochs
 from underseal_server.engine.threads import Threads, finish
 from underseal_server.store.amendments import SignedAmendment
+from underseal_server.store.database import partly_done
 from underseal_server.store.records import (
     Gallery,
     GallerySpec,
@@ -321,7 +323,8 @@ class Hosting:
             async with hosted.writing() as opened:
                 now = await finish(self._pool, opened.amend, unit, amendment, staged, columns)
             await self._executor.forget(hosted.gallery, {unit.placement.block})
-            await finish(self._pool, self._store.forget_former, hosted.gallery, now)
+            with partly_done():
+                await finish(self._pool, self._store.forget_former, hosted.gallery, now)
             return now
 
     async def live_unit(self, hosted: Hosted, token: bytes) -> StoredUnit:
@@ -355,12 +358,17 @@ class Hosting:
         """
         removed = 0
         for unit in await self._shown_units(hosted, list(template_ids)):
-            chosen = template_ids[unit.id]
-            async with hosted.changing:
-                hosted.check()  # its files may have gone while this waited
-                columns = await self._leaving(hosted, unit, chosen)
-                async with hosted.writing() as opened:
-                    removed += await finish(self._pool, opened.remove, unit, chosen, columns)
+            with partly_done() if removed else nullcontext():
+                removed += await self._remove(hosted, unit, template_ids[unit.id])
+        return removed
+
+    async def _remove(self, hosted: Hosted, unit: StoredUnit, chosen: Sequence[bytes]) -> int:
+        async with hosted.changing:
+            hosted.check()  # its files may have gone while this waited
+            columns = await self._leaving(hosted, unit, chosen)
+            async with hosted.writing() as opened:
+                removed = await finish(self._pool, opened.remove, unit, chosen, columns)
+            with partly_done():
                 (now,) = await finish(self._pool, self._store.units.by_ids, [unit.id])
                 if now.removed_version:
                     await self._executor.forget(hosted.gallery, {unit.placement.block})

@@ -74,7 +74,10 @@ class KeyEpochs:
         Conflict
             The folder has other bytes under this epoch: somebody changed them.
         """
-        bundle = load_bundle(path)
+        return self.keep(load_bundle(path))
+
+    def keep(self, bundle: PublicBundle) -> EpochInfo:
+        """Write a bundle into the folder; raises as :meth:`add`."""
         target = self._folder / (bundle.epoch + SUFFIX)
         if not target.exists():
             with disk_errors():

@@ -20,7 +20,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from underseal_core.errors import Busy, Damaged, UndersealError
+from underseal_core.errors import Busy, Damaged, StorageFull, UndersealError
 from underseal_server.store.schema import catalogue, metadata
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -28,6 +28,26 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 class Unsettled(Busy):
     """Nobody knows yet whether a change was committed: open what it changed anew before use."""
+
+
+@contextmanager
+def partly_done() -> Iterator[None]:
+    """Do what follows a change that is committed: a failure must not say that nothing was changed.
+
+    Raises
+    ------
+    StorageFull, Damaged, Busy
+        As the block does, in other words.
+    """
+    try:
+        yield
+    except Unsettled:
+        raise
+    except (StorageFull, Damaged, Busy) as error:
+        raise type(error)(
+            "the storage failed when a part of this was done",
+            hint="call the operator; the same request again does the rest",
+        ) from error
 
 
 class Database(ABC):

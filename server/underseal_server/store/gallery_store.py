@@ -26,7 +26,7 @@ from underseal_core.scheme.evaluation import Evaluator
 from underseal_core.snapshot import root_of_blocks
 from underseal_server.store.amendments import Amendments, SignedAmendment, amended_name
 from underseal_server.store.arrivals import Arrivals
-from underseal_server.store.database import Unsettled
+from underseal_server.store.database import Unsettled, partly_done
 from underseal_server.store.digests import NOTHING_KNOWN, Digests
 from underseal_server.store.folders import Folders
 from underseal_server.store.folding import Folding
@@ -375,8 +375,8 @@ class GalleryStore:
     ) -> StoredUnit:
         """Let new ciphertexts take the place of a unit's, and its erased slots be free.
 
-        On return nothing of the old ciphertexts is left: neither their file, nor their part of
-        the block, in memory and on disk.
+        Returns the unit as it is then: nothing of the old ciphertexts is left, no file and no part
+        of the block.
 
         Parameters
         ----------
@@ -389,17 +389,12 @@ class GalleryStore:
         columns
             The expansions of the old and the new row.
 
-        Returns
-        -------
-        StoredUnit
-            The unit as it is afterwards.
-
         Raises
         ------
         Conflict
             The amendment is of another state of the unit; nothing was changed.
-        StorageFull
-            No room; amend again, also when the catalogue was changed.
+        StorageFull, Damaged
+            The storage failed; amend again, also when it says that a part was done.
         """
         number = unit.placement.block
         if not amendment.done(unit):
@@ -412,21 +407,27 @@ class GalleryStore:
             except BaseException:
                 self.files.remove(name)
                 raise
-            self._view = None
-            (now,) = self._units.by_ids([unit.id])
-            with self._placing:
-                self._slots.erase(unit.placement, sorted(set(now.erased) - set(unit.erased)))
-            before, after = columns or (None, None)
-            leaving = unit
-
-            def swap(block: Block) -> None:
-                block.fold_out(leaving, before)
-                block.fold_in(now, after)
-
-            self._blocks.change(block, swap)
-            unit = now
-        self._blocks.get(number).checkpoint()
+            with partly_done():
+                unit = self._follow(block, unit, columns)
+        with partly_done():
+            self._blocks.get(number).checkpoint()
         return unit
+
+    def _follow(
+        self, block: Block, unit: StoredUnit, columns: tuple[Residues, Residues] | None
+    ) -> StoredUnit:
+        """Follow the catalogue, which has an amendment of a unit now."""
+        self._view, (before, after) = None, columns or (None, None)
+        (now,) = self._units.by_ids([unit.id])
+        with self._placing:
+            self._slots.erase(unit.placement, sorted(set(now.erased) - set(unit.erased)))
+
+        def swap(block: Block) -> None:
+            block.fold_out(unit, before)
+            block.fold_in(now, after)
+
+        self._blocks.change(block, swap)
+        return now
 
     def checkpoint(self) -> None:
         """Save every changed block; one that cannot be stays as it is and is tried again."""

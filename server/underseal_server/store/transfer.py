@@ -38,6 +38,11 @@ _INTERNAL: Final = frozenset({"id", "gallery_id", "unit_id"})
 """Numbers that are another catalogue's."""
 
 
+def is_unfinished(gallery: Gallery) -> bool:
+    """Whether a gallery began to come in from an archive, and went no further."""
+    return gallery.name.startswith(_UNFINISHED)
+
+
 def columns_of(table: sa.Table) -> list[sa.Column[Any]]:
     """Return the columns that leave the catalogue."""
     return [column for column in table.columns if column.name not in _INTERNAL]
