@@ -128,9 +128,7 @@ def enroll_photos(
         sources = run.unseen(sources, again=again)
         listener.started(len(sources))
         records = _records(context, sources, case, run.report, listener)
-        # Else in rows: embedding takes far longer than expanding, and an interruption loses little.
-        smallest = context.settings.columns_from
-        run.send(records, len(sources), columns_from=smallest, single=single)
+        run.send(records, len(sources), single=single)
     return run.report
 
 
@@ -153,9 +151,7 @@ def enroll_records(
         fresh = [record for record in records if not record.source or record.source not in known]
         run.report.skipped = len(records) - len(fresh)
         listener.started(len(fresh))
-        bundle = context.bundle
-        smallest = context.settings.columns_from or columns_from(bundle.profile, bundle.dimension)
-        run.send(iter(fresh), len(fresh), columns_from=smallest, single=single)
+        run.send(iter(fresh), len(fresh), single=single)
     return run.report
 
 
@@ -186,9 +182,7 @@ def enroll_embeddings(
         fresh = run.new_rows(file, known)
         listener.started(len(fresh))
         records = _embedded(file, fresh, case, listener)
-        bundle = context.bundle
-        smallest = context.settings.columns_from or columns_from(bundle.profile, bundle.dimension)
-        run.send(records, len(fresh), columns_from=smallest, single=single)
+        run.send(records, len(fresh), single=single)
     return run.report
 
 
@@ -357,29 +351,36 @@ class _EnrolRun:
                 fresh.add(row.number)
         return fresh
 
-    def send(
-        self,
-        records: Iterator[TemplateRecord],
-        total: int,
-        *,
-        columns_from: int | None,
-        single: bool,
-    ) -> None:
+    def send(self, records: Iterator[TemplateRecord], total: int, *, single: bool) -> None:
         """Group ``records``, at most ``total`` of them, into units and send these.
 
-        ``columns_from`` None means rows only; ``single`` a row for each.
+        What was taken when this is broken off is encrypted and staged: the next run sends it.
+        ``single``: a row for each.
         """
         room = _Room(self._context, self._gallery, total)
         key = self._context.subject_key
         allowed = self._allowed(
             (label(record, self._gallery.name, key) for record in records), room
         )
+        sizes = repeat(1, total) if single else (size for _, size in self._chunks(total))
+        for size in sizes:
+            unit: list[Labelled] = []
+            try:
+                unit.extend(islice(allowed, size))
+            finally:
+                self._add(unit, single=single)
+
+    def _chunks(self, count: int) -> Iterator[tuple[Shape, int]]:
         bundle = self._context.bundle
-        smallest = total + 1 if columns_from is None else columns_from
-        planned = chunks(total, bundle.profile.degree, bundle.dimension, smallest)
-        for shape, size in repeat((Shape.ROW, 1), total) if single else planned:
-            if unit := list(islice(allowed, size)):
-                self.enrolment.add(shape, unit)
+        profile, dimension = bundle.profile, bundle.dimension
+        smallest = self._context.settings.columns_from or columns_from(profile, dimension)
+        return chunks(count, profile.degree, dimension, smallest)
+
+    def _add(self, templates: Sequence[Labelled], *, single: bool) -> None:
+        """Add the units that so many templates are worth: fewer may have come than were due."""
+        left, count = iter(templates), len(templates)
+        for shape, size in repeat((Shape.ROW, 1), count) if single else self._chunks(count):
+            self.enrolment.add(shape, list(islice(left, size)))
 
     def _allowed(self, templates: Iterable[Labelled], room: _Room) -> Iterator[Labelled]:
         for entry in templates:

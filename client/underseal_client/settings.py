@@ -94,9 +94,8 @@ class ClientSettings(BaseSettings):
     threads
         Threads of the face models; 0 means one for each core.
     columns_from
-        From this many templates on, they are sent as columns instead of rows; None: photos never,
-        ready-made ones from where on that costs less, see
-        :func:`underseal_client.units.columns_from`.
+        From this many templates on, they are sent as columns instead of rows; None: from where on
+        that costs less, see :func:`underseal_client.units.columns_from`.
     validity_minutes
         How long a signed request can be answered, at most 60.
     """

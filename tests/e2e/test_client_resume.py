@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.e2e.people import DIMENSION, MODEL, people
@@ -147,6 +148,45 @@ def test_client_that_was_killed_goes_on(
     if point == "before noting the receipt":
         assert report.resumed > 0
     assert_once(client, gallery.name)
+
+
+class BreakOff(Unheard):
+    """Ends the client amid a unit, as Ctrl-C and SIGTERM do."""
+
+    def __init__(self, after: int) -> None:
+        self._left = after
+
+    def looked_at(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("taken", "units"),
+    [(90, {90: 1, 10: DIMENSION}), (20, {20: DIMENSION, 80: 1}), (0, {100: 1})],
+)
+def test_what_was_looked_at_is_not_lost_when_the_client_is_ended(
+    client: Client, gallery: Gallery, tmp_path: Path, taken: int, units: dict[int, int]
+) -> None:
+    """It is staged in the shape that it is worth; the number says how far apart slots are."""
+    file = tmp_path / "many.npz"
+    rows = people(100, seed=60)
+    table, names = np.stack([one.vector for one in rows]), [one.subject for one in rows]
+    np.savez(file, embeddings=table, subjects=np.array(names), model=np.array(MODEL))
+    settings = client.settings.model_copy(update={"columns_from": 50})
+    with Client(settings) as other:
+        if taken:
+            with pytest.raises(KeyboardInterrupt):
+                other.enroll_embeddings(gallery.name, file, listener=BreakOff(taken))
+        report = other.enroll_embeddings(gallery.name, file)
+    assert (report.skipped, report.enrolled) == (taken, 100 - taken)
+    slots: dict[bytes, list[int]] = {}
+    for entry in client.templates(gallery.name):
+        slots.setdefault(entry.unit_token, []).append(entry.slot)
+    steps = {len(unit): (max(unit) - min(unit)) // (len(unit) - 1) for unit in slots.values()}
+    assert steps == units
+    assert_once(client, gallery.name, 100)
 
 
 class KillServer(Unheard):

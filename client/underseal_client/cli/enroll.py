@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from underseal_client.cli.folders import stopped_by_sigterm
 from underseal_client.cli.galleries import InGallery
 from underseal_client.cli.output import (
     Json,
@@ -118,7 +119,8 @@ def enroll(
         paths or [], embeddings, about_photos=(subject, min_face_pixels, largest_face)
     )
     until = _end(keep_days, keep_until)
-    with client_of(context, bars(min_face_pixels, largest_face)) as client, EnrolBars() as shown:
+    opened = client_of(context, bars(min_face_pixels, largest_face))
+    with stopped_by_sigterm(), opened as client, EnrolBars() as shown:
         enrol = (
             partial(client.enroll, gallery, photos, subject=subject)
             if embeddings is None
