@@ -81,10 +81,9 @@ def opening_subject(chain: Chain) -> bytes:
 
 
 def opening_order(sealed: Sealed) -> dict[Place, Ciphertext]:
-    """Return what is opened, in the order that all members use: norm, projection, blocks."""
+    """Return what is opened, in the order that all members use: norm, blocks."""
     results = {Place(Kind.RESULT, block): sealed.results[block] for block in sorted(sealed.results)}
-    head = {Place(Kind.NORM, 0): sealed.norm, Place(Kind.PROJECTION, 0): sealed.projection}
-    return {**head, **results}
+    return {Place(Kind.NORM, 0): sealed.norm, **results}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ from underseal_auditor.verify.numbers import (
     charged,
     check_canaries,
     check_norm,
-    check_projection,
     check_scores,
 )
 from underseal_auditor.verify.sketch import Sketcher
@@ -60,14 +59,14 @@ def judge(
     terms: Terms,
     sketcher: Sketcher,
 ) -> Verdict:
-    """Open the checks, then the scores, and apply the terms.
+    """Open the norm, then the scores, and apply the terms.
 
     Parameters
     ----------
     sealed
         Its results are exactly the blocks that ``view`` expects for the request's targets.
     """
-    rule = _check_probe(opening, sealed, terms)
+    rule = _check_probe(opening, sealed)
     if rule:
         return Verdict(rule, (), REFUSAL_CHARGE)
     opened, canaries = _open_results(opening, sealed, view, request, terms)
@@ -85,12 +84,10 @@ def judge(
             one.wipe()
 
 
-def _check_probe(opening: Opening, sealed: Sealed, terms: Terms) -> str:
+def _check_probe(opening: Opening, sealed: Sealed) -> str:
     norm = opening.open(sealed.norm, CHECK_NOISE)
-    projection = opening.open(sealed.projection, CHECK_NOISE)
-    rule = check_norm(norm) or check_projection(projection) or ""
+    rule = check_norm(float(norm[0])) or ""
     norm.fill(0.0)
-    projection.fill(0.0)
     return rule
 
 

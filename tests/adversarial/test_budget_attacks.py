@@ -7,14 +7,18 @@ from contextlib import contextmanager
 from itertools import combinations, cycle
 from pathlib import Path
 
+import pytest
+
 from tests.auditor_guardians import Link, panel_of
 from tests.auditor_world import Desk, World, book_of, desk, policy, unit, world
 from underseal_auditor.logs.audit import EntryAudit
 from underseal_auditor.panel import Panel
-from underseal_auditor.policy.check_budget import most_openings
+from underseal_auditor.policy import check_budget
+from underseal_auditor.policy.check_budget import check_leak, most_openings
 from underseal_core.errors import PermissionRefused
 from underseal_core.log_entries import Intent, open_entry_as
 from underseal_core.roster import Roster
+from underseal_core.scheme.profiles import SWIFT
 from underseal_core.tlog.audit import verify_log
 
 PROFILE = "swift"
@@ -64,9 +68,12 @@ def test_registrar_that_rotates_groups_spends_the_release_budget_once(tmp_path: 
         assert opened * ADVANCE == charged == BUDGET
 
 
-def test_registrar_that_rotates_groups_opens_no_more_checks_than_allowed(tmp_path: Path) -> None:
+def test_registrar_that_rotates_groups_opens_no_more_norms_than_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check_budget, "LEAK_LIMIT", 30.5 * check_leak(SWIFT, MEMBERS))
     with council(tmp_path) as (of, office, panel, links):
-        most = most_openings(of.bundle.profile, of.bundle.dimension, MEMBERS) or 0
+        most = most_openings(of.bundle.profile, MEMBERS) or 0
         before = most * THRESHOLD // MEMBERS - 2
         for link in links:
             with link.database.transaction() as connection:

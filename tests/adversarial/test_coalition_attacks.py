@@ -10,12 +10,19 @@ import numpy.typing as npt
 import pytest
 
 from tests.oracles.ceremonies import DIMENSION, Finished, finished, joint_secret
-from underseal_auditor.keys.decryption import combine, encrypt_zero, partial_decryption, rerandomise
+from underseal_auditor.keys.decryption import (
+    combine,
+    encrypt_zero,
+    partial_decryption,
+    rerandomise,
+    weigh,
+)
 from underseal_auditor.keys.elements import times_integers, total
 from underseal_auditor.keys.pairs import PairSecrets
 from underseal_auditor.keys.sampling import SecretStream
 from underseal_core.ring import kernel
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
+from underseal_core.scheme.encoding import encode_polynomials
 from underseal_core.scheme.profiles import SWIFT
 
 Residues = npt.NDArray[np.uint32]
@@ -45,6 +52,27 @@ def answers(ceremony: Finished, ciphertext: Ciphertext) -> dict[int, Residues]:
         )
         for point in ACTIVE
     }
+
+
+def test_auditor_that_combines_sees_one_coefficient_of_a_norm() -> None:
+    """It knows its own share and veils nothing: the veil of one other is enough."""
+    ceremony = finished(threshold=2, count=3)
+    level = Kind.NORM.level(SWIFT)
+    primes = SWIFT.data_primes[:level]
+    wanted = np.random.default_rng(3).uniform(-1, 1, SWIFT.degree)
+    zeros = [
+        encrypt_zero(ceremony.bundle.public_key, SWIFT, level, SecretStream()) for _ in range(3)
+    ]
+    plain = encode_polynomials(wanted, SWIFT, level, Kind.NORM.scale(SWIFT, DIMENSION))
+    zeros[0][0] = kernel.add(zeros[0][0], plain, primes)
+    fresh = rerandomise(Ciphertext(SWIFT, Kind.NORM, zeros[0]), zeros[1:])
+    honest, own = ceremony.shares[0], ceremony.shares[1]
+    answer = partial_decryption(honest, (1, 2), fresh, DIMENSION, SIGMA, SecretStream())
+    exact = kernel.multiply(weigh(own, (1, 2), primes), fresh.residues[1], primes)
+    bare = kernel.add(exact, own.pairs.mask((1, 2), fresh), primes)
+    seen = combine(fresh, [answer, bare], DIMENSION)
+    assert abs(seen[0] - wanted[0]) < 6 * SIGMA
+    assert abs(float(np.corrcoef(seen[1:], wanted[1:])[0, 1])) < 0.1
 
 
 def factor(point: int, active: tuple[int, ...]) -> Fraction:

@@ -416,7 +416,7 @@ def test_openings_under_way_are_bounded_and_expire(bench: Bench) -> None:
     for link in bench.links:
         link.now += timedelta(minutes=11)
     with pytest.raises(NotFound, match="no such opening"):
-        newest.open(dossier.sealed.projection, 0.1)
+        newest.open(dossier.sealed.results[0], 0.1)
 
 
 def test_refused_openings_do_not_block_later_ones(bench: Bench) -> None:

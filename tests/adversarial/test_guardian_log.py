@@ -170,7 +170,7 @@ def test_registrar_that_skips_the_log_opens_nothing(
         {"gallery": "wanted"},
         {"server": "elsewhere"},
         {"templates": 1},
-        {"ciphertexts": 3},
+        {"ciphertexts": 4},
         {"snapshot_version": 1},
         {"snapshot_root": "0" * 64},
         {"policy_sha256": "0" * 64},

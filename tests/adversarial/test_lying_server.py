@@ -318,11 +318,11 @@ def test_server_that_sends_another_unit_than_was_enrolled(tmp_path: Path) -> Non
 
 
 def test_scaled_probe_shows_its_norm_and_nothing_else(bench: Bench) -> None:
-    """Computed honestly, so it is opened; norm and projection alone, and the client pays."""
+    """Computed honestly, so it is opened; the norm alone, and the client pays."""
     of = world(*OF)
     with pytest.raises(PermissionRefused, match="the auditors refuse"):
         bench.desk.envelope(too_long_probe(of, 1.3))
-    assert [link.calls.count("answer") for link in bench.links] == [2, 2, 0]
+    assert [link.calls.count("answer") for link in bench.links] == [1, 1, 0]
     assert bench.desk.ledger.refusals("agency", of.bundle.epoch) == 1
 
 

@@ -157,7 +157,7 @@ def test_template_in_anothers_slot(tmp_path: Path) -> None:
 @pytest.mark.parametrize("amplitude", [0.009, 0.0005])
 @pytest.mark.parametrize("profile", ["guarded", "swift"])
 def test_key_in_a_probe(tmp_path: Path, profile: str, amplitude: float) -> None:
-    """Too small for the limits of norm and projection; 64 own templates would make it 8 times
+    """Too small to show in a norm; 64 own templates would make it 8 times
     as large in a score."""
     of = world(profile)
     probe = with_key(of.encryptor.encrypt_probe(unit(1, 5)[0]), amplitude / 12)

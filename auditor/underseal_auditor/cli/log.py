@@ -264,7 +264,7 @@ def _audited(
 ) -> tuple[LogReport, EntryAudit]:
     loaded = [(path, load_bundle(path)) for path in bundles or []]
     rosters = [one for path, bundle in loaded for one in load_rosters(bundle, path, None)]
-    limits = {b.epoch: most_openings(b.profile, b.dimension, len(b.members)) for _, b in loaded}
+    limits = {b.epoch: most_openings(b.profile, len(b.members)) for _, b in loaded}
     openings = {epoch: most for epoch, most in limits.items() if most is not None}
     audit = EntryAudit(tuple(rosters) or None, openings)
     earlier = [_checkpoint_in(_read(path)) for path in known or []]

@@ -18,7 +18,7 @@ from underseal_auditor.keys.elements import (
     total,
     transform,
 )
-from underseal_auditor.keys.sampling import SecretStream, error, gaussian, ternary
+from underseal_auditor.keys.sampling import SecretStream, error, gaussian, ternary, uniform
 from underseal_auditor.keys.sharing import lagrange
 from underseal_core.errors import InvalidInput, Mismatch
 from underseal_core.ring import kernel
@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from underseal_core.scheme.encoding import Real
     from underseal_core.scheme.profiles import Profile
 
-OPENABLE: Final = frozenset({Kind.RESULT, Kind.NORM, Kind.PROJECTION})
+OPENABLE: Final = frozenset({Kind.RESULT, Kind.NORM})
 """A stored column or a probe is never opened, whoever calls it a result."""
+VEILED: Final = frozenset({Kind.NORM})
+"""Of these coefficient 0 is opened, and no other (docs/adr/0026-the-norm-is-one-coefficient.md)."""
 LARGEST_NOISE: Final = 2.0**53
 """In units of a coefficient; float64 has no finer rounding than integers beyond."""
 SMALLEST_NOISE: Final = 2.0**8
@@ -108,7 +110,8 @@ def partial_decryption(
     The noise ``e_i`` has standard deviation ``sigma * scale / sqrt(k)`` per coefficient, so that
     the combined value carries ``sigma``; it is added after the Lagrange factor, which would
     otherwise blow it up. The masks of all active members cancel in the sum of the answers, and hide
-    each of them (see ``pairs.py`` for what a bare answer would show).
+    each of them (see ``pairs.py`` for what a bare answer would show). The answer to a NORM has a
+    veil, too, which does not cancel; see :func:`veil`.
 
     Parameters
     ----------
@@ -134,7 +137,25 @@ def partial_decryption(
     deviation = noise_deviation(ciphertext, dimension, sigma) / sqrt(len(active))
     primes = ciphertext.profile.data_primes[: ciphertext.residues.shape[1]]
     mask = share.pairs.mask(active, ciphertext)
-    return masked_answer(share, active, ciphertext.residues[1], primes, deviation, mask, stream)
+    answer = masked_answer(share, active, ciphertext.residues[1], primes, deviation, mask, stream)
+    if ciphertext.kind not in VEILED:
+        return answer
+    return kernel.add(answer, veil(primes, share.profile.degree, stream), primes)
+
+
+def veil(primes: tuple[int, ...], degree: int, stream: Stream) -> Residues:
+    """Return a polynomial that is uniform modulo the primes, but 0 in coefficient 0.
+
+    Whatever it is added to tells its coefficient 0 and nothing of the others, whoever chose these.
+
+    Returns
+    -------
+    Residues
+        ``(len(primes), degree)`` in NTT form.
+    """
+    coefficients = uniform(stream, primes, degree)
+    coefficients[:, 0] = 0
+    return kernel.ntt_forward(coefficients, primes)
 
 
 def masked_answer(
@@ -177,7 +198,7 @@ def combine(ciphertext: Ciphertext, partials: Sequence[Residues], dimension: int
     Returns
     -------
     Real
-        ``float64``, shape ``(degree,)``.
+        ``float64``, shape ``(degree,)``; of a NORM every coefficient but the first is random.
     """
     profile = ciphertext.profile
     level = ciphertext.residues.shape[1]
@@ -219,7 +240,7 @@ class Opener:
         self.bundle = bundle
 
     def open(self, ciphertext: Ciphertext, sigma: float) -> Real:
-        """Return the coefficients of a RESULT, NORM or PROJECTION with noise ``sigma``.
+        """Return the coefficients of a RESULT, or the first one of a NORM, with noise ``sigma``.
 
         Parameters
         ----------
@@ -229,7 +250,7 @@ class Opener:
         Returns
         -------
         Real
-            ``float64``, shape ``(degree,)``.
+            ``float64``, shape ``(degree,)``; see :func:`combine`.
 
         Raises
         ------

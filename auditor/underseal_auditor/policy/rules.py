@@ -370,7 +370,7 @@ def _budget(policy: Policy, case: Case) -> UndersealError | None:
 
 
 def _openings(policy: Policy, case: Case) -> UndersealError | None:
-    most = most_openings(policy.profile, case.keys.dimension, case.keys.members)
+    most = most_openings(policy.profile, case.keys.members)
     if most is None or case.record.openings < part_of(most, case.part):
         return None
     return PermissionRefused(

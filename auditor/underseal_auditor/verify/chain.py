@@ -49,8 +49,8 @@ class Chain:
 
     @property
     def openings(self) -> int:
-        """How many ciphertexts are opened: norm, projection and every result block."""
-        return 2 + len(self.result.blocks)
+        """How many ciphertexts are opened: norm and every result block."""
+        return 1 + len(self.result.blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,9 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What a submission asks to open; ``results`` by block, ascending. The probe stays sealed.
+    """What a submission asks to open: norm and ``results``, by block, ascending.
+
+    Probe and projection stay sealed.
 
     ``probe``: None if the request names an enrolled template: auditors have that themselves.
     """
@@ -160,7 +162,7 @@ class Sealed:
         A decryption is ``c0 + c1 * s``: with the same ``c1`` and another ``c0`` it would tell the
         same about ``s``, so ``c1`` alone names an opening.
         """
-        everything = (self.norm, self.projection, *self.results.values())
+        everything = (self.norm, *self.results.values())
         return tuple(
             hashlib.sha256(c.residues[1].astype("<u4", copy=False).tobytes()).digest()
             for c in everything

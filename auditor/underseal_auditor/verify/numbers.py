@@ -17,8 +17,6 @@ Real = npt.NDArray[np.float64]
 
 NORM_MIN: Final = 0.98
 NORM_MAX: Final = 1.02
-CHECK_LIMIT: Final = 0.01
-"""Largest coefficient besides the first; 12 standard deviations of the flooding noise."""
 
 SCORE_LIMIT: Final = 1.05
 MEAN_LIMIT: Final = 0.3
@@ -48,18 +46,9 @@ class Bounds:
     max_spread: float
 
 
-def check_norm(coefficients: Real) -> str | None:
-    """Return the broken rule for an opened NORM, shape ``(N,)``: ``|q|^2``, then nothing."""
-    if not NORM_MIN <= coefficients[0] <= NORM_MAX:
-        return "norm"
-    if _largest(coefficients[1:]) >= CHECK_LIMIT:
-        return "norm-rest"
-    return None
-
-
-def check_projection(coefficients: Real) -> str | None:
-    """Return the broken rule for an opened PROJECTION, shape ``(N,)``: one template only."""
-    return "projection" if _largest(coefficients[1:]) >= CHECK_LIMIT else None
+def check_norm(squared: float) -> str | None:
+    """Return the broken rule for an opened squared norm of a probe, which is one template."""
+    return None if NORM_MIN <= squared <= NORM_MAX else "norm"
 
 
 def check_canaries(values: Real, deviation: float) -> str | None:

@@ -14,7 +14,7 @@ from tests.oracles.seal_evaluation import U32, unit_vectors
 from tests.oracles.seal_keys import decrypt, secret_to_seal
 from underseal_auditor.keys.flooding import error_bound
 from underseal_auditor.policy.budget import score_deviation
-from underseal_auditor.policy.check_budget import NORM_DEVIATION, PROJECTION_DEVIATION
+from underseal_auditor.policy.check_budget import NORM_DEVIATION
 from underseal_core.errors import InvalidInput
 from underseal_core.scheme.ciphertext import Ciphertext, Kind
 from underseal_core.scheme.encoding import decode_coefficients
@@ -59,7 +59,7 @@ def test_errors_of_scores_and_checks_stay_within_what_is_budgeted(name: str, mem
     templates = unit_vectors(rng, profile.degree, DIMENSION)
     owner = rng.permutation(profile.degree) % 8
     slots = [np.flatnonzero(owner == index) for index in range(8)]
-    squares: dict[Kind, list[float]] = {Kind.NORM: [], Kind.PROJECTION: []}
+    squares = []
     with Evaluator(profile, DIMENSION, bundle.keys) as evaluator:
         rows = block_of_rows(evaluator, encryptor, [templates[i][None] for i in range(8)], slots)
         columns = bulk_block(evaluator, encryptor, templates)
@@ -71,16 +71,10 @@ def test_errors_of_scores_and_checks_stay_within_what_is_budgeted(name: str, mem
                 scores = opened(ceremony, Kind.RESULT, evaluator.score(ready.probe, tiles).residues)
                 error = scores - held @ vector
                 assert np.abs(error).max() < error_bound(score_deviation(profile, members))
-            for check in (ready.norm, ready.projection):
-                rest = opened(ceremony, check.kind, check.residues)[1:]
-                squares[check.kind].append(float(np.mean(rest**2)))
-    wanted = {
-        Kind.NORM: NORM_DEVIATION[name] * members**0.5,
-        Kind.PROJECTION: PROJECTION_DEVIATION[name] * (DIMENSION * members) ** 0.5,
-    }
-    for kind, deviation in wanted.items():
-        measured = log2(float(np.mean(squares[kind])) ** 0.5)
-        assert abs(measured - log2(deviation)) < TOLERANCE, (kind, measured)
+            rest = opened(ceremony, Kind.NORM, ready.norm.residues)[1:]
+            squares.append(float(np.mean(rest**2)))
+    measured = log2(float(np.mean(squares)) ** 0.5)
+    assert abs(measured - log2(NORM_DEVIATION[name] * members**0.5)) < TOLERANCE
 
 
 @every_profile

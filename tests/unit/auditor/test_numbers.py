@@ -16,42 +16,25 @@ from underseal_auditor.verify.numbers import (
     charged,
     check_canaries,
     check_norm,
-    check_projection,
     check_scores,
 )
 
 BOUNDS = Bounds(threshold=0.6, band=0.0136, max_positives=2, max_near=1, max_spread=0.124)
 
 
-def coefficients(first: float, rest: float = 0.0) -> Real:
-    values = np.zeros(64)
-    values[0] = first
-    values[-1] = rest
-    return values
-
-
 @pytest.mark.parametrize(
-    ("first", "rest", "rule"),
+    ("squared", "rule"),
     [
-        (1.0, 0.0099, None),
-        (0.98, 0.0, None),
-        (1.02, 0.0, None),
-        (0.9799, 0.0, "norm"),
-        (1.0201, 0.0, "norm"),
-        (float("nan"), 0.0, "norm"),
-        (1.0, 0.01, "norm-rest"),
-        (1.0, -0.01, "norm-rest"),
+        (1.0, None),
+        (0.98, None),
+        (1.02, None),
+        (0.9799, "norm"),
+        (1.0201, "norm"),
+        (float("nan"), "norm"),
     ],
 )
-def test_norm(first: float, rest: float, rule: str | None) -> None:
-    assert check_norm(coefficients(first, rest)) == rule
-
-
-@pytest.mark.parametrize(
-    ("rest", "rule"), [(0.0099, None), (0.01, "projection"), (-0.01, "projection")]
-)
-def test_projection(rest: float, rule: str | None) -> None:
-    assert check_projection(coefficients(11.0, rest)) == rule
+def test_norm(squared: float, rule: str | None) -> None:
+    assert check_norm(squared) == rule
 
 
 def judged(live: Real, **bounds: float) -> str | None:

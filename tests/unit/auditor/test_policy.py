@@ -12,6 +12,7 @@ import pytest
 from tests.auditor_world import CLIENT, NOW, OTHER_CLIENT, SERVER, policy, policy_text
 from underseal_auditor.keys.flooding import error_bound, leaked_bits
 from underseal_auditor.policy.budget import LEAK_LIMIT, SCORE_DEVIATION, budget_rule
+from underseal_auditor.policy.check_budget import most_openings
 from underseal_auditor.policy.document import default_max_spread, load_policy, parse_policy
 from underseal_auditor.policy.rules import RULES, Case, KeyFacts, Record, decide, rules_asked
 from underseal_auditor.policy.starter import Starter, starter_policy
@@ -23,6 +24,7 @@ from underseal_core.statements import Pin, SearchRequest, Wanted, utc_text
 EPOCH = "ab" * 32
 KEYS = KeyFacts(EPOCH, "guarded", 128)
 SHARED = KeyFacts(EPOCH, "guarded", 128, members=3)
+MOST = most_openings(GUARDED, SHARED.members) or 0
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "policy.toml"
 
 
@@ -285,7 +287,7 @@ REFUSED = {
     "warrant-overdue": (case(record=Record(overdue=("7" * 32,))), PermissionRefused),
     "searches-per-day": (case(record=Record(searches=100)), PermissionRefused),
     "budget": (case(record=Record(epoch_total=1000)), PermissionRefused),
-    "openings": (case(keys=SHARED, record=Record(openings=775)), PermissionRefused),
+    "openings": (case(keys=SHARED, record=Record(openings=MOST)), PermissionRefused),
     "refusals": (case(record=Record(refusals=64)), PermissionRefused),
     "approvals": (case(approvers=("alice",)), Waiting),
 }
@@ -334,7 +336,7 @@ def test_rule_refuses(rule: str) -> None:
         case(expires_at=utc_text(NOW + timedelta(seconds=3600))),
         case(record=Record(searches=99, epoch_total=999, refusals=63)),
         case(server=""),
-        case(keys=SHARED, record=Record(openings=774)),
+        case(keys=SHARED, record=Record(openings=MOST - 1)),
         case(record=Record(openings=10_000)),
         case(pin=pin(model_dimension=100)),
     ],
