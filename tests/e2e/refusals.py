@@ -24,6 +24,7 @@ from underseal_core.scheme.ciphertext import Ciphertext, Digest
 from underseal_core.scheme.profiles import GUARDED
 from underseal_core.signing import Envelope
 from underseal_core.statements import Pin, SearchRequest, utc_text
+from underseal_proto.v1 import search_pb2
 
 Code = grpc.StatusCode
 SHORT = 20.0
@@ -180,6 +181,8 @@ class Asker:
     def sign(self, request: SearchRequest) -> Envelope:
         return request.sign(self.connection.credentials.identity)
 
-    def send(self, envelope: Envelope, probe: bytes | None = None) -> list[object]:
+    def send(
+        self, envelope: Envelope, probe: bytes | None = None
+    ) -> list[search_pb2.SearchResponse]:
         message = wire.search_to_wire(envelope, self.probe if probe is None else probe)
         return list(self.connection.searches.Search(message, timeout=SHORT))
