@@ -71,7 +71,7 @@ def test_registrar_that_rotates_groups_spends_the_release_budget_once(tmp_path: 
 def test_registrar_that_rotates_groups_opens_no_more_norms_than_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check_budget, "LEAK_LIMIT", 30.5 * check_leak(SWIFT, MEMBERS))
+    monkeypatch.setattr(check_budget, "LEAK_LIMIT", 6.5 * check_leak(SWIFT, MEMBERS))
     with council(tmp_path) as (of, office, panel, links):
         most = most_openings(of.bundle.profile, MEMBERS) or 0
         before = most * THRESHOLD // MEMBERS - 2
