@@ -3,7 +3,7 @@
 #   make setup     virtual environment, pinned dependencies, native build, model pack
 #   make demo      the whole service on loopback, on real faces
 #   make test      all tests, on all cores; some of them: ARGS="tests/unit/core -k row"
-#   make crash     kill servers 200 times and fail every call of their disks, as .ci/run does; UNDERSEAL_SEED repeats a run
+#   make crash     kill servers 200 times and fail every call of their disks; before a release; UNDERSEAL_SEED repeats a run
 #   make check     formatting, types, borders between packages, generated code, pins, deployment files
 #   make defences  take out each defence in turn and show that the tests of its attack then fail
 #   make bench     engine, service and other systems side by side: benchmarks/results/report.md; one program: BENCH=load, engine, enrolment, ...
