@@ -12,7 +12,7 @@ from underseal_auditor.policy.rules import CLOCK_SKEW, guardian_part, part_of
 from underseal_auditor.store.submission import cost_of
 from underseal_core.errors import Damaged, InvalidInput, PermissionRefused
 from underseal_core.roster import Roster
-from underseal_core.signing import Envelope, pre_authentication_encoding, verify_bytes
+from underseal_core.signing import Envelope, signers_of
 from underseal_core.statements import Release, utc_moment
 
 if TYPE_CHECKING:
@@ -48,12 +48,7 @@ def guardians_release(envelope: Envelope, roster: Roster, key_epoch: str) -> Rel
         Fewer than k members signed it, or it is of another key epoch.
     """
     release = parse_release(envelope)
-    message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
-    signers = {
-        one.public_key
-        for one in envelope.signatures
-        if one.public_key in roster.members and verify_bytes(one.public_key, one.signature, message)
-    }
+    signers = signers_of(envelope, roster.members)
     if len(signers) < roster.threshold or release.key_epoch != key_epoch:
         raise PermissionRefused("the release is not signed by enough guardians of these keys")
     return release

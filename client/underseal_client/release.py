@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from underseal_core.errors import Damaged, PermissionRefused
 from underseal_core.provenance import open_matches
-from underseal_core.signing import pre_authentication_encoding, verify_bytes
+from underseal_core.signing import signers_of
 from underseal_core.statements import Release
 
 if TYPE_CHECKING:
@@ -57,13 +57,7 @@ def open_release(envelope: Envelope, roster: Roster, asked: Asked | None) -> Rel
     """
     if envelope.payload_type != Release.payload_type:
         raise Damaged("the registrar sent something else than a release")
-    message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
-    members = set(roster.members)
-    signers = {
-        entry.public_key
-        for entry in envelope.signatures
-        if entry.public_key in members and verify_bytes(entry.public_key, entry.signature, message)
-    }
+    signers = signers_of(envelope, roster.members)
     if len(signers) < roster.threshold:
         raise PermissionRefused(
             f"the release is signed by {len(signers)} of the auditors, not by {roster.threshold}",

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from underseal_core.errors import Damaged, InvalidInput, PermissionRefused
 from underseal_core.gallery.unit import Redaction
-from underseal_core.signing import pre_authentication_encoding, verify_bytes
+from underseal_core.signing import signers_of
 from underseal_core.statements import Id, Name, Pin, Sha256, Statement, Time
 
 if TYPE_CHECKING:
@@ -114,13 +114,7 @@ def open_amendment(envelope: Envelope, rosters: Sequence[Roster]) -> Amendment:
     roster = next((r for r in rosters if (r.epoch, r.generation.sha256) == named), None)
     if roster is None:
         raise Damaged("an amendment is of other keys, or of shares not known here", hint=_HINT)
-    message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
-    signers = {
-        entry.public_key
-        for entry in envelope.signatures
-        if verify_bytes(entry.public_key, entry.signature, message)
-    }
-    if len(signers & set(roster.members)) < roster.threshold:
+    if len(signers_of(envelope, roster.members)) < roster.threshold:
         raise PermissionRefused(f"an amendment is not signed by {roster.threshold} auditors")
     read_places(amendment.erased)
     return amendment

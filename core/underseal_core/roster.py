@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from underseal_core.errors import Damaged, NotFound, PermissionRefused
 from underseal_core.log_entries import Succession, decode_entry
-from underseal_core.signing import pre_authentication_encoding, verify_bytes
+from underseal_core.signing import signers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,13 +73,7 @@ class Roster:
         statement = Succession.parse(envelope.payload)
         members = tuple(bytes.fromhex(key) for key in statement.members)
         self._check(statement, members)
-        message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
-        signers = {
-            entry.public_key
-            for entry in envelope.signatures
-            if verify_bytes(entry.public_key, entry.signature, message)
-        }
-        if not set(members) <= signers:
+        if not set(members) <= signers_of(envelope, members):
             raise PermissionRefused("a succession is not signed by all new members", hint=_HINT)
         generation = Generation(statement.generation, statement.sha256())
         return type(self)(self.epoch, self.threshold, generation, members)

@@ -8,6 +8,7 @@ is worthless for another.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,17 @@ def verify_bytes(public_key: bytes, signature: bytes, message: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def signers_of(envelope: Envelope, members: Iterable[bytes]) -> frozenset[bytes]:
+    """Return those of these members whose signature in an envelope is valid."""
+    message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
+    known = frozenset(members)
+    return frozenset(
+        entry.public_key
+        for entry in envelope.signatures
+        if entry.public_key in known and verify_bytes(entry.public_key, entry.signature, message)
+    )
 
 
 def open_envelope(envelope: Envelope, payload_type: str, signer: bytes) -> bytes:

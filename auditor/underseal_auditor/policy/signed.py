@@ -20,8 +20,7 @@ from underseal_core.signing import (
     Envelope,
     Identity,
     Signature,
-    pre_authentication_encoding,
-    verify_bytes,
+    signers_of,
 )
 
 SUFFIX: Final = ".signatures"
@@ -30,12 +29,8 @@ _HINT: Final = "sign it: underseal-auditor policy sign POLICY --bundle BUNDLE --
 
 def approving(roster: Roster, payload: bytes, signatures: Iterable[Signature]) -> frozenset[bytes]:
     """Return the members that validly signed a :class:`PolicyApproval` payload."""
-    message = pre_authentication_encoding(PolicyApproval.payload_type, payload)
-    return frozenset(
-        s.public_key
-        for s in signatures
-        if s.public_key in roster.members and verify_bytes(s.public_key, s.signature, message)
-    )
+    envelope = Envelope(PolicyApproval.payload_type, payload, tuple(signatures))
+    return signers_of(envelope, roster.members)
 
 
 @dataclass(frozen=True, slots=True)
