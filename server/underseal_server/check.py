@@ -17,6 +17,7 @@ from pathlib import Path
 
 from underseal_core.errors import Busy, InvalidInput, UndersealError
 from underseal_server.checking.copies import Copies
+from underseal_server.checking.epochs import Epochs
 from underseal_server.checking.files import FilesCheck
 from underseal_server.checking.findings import Report, Sources
 from underseal_server.checking.gallery import GalleryCheck
@@ -103,9 +104,10 @@ class Checker:
                         run.leftover(gallery.name, text, run.store.transfer.forget_unfinished)
                         continue
                     GalleryCheck(run, provenance, gallery).look()
-                    files.look_at(gallery)
+                    epochs = Epochs.of(run, gallery)
+                    files.look_at(gallery, epochs)
                     if objects is not None:
-                        objects.add(gallery)
+                        objects.add(gallery, epochs)
                 after = page[-1].name
             files.look()
             if objects is not None:

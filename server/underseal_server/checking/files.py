@@ -125,9 +125,8 @@ class FilesCheck:
                 hint = "remove the file and add it again: underseal-server epoch add FILE"
                 self._run.damage(f"{SWITCHING_KEYS}/{path.name}", error.public, hint)
 
-    def look_at(self, gallery: Gallery) -> None:
+    def look_at(self, gallery: Gallery, epochs: Epochs) -> None:
         """Check what is in a gallery's folders."""
-        epochs = Epochs.of(self._run, gallery)
         folders = self._store.folders(gallery)
         for part, files in ((UNITS, folders.units), (BLOCKS, folders.blocks)):
             self._present(gallery, files, part)

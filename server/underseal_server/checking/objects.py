@@ -40,9 +40,9 @@ class ObjectsCheck:
         self._strays: dict[tuple[str, str], list[str]] = defaultdict(list)
         """Keys by what is said of them together: the place and the reason."""
 
-    def add(self, gallery: Gallery) -> None:
+    def add(self, gallery: Gallery, epochs: Epochs) -> None:
         """Take note of a gallery, before :meth:`look`."""
-        self._known[str(gallery.id)] = gallery, Epochs.of(self._run, gallery)
+        self._known[str(gallery.id)] = gallery, epochs
 
     def look(self) -> None:
         """Check all keys; what should not be there is deleted at the end, if that is wanted."""
