@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+import sys
+import unicodedata
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -154,6 +156,65 @@ def test_times_round_trip_in_whole_seconds() -> None:
     moment = datetime(2026, 5, 6, 7, 8, 9, 999, tzinfo=UTC)
     assert utc_text(moment) == "2026-05-06T07:08:09Z"
     assert utc_moment("2026-05-06T07:08:09Z") == moment.replace(microsecond=0)
+    assert utc_moment("2026-05-06T07:08:09Z").tzinfo is UTC
+    assert utc_text(moment.astimezone(timezone(timedelta(hours=-9)))) == "2026-05-06T07:08:09Z"
+    for text in ("0001-01-01T00:00:00Z", "2024-02-29T23:59:59Z", "9999-12-31T23:59:59Z"):
+        assert utc_text(utc_moment(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Z",
+        "2026-05-99T07:08:09Z",
+        "2026-02-29T07:08:09Z",
+        "0000-01-01T00:00:00Z",
+        "2026-05-06T24:00:00Z",
+        "2026-05-06T23:59:60Z",
+        "2026-05-06T07:08:09",
+        "2026-05-06T07:08:09z",
+        "2026-05-06t07:08:09Z",
+        "2026-05-06 07:08:09Z",
+        "2026-05-06T07:08:09+00:00",
+        "2026-05-06T07:08:09+00:00Z",
+        "2026-05-06T07:08:09-00:00",
+        "2026-05-06T07:08:09ZZ",
+        "0001-01-01T00:00:00+23:59",
+        "2026-05-06T07:08:09.5Z",
+        "2026-05-06T07:08:09.000000Z",
+        "2026-05-06T07:08:09,5Z",
+        "2026-05-06T07:08Z",
+        "2026-05-06T07Z",
+        "2026-05-06Z",
+        "20260506T070809Z",
+        "2026-W19-3T07:08:09Z",
+        "2026-126T07:08:09Z",
+        "2026-5-6T7:8:9Z",
+        "+2026-05-06T07:08:09Z",
+        " 2026-05-06T07:08:09Z",
+        "2026-05-06T07:08:09Z\n",
+        "2026-05-06T07:08:09Z\x00",
+        "2026-05-06T07:08:09\ud800",
+        "\u0662\u0660\u0662\u0666-01-02T03:14:05Z",
+        "2026-05-06T07:08:0\uff19Z",
+    ],
+    ids=ascii,
+)
+def test_a_time_is_written_in_one_way(text: str) -> None:
+    """What ISO 8601 also allows would give one moment two names, and a statement two hashes."""
+    with pytest.raises(ValueError):
+        utc_moment(text)
+    with pytest.raises(ValidationError):
+        request(expires_at=text)
+
+
+def test_printable_text_has_nothing_that_reads_otherwise() -> None:
+    """Which texts are refused does not hang on the shortcut for printable ones."""
+    signs = [chr(number) for number in range(sys.maxunicode + 1)]
+    hidden = {sign for sign in signs if unicodedata.category(sign) in {"Cc", "Zl", "Zp"}}
+    hidden |= set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    assert not any(sign.isprintable() for sign in hidden)
 
 
 def test_a_request_as_long_as_a_message_is_refused_before_it_is_parsed(
