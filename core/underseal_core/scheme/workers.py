@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,29 +15,43 @@ T = TypeVar("T")
 
 
 class Workers:
-    """Runs pieces of work on a fixed number of threads; one thread means the caller's own.
+    """Runs pieces of work on a fixed number of threads, of which one is the caller's own.
 
     The kernel releases the interpreter lock, so the pieces do run side by side. Safe to use from
-    several threads at once; a piece of work must not start others.
+    several threads at once: callers share the other threads. A piece of work must not start others.
     """
 
     def __init__(self, threads: int) -> None:
         if threads < 1:
             raise InvalidInput(f"cannot run on {threads} threads")
         self.threads = threads
-        self._pool = ThreadPoolExecutor(threads, "underseal-kernel") if threads > 1 else None
+        self._pool = ThreadPoolExecutor(threads - 1, "underseal-kernel") if threads > 1 else None
 
     def run(self, work: Callable[[T], None], pieces: Iterable[T]) -> None:
-        """Do all pieces; the first error of any is raised here, after all have ended."""
-        if self._pool is None:
-            for piece in pieces:
-                work(piece)
-            return
-        futures = [self._pool.submit(work, piece) for piece in pieces]
-        errors = [future.exception() for future in futures]
-        for error in errors:
-            if error is not None:
-                raise error
+        """Do all pieces; an error of one is raised here, after all have ended."""
+        left = deque(pieces)
+        errors: list[Exception] = []
+
+        def take() -> None:
+            while True:
+                try:
+                    piece = left.popleft()
+                except IndexError:
+                    return
+                try:
+                    work(piece)
+                except Exception as error:  # noqa: BLE001  # raised below
+                    errors.append(error)
+
+        # One piece needs nobody else; a helper that has not begun by the end is not needed.
+        count = min(self.threads, len(left)) - 1
+        helpers = [self._pool.submit(take) for _ in range(count)] if self._pool else []
+        take()
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+        if errors:
+            raise errors[0]
 
     def close(self) -> None:
         """Wait for the threads and end them."""

@@ -3,48 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
 class SharedLock:
-    """Readers share, a writer is alone; a waiting writer goes before new readers."""
+    """Readers share, a writer is alone; a waiting writer goes before new readers.
+
+    Who finds it free takes it, and anybody lets go of it, without a turn of the event loop.
+    """
 
     def __init__(self) -> None:
-        self._changed = asyncio.Condition()
         self._readers = 0
         self._writing = False
         self._writers_waiting = 0
+        self._waiting: list[asyncio.Future[None]] = []
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
         """Hold the lock for reading."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._writing and not self._writers_waiting)
-            self._readers += 1
+        await self._until(lambda: not self._writing and not self._writers_waiting)
+        self._readers += 1
         try:
             yield
         finally:
             self._readers -= 1
-            await asyncio.shield(self._wake())
+            self._changed()
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
         """Hold the lock alone."""
-        async with self._changed:
-            self._writers_waiting += 1
-            try:
-                await self._changed.wait_for(lambda: not self._writing and not self._readers)
-                self._writing = True
-            finally:
-                self._writers_waiting -= 1
-                self._changed.notify_all()
+        self._writers_waiting += 1
+        try:
+            await self._until(lambda: not self._writing and not self._readers)
+            self._writing = True
+        finally:
+            self._writers_waiting -= 1
+            self._changed()  # readers wait for a writer that has been cancelled no more
         try:
             yield
         finally:
             self._writing = False
-            await asyncio.shield(self._wake())
+            self._changed()
 
-    async def _wake(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+    async def _until(self, free: Callable[[], bool]) -> None:
+        while not free():
+            change = asyncio.get_running_loop().create_future()
+            self._waiting.append(change)
+            await change
+
+    def _changed(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for change in waiting:
+            if not change.done():  # cancelled
+                change.set_result(None)

@@ -23,12 +23,23 @@ async def finish(pool: Pool, function: Callable[_P, _T], *args: _P.args, **kwarg
     them too soon.
     """
     future = pool.submit(function, *args, **kwargs)
-    waiter = asyncio.wrap_future(future)
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    future.add_done_callback(lambda _: loop.call_soon_threadsafe(_end, ended))
     try:
-        return await asyncio.shield(waiter)
+        await ended
     except asyncio.CancelledError:
-        await settled(waiter)
+        await settled(asyncio.wrap_future(future))
         raise
+    try:
+        return future.result()
+    finally:
+        del future  # an error's traceback holds this frame
+
+
+def _end(ended: asyncio.Future[None]) -> None:
+    if not ended.done():  # cancelled
+        ended.set_result(None)
 
 
 async def settled(waiter: asyncio.Future[Any]) -> None:

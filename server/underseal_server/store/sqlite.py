@@ -24,6 +24,8 @@ _NOT_WRITTEN: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE
 """Of a commit: its last page is not in the log, so no later start takes it for complete."""
 _IDLE_CONNECTIONS: Final = 5
 """Most that the pool keeps."""
+_WRITES: Final = "writes"
+"""Marks a connection that has been found able to write."""
 _PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # a commit that returned survives a loss of power
@@ -63,7 +65,9 @@ class SqliteDatabase(Database):
         path.touch(mode=0o600)
         self._log = path.with_name(path.name + "-wal")
         log = Log(path, self._log)
-        super().__init__(sa.create_engine(f"sqlite:///{path}", hide_parameters=True))
+        # The connection used last comes first: what it has read of the file is still true.
+        engine = sa.create_engine(f"sqlite:///{path}", hide_parameters=True, pool_use_lifo=True)
+        super().__init__(engine)
         self._in_doubt = False
         self._settling = threading.Lock()
         sa.event.listen(self._engine, "connect", _on_connect)
@@ -114,12 +118,15 @@ class SqliteDatabase(Database):
         """
         for _ in range(_IDLE_CONNECTIONS):
             transaction = connection.begin()
+            if _WRITES in connection.info:
+                return transaction
             try:
                 connection.exec_driver_sql("DELETE FROM catalogue WHERE 0")
             except sa.exc.OperationalError as error:
                 if getattr(error.orig, "sqlite_errorcode", 0) != sqlite3.SQLITE_READONLY:
                     return transaction  # such as before there are tables
             else:
+                connection.info[_WRITES] = True
                 return transaction
             transaction.rollback()
             connection.invalidate()

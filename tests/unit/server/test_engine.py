@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from underseal_core.errors import InvalidInput
 from underseal_server.engine.locks import SharedLock
 from underseal_server.engine.threads import finish
 
@@ -57,6 +58,45 @@ def test_a_cancelled_writer_lets_readers_in() -> None:
             await _settle()
             async with asyncio.timeout(5), lock.reading():
                 pass
+
+    asyncio.run(main())
+
+
+def test_a_free_lock_takes_no_turn_of_the_loop() -> None:
+    async def main() -> None:
+        lock = SharedLock()
+        turns: list[None] = []
+        asyncio.get_running_loop().call_soon(turns.append, None)
+        async with lock.reading(), lock.reading():
+            pass
+        async with lock.writing():
+            pass
+        assert not turns
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_reader_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        lock = SharedLock()
+        async with lock.writing():
+            reader = asyncio.create_task(lock.reading().__aenter__())
+            await _settle()
+            reader.cancel()
+            await _settle()
+        async with asyncio.timeout(5), lock.writing():
+            pass
+
+    asyncio.run(main())
+
+
+def test_an_error_of_work_is_raised() -> None:
+    def work() -> None:
+        raise InvalidInput("not this")
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as pool, pytest.raises(InvalidInput, match="not this"):
+            await finish(pool, work)
 
     asyncio.run(main())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from tests import store_fixtures
 from tests.server_fixtures import (
@@ -41,6 +42,7 @@ from underseal_server.store.records import (
     State,
     TemplateFilter,
 )
+from underseal_server.store.schema import requests
 from underseal_server.store.store import Store
 
 evaluator, store = store_fixtures.evaluator, store_fixtures.store
@@ -281,6 +283,16 @@ def test_a_request_id_is_good_for_one_use_until_it_expires(store: Store) -> None
     with pytest.raises(Conflict, match="duplicate request id"):
         store.requests.claim(used, "other", "2026-01-01T00:10:00Z", "2026-01-01T00:05:00Z")
     store.requests.claim(used, "agency", "2026-01-01T09:10:00Z", "2026-01-01T09:00:00Z")
+
+
+def test_request_ids_that_have_expired_are_deleted_within_a_minute(store: Store) -> None:
+    for number, (now, kept) in enumerate(
+        [("09:00:10", 1), ("09:00:30", 2), ("09:01:05", 2), ("09:03:30", 1)]
+    ):
+        until = f"2026-01-01T09:{1 + number:02}:00Z"
+        store.requests.claim(f"{number:032x}", "agency", until, f"2026-01-01T{now}Z")
+        with store._database.reading() as connection:
+            assert connection.scalar(sa.select(sa.func.count()).select_from(requests)) == kept
 
 
 def test_changes_show_one_consistent_state(store: Store, evaluator: Evaluator) -> None:
