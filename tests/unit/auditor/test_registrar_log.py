@@ -196,7 +196,7 @@ def test_entries_hold_no_score_name_case_or_template(tmp_path: Path) -> None:
     (match,) = release.matches
     assert release.case_reference == "Ada Lovelace, 1815"
     (named,) = match.templates
-    secrets = ["Ada", "1815", f'"{match.score}"', "person-of", named.template_id, match.subject_id]
+    secrets = ["Ada", "Lovelace", f'"{match.score}"', "person-of", named.template_id, match.subject_id]
     assert [secret for secret in secrets if secret in text] == []
     assert '"purpose":"missing-person"' in text
 
