@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import rfc8785
 
 from underseal_client import wire
 from underseal_client.records import NewTemplate
 from underseal_client.subjects import checked_name
+from underseal_core.canonical import canonical_json
 from underseal_core.errors import InvalidInput
 from underseal_core.gallery.unit import Shape, usable_slots
 from underseal_core.labels import label_context, seal_label
@@ -119,7 +119,7 @@ class LabelText:
         }
         if self.case:
             fields["case"] = _cut(self.case)
-        return rfc8785.dumps(fields)
+        return canonical_json(fields)
 
     def seal(self, key: SealingKey, gallery: str, template_id: bytes) -> bytes:
         """Return the label sealed for the auditors, for this template and no other."""

@@ -28,10 +28,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal, TypeVar
 
-import rfc8785
 from pydantic import Field
 
 from underseal_core.amendment import Amendment
+from underseal_core.canonical import canonical_json
 from underseal_core.errors import Damaged
 from underseal_core.oversight import PolicyApproval, Serial
 from underseal_core.signing import (
@@ -268,7 +268,7 @@ class Logged:
 
 def encode_entry(envelope: Envelope) -> bytes:
     """Return a signed statement as the log's entry."""
-    return rfc8785.dumps(
+    return canonical_json(
         {
             "payload": json.loads(envelope.payload),
             "payloadType": envelope.payload_type,
@@ -292,9 +292,9 @@ def decode_entry(entry: bytes) -> Envelope:
         raise Damaged("a log entry is too long")
     try:
         value = json.loads(entry)
-        if rfc8785.dumps(value) != entry:
+        if canonical_json(value) != entry:
             raise Damaged("a log entry is not canonical JSON")
-    except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
+    except (ValueError, RecursionError) as error:
         raise Damaged("a log entry is not canonical JSON") from error
     if not isinstance(value, dict) or value.keys() != _FIELDS:
         raise Damaged("a log entry is no signed statement")
@@ -304,7 +304,7 @@ def decode_entry(entry: bytes) -> Envelope:
     if not 1 <= len(signatures) <= MAX_SIGNATURES:
         raise Damaged("a log entry has no signature or too many")
     read = tuple(_signature(signature) for signature in signatures)
-    return Envelope(kind, rfc8785.dumps(value["payload"]), read)
+    return Envelope(kind, canonical_json(value["payload"]), read)
 
 
 def _signature(value: object) -> Signature:

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Annotated, ClassVar, Final, Literal, Self
 
-import rfc8785
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from underseal_core.canonical import canonical_json
 from underseal_core.errors import Damaged, NotFound
 from underseal_core.signing import Envelope, Identity, open_envelope
 
@@ -91,7 +91,7 @@ class Statement(Part):
 
     def payload(self) -> bytes:
         """Return the canonical bytes."""
-        return rfc8785.dumps(self.model_dump(mode="json"))
+        return canonical_json(self.model_dump(mode="json"))
 
     def sha256(self) -> str:
         """Return the hex SHA-256 of the canonical bytes: the statement's name."""

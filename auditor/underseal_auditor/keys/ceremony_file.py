@@ -9,10 +9,9 @@ from functools import cached_property
 from math import comb
 from typing import ClassVar, Final, Self, TypeVar
 
-import rfc8785
-
 from underseal_auditor.keys.messages import Round
 from underseal_core.bundle import MAX_MEMBERS
+from underseal_core.canonical import canonical_json
 from underseal_core.errors import InvalidInput
 from underseal_core.labels import SealingKey
 from underseal_core.quorum import check_quorum
@@ -88,7 +87,7 @@ class CeremonyFile:
 
     def to_bytes(self) -> bytes:
         """Return the canonical form; the exact inverse of :meth:`parse`."""
-        return rfc8785.dumps(
+        return canonical_json(
             {
                 "dimension": self.dimension,
                 "label_key": self.label_key.raw.hex(),

@@ -10,10 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-import rfc8785
-
 from underseal_auditor.keys.ceremony_file import SIGNING_KEY_BYTES, MemberKeys
 from underseal_auditor.keys.sealed_file import SealedContent, load_sealed, save_sealed
+from underseal_core.canonical import canonical_json
 from underseal_core.errors import Damaged, InvalidInput
 from underseal_core.labels import PRIVATE_KEY_BYTES, OpeningKey, SealingKey
 
@@ -76,7 +75,7 @@ class MemberCard:
         }
         if self.label is not None:
             fields["label"] = self.label.raw.hex()
-        return rfc8785.dumps(dict(fields))
+        return canonical_json(fields)
 
     @classmethod
     def parse(cls, data: bytes) -> Self:

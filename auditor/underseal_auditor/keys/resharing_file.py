@@ -9,8 +9,6 @@ from enum import IntEnum
 from functools import cached_property
 from typing import ClassVar, Final, Self
 
-import rfc8785
-
 from underseal_auditor.keys.ceremony_file import (
     MAX_FILE_BYTES,
     MemberKeys,
@@ -19,6 +17,7 @@ from underseal_auditor.keys.ceremony_file import (
 )
 from underseal_auditor.keys.messages import Round
 from underseal_core.bundle import PublicBundle
+from underseal_core.canonical import canonical_json
 from underseal_core.errors import InvalidInput, Mismatch
 from underseal_core.quorum import check_quorum
 from underseal_core.roster import Roster
@@ -165,7 +164,7 @@ class ResharingFile:
 
     def to_bytes(self) -> bytes:
         """Return the canonical form; the exact inverse of :meth:`parse`."""
-        return rfc8785.dumps(
+        return canonical_json(
             {
                 "dealers": list(self.dealers),
                 "dimension": self.dimension,

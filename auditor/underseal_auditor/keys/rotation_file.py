@@ -9,9 +9,8 @@ from enum import IntEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
-import rfc8785
-
 from underseal_core.bundle import MAX_MEMBERS
+from underseal_core.canonical import canonical_json
 from underseal_core.errors import InvalidInput, Mismatch
 from underseal_core.switching import check_successor
 
@@ -132,7 +131,7 @@ class RotationFile:
 
     def to_bytes(self) -> bytes:
         """Return the canonical form; the exact inverse of :meth:`parse`."""
-        return rfc8785.dumps(
+        return canonical_json(
             {
                 "active": list(self.active),
                 "holders": [key.hex() for key in self.holders],

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import rfc8785
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
+from underseal_core.canonical import canonical_json
 from underseal_core.durable import create_file
 from underseal_core.errors import Damaged, InvalidInput, NotFound, PermissionRefused, StorageFull
 
@@ -156,7 +156,7 @@ def _seal(kind: str, content: SealedContent, passphrase: bytes, cost: Argon2Cost
         )
     salt = os.urandom(_SALT_BYTES)
     nonce = os.urandom(_NONCE_BYTES)
-    header = rfc8785.dumps(
+    header = canonical_json(
         {
             "about": dict(content.about),
             "argon2id": asdict(cost),
