@@ -188,15 +188,22 @@ def test_crash_after_the_outcome_was_logged_logs_it_once(
 
 def test_entries_hold_no_score_name_case_or_template(tmp_path: Path) -> None:
     of = world()
-    answer = of.ask(at_cosine(of.people[3], 0.8), case_reference="Ada Lovelace, 1815")
+    answer = of.ask(at_cosine(of.people[3], 0.8), case_reference="Ada Lovelace")
     with desk(tmp_path, of, policy()) as office:
         release = office.submit(answer)
         log = office.logbook.log
         text = b"".join(entry for _, entry in log.reader.entries(log.size)).decode()
     (match,) = release.matches
-    assert release.case_reference == "Ada Lovelace, 1815"
+    assert release.case_reference == "Ada Lovelace"
     (named,) = match.templates
-    secrets = ["Ada", "Lovelace", f'"{match.score}"', "person-of", named.template_id, match.subject_id]
+    secrets = [
+        "Ada",
+        "Lovelace",
+        f'"{match.score}"',
+        "person-of",
+        named.template_id,
+        match.subject_id,
+    ]
     assert [secret for secret in secrets if secret in text] == []
     assert '"purpose":"missing-person"' in text
 
