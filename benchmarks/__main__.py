@@ -113,15 +113,15 @@ def _engine_table(records: list[dict[str, Any]]) -> str:
 
 
 def _service_text(one: dict[str, Any]) -> str:
-    steps = ("encrypt", "compare", "engine", "open")
+    steps = ("encrypt", "compare", "open", "answer", "engine")
     parts = ("median", "low", "high")
     cells = [[step, *(f"{one[f'{step}_ms'][part]:,.0f}" for part in parts)] for step in steps]
     return (
         f"{one['templates']:,} templates, d = {one['dimension']}, `{one['profile']}`, "
         f"{one['searches']} searches after one that warms up; milliseconds as the client sees "
-        f"them. The service adds {one['overhead']:.0%} to the engine's time (fastest of each), and "
-        f"{one['overhead_cpu']:.0%} in processor time. "
-        f"Enrolled in bulk: {one['enrolled_per_second']:,} templates a second.\n\n"
+        f"them. `answer` is `compare` of probes encrypted before, one right after the other, "
+        f"`engine` its arithmetic alone: the service adds {one['overhead']:.0%} (median of rounds "
+        f"in turn), and {one['overhead_cpu']:.0%} in processor time.\n\n"
         + table(("step", "median", "fastest", "slowest"), cells)
     )
 

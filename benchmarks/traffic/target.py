@@ -73,10 +73,17 @@ class Target:
         How many different ones are asked with; encrypted once, here.
     deadline
         Seconds that clients give a search, counted from when it is sent.
+    gallery
+        Its name.
     """
 
     def __init__(
-        self, deployment: Deployment, templates: int, probes: int, deadline: float
+        self,
+        deployment: Deployment,
+        templates: int,
+        probes: int,
+        deadline: float,
+        gallery: str = GALLERY,
     ) -> None:
         nobody = deployment.server_address  # the registrar is not called
         self._contexts = [
@@ -84,9 +91,9 @@ class Target:
             for client in deployment.plan.clients
         ]
         first, vectors = self._contexts[0], inputs(templates, deployment.plan.dimension).templates
-        make_gallery(first, GALLERY)
-        enroll_records(first, GALLERY, records(vectors), listener=Unheard())
-        self._gallery = galleries.describe(first.connection, GALLERY)
+        make_gallery(first, gallery)
+        enroll_records(first, gallery, records(vectors), listener=Unheard())
+        self._gallery = galleries.describe(first.connection, gallery)
         chosen = vectors[:: max(1, templates // probes)][:probes]
         self._probes = [first.encryptor.encrypt_probe(vector).to_bytes() for vector in chosen]
         self._question = Question("benchmark", "BENCH-1", wanted(1, None))

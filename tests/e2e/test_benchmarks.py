@@ -115,8 +115,9 @@ def test_scale(tmp_path: Path, templates: int, rows: int, units: int) -> None:
 
 
 def test_service(deployment: Deployment) -> None:
-    figures = recorded("service", service.measure(deployment, templates=40, searches=2))
+    figures = recorded("service", service.measure(deployment, templates=40, searches=2, rounds=2))
     assert figures.correct == figures.searches == 2
+    assert figures.accepted == figures.answers == 2 * service.IN_A_ROUND
     assert figures.engine_ms.median > 0
 
 
