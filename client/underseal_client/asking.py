@@ -264,7 +264,10 @@ def _open(
     """Submit, and verify what comes back. The hashes are kept first, to verify it later too."""
     request = answer.request
     asked = Asked(
-        request.request_id, request.sha256(), answer.result.sha256(), request.pin.key_epoch
+        request.request_id,
+        answer.request_envelope.payload_sha256(),
+        answer.result_envelope.payload_sha256(),
+        request.pin.key_epoch,
     )
     context.state.asked(asked)
     try:

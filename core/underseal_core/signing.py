@@ -7,6 +7,7 @@ is worthless for another.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ class Envelope:
     payload_type: str
     payload: bytes
     signatures: tuple[Signature, ...]
+
+    def payload_sha256(self) -> str:
+        """Return the hex SHA-256 of the payload: the name of the statement opened from it."""
+        return hashlib.sha256(self.payload).hexdigest()
 
 
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:

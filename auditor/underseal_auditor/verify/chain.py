@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Final
 
 from underseal_auditor.policy.document import PolicyDocument
@@ -30,19 +31,19 @@ MAX_BLOCKS: Final = 1024
 PROBE_BLOCK: Final = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chain:
     """A request and the result that answers it, both with valid signatures."""
 
     request: SearchRequest
     result: SearchResult
 
-    @property
+    @cached_property
     def request_sha256(self) -> str:
         """Hex hash that names the request."""
         return self.request.sha256()
 
-    @property
+    @cached_property
     def result_sha256(self) -> str:
         """Hex hash that names the result."""
         return self.result.sha256()

@@ -131,9 +131,10 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             patient,
             deadline,
         )
+        sha256 = envelope.payload_sha256()
         async with aclosing(self._engine.search(Job(asked, self._unread))) as events:
             async for some in events:
-                parts = [part for event in some for part in self._parts(request, event)]
+                parts = [part for event in some for part in self._parts(request, sha256, event)]
                 yield search_pb2.SearchResponse(parts=parts)
 
     def _ask(self, peer: Peer, envelope: Envelope, deadline: float) -> None:
@@ -163,7 +164,9 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         pool = self._threads.store
         await finish(pool, claim, request.request_id, peer.name, until, utc_text(now))
 
-    def _parts(self, request: SearchRequest, event: Event) -> Iterator[search_pb2.SearchPart]:
+    def _parts(
+        self, request: SearchRequest, sha256: str, event: Event
+    ) -> Iterator[search_pb2.SearchPart]:
         """Yield what is sent of an event; of the outcome, the probe's checks and the result."""
         match event:
             case Progress():
@@ -171,15 +174,15 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             case SealedBlock(block, sealed):
                 yield wire.sealed_to_wire(_KINDS.KIND_RESULT, block, sealed.data)
             case Outcome(norm=norm, projection=projection):
-                envelope = self._statement(request, event).sign(self._identity)
+                envelope = self._statement(request, sha256, event).sign(self._identity)
                 yield wire.sealed_to_wire(_KINDS.KIND_NORM, 0, norm.data)
                 yield wire.sealed_to_wire(_KINDS.KIND_PROJECTION, 0, projection.data)
                 yield search_pb2.SearchPart(result=wire.envelope_to_wire(envelope))
 
-    def _statement(self, request: SearchRequest, outcome: Outcome) -> SearchResult:
+    def _statement(self, request: SearchRequest, sha256: str, outcome: Outcome) -> SearchResult:
         view = outcome.view
         return SearchResult(
-            request_sha256=request.sha256(),
+            request_sha256=sha256,
             server=self._name,
             snapshot=Snapshot(
                 gallery=request.gallery,

@@ -53,7 +53,9 @@ def test_round_trip_and_hash_depend_on_content_only() -> None:
 def test_signed_statement_opens_for_its_signer_only() -> None:
     identity = Identity.generate()
     envelope = request().sign(identity)
-    assert SearchRequest.open(envelope, identity.public_key) == request()
+    opened = SearchRequest.open(envelope, identity.public_key)
+    assert opened == request()
+    assert envelope.payload_sha256() == opened.sha256()
     with pytest.raises(PermissionRefused):
         SearchRequest.open(envelope, Identity.generate().public_key)
 
