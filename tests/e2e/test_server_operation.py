@@ -315,7 +315,11 @@ def test_logs_and_metrics_hold_no_label_vector_ciphertext_or_key(root: Path) -> 
         metrics
     )
     lines = [json.loads(line) for line in log.splitlines()]
-    assert {"listening", "call", "refused"} <= {line["event"] for line in lines}
+    events = {line["event"] for line in lines}
+    assert {"listening", "call"} <= events and "refused" not in events
+    refused = [line for line in lines if line.get("code") == "INVALID_ARGUMENT"]
+    assert [(line["level"], line["caller"]) for line in refused] == [("warning", "client/agency")]
+    assert all("exactly" in line["reason"] for line in refused)
     private = (root / "credentials/server/tls.key").read_text().splitlines()[1]
     secrets = [private, agency.credentials.identity.public_key.hex()]
     for template in templates:

@@ -113,6 +113,7 @@ class Guard(grpc.aio.ServerInterceptor):
         start = time.monotonic()
         code = grpc.StatusCode.OK
         caller = ""
+        refused: Status | None = None
         try:
             peer = admit(self._table, method, context)
             caller = f"{peer.role}/{peer.name}"
@@ -127,15 +128,16 @@ class Guard(grpc.aio.ServerInterceptor):
             code = context.code() or grpc.StatusCode.UNKNOWN
             raise
         except Exception as error:  # noqa: BLE001  # the one place where every error ends
-            status = refusal(error, method, caller)
-            code = status.code
-            await context.abort(status.code, status.details, status.trailing)
+            refused = answer_to(error, method, caller)
+            code = refused.code
+            await context.abort(refused.code, refused.details, refused.trailing)
         finally:
             seconds = time.monotonic() - start
             self._observer(method, code, seconds)
-            _log.info(
-                "call", method=method, caller=caller, code=code.name, seconds=round(seconds, 4)
-            )
+            say = _log.info if refused is None else _log.warning
+            why = {} if refused is None else {"reason": refused.details}
+            facts = {"method": method, "caller": caller, "code": code.name}
+            say("call", **facts, seconds=round(seconds, 4), **why)
 
     @contextmanager
     def _place(self, caller: str) -> Iterator[None]:
@@ -151,7 +153,21 @@ class Guard(grpc.aio.ServerInterceptor):
 
 
 def refusal(error: Exception, method: str, caller: str) -> Status:
-    """Return what a caller is told of an error, and log it.
+    """Return what a caller is told of a part of a call that failed, and log it.
+
+    Parameters
+    ----------
+    error, method, caller
+        As for :func:`answer_to`.
+    """
+    status = answer_to(error, method, caller)
+    if status.code is not grpc.StatusCode.INTERNAL:
+        _log.warning("refused", method=method, caller=caller, reason=status.details)
+    return status
+
+
+def answer_to(error: Exception, method: str, caller: str) -> Status:
+    """Return what a caller is told of an error; log one that nobody expected.
 
     Parameters
     ----------
@@ -168,6 +184,4 @@ def refusal(error: Exception, method: str, caller: str) -> Status:
     status = to_status(error, incident)
     if status.code is grpc.StatusCode.INTERNAL:
         _log.error("unexpected", method=method, caller=caller, incident=incident, exc_info=error)
-    else:
-        _log.warning("refused", method=method, caller=caller, reason=status.details)
     return status
