@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -21,16 +22,17 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._calls = Counter(
+        calls = Counter(
             "underseal_calls", "Finished calls.", ("method", "code"), registry=self.registry
         )
-        self._call_seconds = Histogram(
+        call_seconds = Histogram(
             "underseal_call_seconds",
             "Time from admission to the end of a call.",
             ("method",),
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._calls, self._call_seconds = cache(calls.labels), cache(call_seconds.labels)
         self._search_seconds = Histogram(
             "underseal_search_seconds",
             "Time of a search by stage; score: of all that are scored together.",
@@ -61,8 +63,8 @@ class Metrics:
 
     def call(self, method: str, code: str, seconds: float) -> None:
         """Record a finished call."""
-        self._calls.labels(method, code).inc()
-        self._call_seconds.labels(method).observe(seconds)
+        self._calls(method, code).inc()
+        self._call_seconds(method).observe(seconds)
 
     def batch(self, times: BatchTimes) -> None:
         """Record searches that were scored together."""

@@ -42,7 +42,7 @@ def _ignore(method: str, code: grpc.StatusCode, seconds: float) -> None:
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Admits, limits, translates and records every call of a listener.
+    """Admits, limits, translates and records every call of one listener.
 
     Parameters
     ----------
@@ -69,17 +69,21 @@ class Guard(grpc.aio.ServerInterceptor):
         self._observer = observer
         self._per_caller = per_caller
         self._open: Counter[str] = Counter()
+        self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Wrap the method's handler; unknown methods stay UNIMPLEMENTED."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        return self._wrap(handler_call_details.method, handler)
+        """Wrap the method's handler, once; unknown methods stay UNIMPLEMENTED."""
+        method = handler_call_details.method
+        if method not in self._wrapped:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            self._wrapped[method] = self._wrap(method, handler)
+        return self._wrapped[method]
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
         kind = ("stream" if handler.request_streaming else "unary") + (
