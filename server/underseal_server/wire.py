@@ -318,23 +318,27 @@ def envelope_to_wire(envelope: Envelope) -> common_pb2.Envelope:
     )
 
 
-def progress_to_wire(progress: Progress) -> search_pb2.SearchPart:
-    """Return the message."""
-    return search_pb2.SearchPart(
-        progress=search_pb2.SearchProgress(
-            queued=progress.queued,
-            blocks_done=progress.blocks_done,
-            blocks_total=progress.blocks_total,
-        )
+def add_progress(response: search_pb2.SearchResponse, progress: Progress) -> None:
+    """Add a part that tells how far a search is."""
+    message = search_pb2.SearchProgress(
+        queued=progress.queued,
+        blocks_done=progress.blocks_done,
+        blocks_total=progress.blocks_total,
     )
+    response.parts.add(progress=message)
 
 
-def sealed_to_wire(
-    kind: search_pb2.SealedCiphertext.Kind.ValueType, block: int, ciphertext: bytes
-) -> search_pb2.SearchPart:
-    """Return the message."""
-    sealed = search_pb2.SealedCiphertext(kind=kind, block=block, ciphertext=ciphertext)
-    return search_pb2.SearchPart(sealed=sealed)
+def add_sealed(
+    response: search_pb2.SearchResponse,
+    kind: search_pb2.SealedCiphertext.Kind.ValueType,
+    block: int,
+    ciphertext: bytes,
+) -> None:
+    """Add a part with a ciphertext, written in its place: a message put into one is copied."""
+    sealed = response.parts.add().sealed
+    sealed.kind = kind
+    sealed.block = block
+    sealed.ciphertext = ciphertext
 
 
 def page_token(text: str) -> str:

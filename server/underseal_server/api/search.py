@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
 from importlib.metadata import version
@@ -134,8 +134,10 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         sha256 = envelope.payload_sha256()
         async with aclosing(self._engine.search(Job(asked, self._unread))) as events:
             async for some in events:
-                parts = [part for event in some for part in self._parts(request, sha256, event)]
-                yield search_pb2.SearchResponse(parts=parts)
+                response = search_pb2.SearchResponse()
+                for event in some:
+                    self._add(response, request, sha256, event)
+                yield response
 
     def _ask(self, peer: Peer, envelope: Envelope, deadline: float) -> None:
         """Turn away at once what would not be computed even if it is good: checks take time."""
@@ -164,20 +166,24 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         pool = self._threads.store
         await finish(pool, claim, request.request_id, peer.name, until, utc_text(now))
 
-    def _parts(
-        self, request: SearchRequest, sha256: str, event: Event
-    ) -> Iterator[search_pb2.SearchPart]:
-        """Yield what is sent of an event; of the outcome, the probe's checks and the result."""
+    def _add(
+        self,
+        response: search_pb2.SearchResponse,
+        request: SearchRequest,
+        sha256: str,
+        event: Event,
+    ) -> None:
+        """Add what is sent of an event; of the outcome, the probe's checks and the result."""
         match event:
             case Progress():
-                yield wire.progress_to_wire(event)
+                wire.add_progress(response, event)
             case SealedBlock(block, sealed):
-                yield wire.sealed_to_wire(_KINDS.KIND_RESULT, block, sealed.data)
+                wire.add_sealed(response, _KINDS.KIND_RESULT, block, sealed.data)
             case Outcome(norm=norm, projection=projection):
                 envelope = self._statement(request, sha256, event).sign(self._identity)
-                yield wire.sealed_to_wire(_KINDS.KIND_NORM, 0, norm.data)
-                yield wire.sealed_to_wire(_KINDS.KIND_PROJECTION, 0, projection.data)
-                yield search_pb2.SearchPart(result=wire.envelope_to_wire(envelope))
+                wire.add_sealed(response, _KINDS.KIND_NORM, 0, norm.data)
+                wire.add_sealed(response, _KINDS.KIND_PROJECTION, 0, projection.data)
+                response.parts.add(result=wire.envelope_to_wire(envelope))
 
     def _statement(self, request: SearchRequest, sha256: str, outcome: Outcome) -> SearchResult:
         view = outcome.view
