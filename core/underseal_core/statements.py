@@ -10,6 +10,7 @@ import hashlib
 import unicodedata
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, ClassVar, Final, Literal, Self
 
@@ -62,6 +63,7 @@ def utc_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat()[:_SECONDS_END] + "Z"
 
 
+@lru_cache(maxsize=256)  # a request's times are checked when it is parsed, opened and claimed
 def utc_moment(text: str) -> datetime:
     """Inverse of :func:`utc_text`.
 
