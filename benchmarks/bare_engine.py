@@ -46,7 +46,7 @@ class BareEngine:
         self._evaluator.close()
 
     def run(self) -> tuple[float, float]:
-        """Expand a probe, make its checks, score every block.
+        """Expand a probe, compute its norm, score every block.
 
         Returns
         -------

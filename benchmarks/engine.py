@@ -42,7 +42,7 @@ class Report:
 
     ``share_of_stream``: bytes of the gallery that one probe's scores take in a second, of those
     that can be read. ``share_of_multiply``: products that a batch adds up in a second, of those
-    that the machine can. ``prepare_ms``: of a probe with its checks, laid out for scoring;
+    that the machine can. ``prepare_ms``: of a probe with its norm, laid out for scoring;
     ``prepare_each_ms``: of each of a batch.
     """
 

@@ -269,7 +269,6 @@ def parts_of(
     )
     sealed = [SEALED(kind=SEALED.KIND_PROBE, ciphertext=probe)]
     sealed += [SEALED(kind=SEALED.KIND_NORM, ciphertext=found.norm)]
-    sealed += [SEALED(kind=SEALED.KIND_PROJECTION, ciphertext=found.projection)]
     sealed += [
         SEALED(kind=SEALED.KIND_RESULT, block=block, ciphertext=data)
         for block, data in found.blocks.items()

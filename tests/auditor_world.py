@@ -305,7 +305,6 @@ class Operator:
         sealed = {
             (Kind.PROBE_ROW, 0): probe.to_bytes(),
             (Kind.NORM, 0): ready.norm.to_bytes(),
-            (Kind.PROJECTION, 0): ready.projection.to_bytes(),
         }
         for block in sorted({self.block_of(e) for e in chosen}):
             score = self.evaluator.score(ready.probe, self.tiles[block])
@@ -316,7 +315,6 @@ class Operator:
             snapshot=self.snapshot(),
             blocks=(),
             norm_sha256="0" * 64,
-            projection_sha256="0" * 64,
             compared=len(chosen),
             code_version="test",
             finished_at=utc_text(NOW),
@@ -348,7 +346,6 @@ def result_for(
             "request_sha256": request.sha256(),
             "blocks": tuple(ResultBlock(block=b, sha256=d) for b, d in blocks),
             "norm_sha256": digests[Kind.NORM, 0],
-            "projection_sha256": digests[Kind.PROJECTION, 0],
         }
     )
 

@@ -120,7 +120,6 @@ class Found:
     envelope: Envelope
     blocks: dict[int, bytes]
     norm: bytes
-    projection: bytes
     progress: tuple[search_pb2.SearchProgress, ...]
 
 
@@ -341,7 +340,6 @@ def collect(parts: Iterable[search_pb2.SearchPart]) -> Found:
         envelope,
         blocks,
         other[search_pb2.SealedCiphertext.KIND_NORM],
-        other[search_pb2.SealedCiphertext.KIND_PROJECTION],
         tuple(progress),
     )
 

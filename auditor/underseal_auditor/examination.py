@@ -4,7 +4,7 @@
     catalogue   the snapshot that it signed is that of the auditor's own catalogue, and the result
                 holds exactly the blocks to compare with
     tiles       the blocks hold what was enrolled, by the auditor's own sums
-    result      norm, projection and every block, computed again, equal to the bit
+    result      norm and every block, computed again, equal to the bit
 
 What breaks one of these freezes the server's key, on disk, before anybody is told.
 """

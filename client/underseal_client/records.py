@@ -185,7 +185,6 @@ class SealedKind(StrEnum):
 
     RESULT = "result"
     NORM = "norm"
-    PROJECTION = "projection"
     PROBE = "probe"
 
 

@@ -220,7 +220,7 @@ class Collected:
         """
         if self._result is not None:
             raise Damaged("the server goes on after its result")
-        if len(self._sealed) > MAX_RESULT_BLOCKS + len(("norm", "projection")):
+        if len(self._sealed) > MAX_RESULT_BLOCKS + 1:  # and the norm
             raise Damaged("the server sends more than the auditors open")
         match part:
             case Sealed():
@@ -259,12 +259,9 @@ def _check_result(request: SearchRequest, result: SearchResult, sealed: list[Sea
 
     if result.request_sha256 != request.sha256() or result.snapshot.gallery != request.gallery:
         raise Damaged("the server's result answers another request")
-    fits = (
-        {entry.block: entry.sha256 for entry in result.blocks} == hashes(SealedKind.RESULT)
-        and list(hashes(SealedKind.NORM).values()) == [result.norm_sha256]
-        and list(hashes(SealedKind.PROJECTION).values()) == [result.projection_sha256]
-    )
-    if not fits:
+    blocks = {entry.block: entry.sha256 for entry in result.blocks}
+    norms = [result.norm_sha256]
+    if hashes(SealedKind.RESULT) != blocks or list(hashes(SealedKind.NORM).values()) != norms:
         raise Damaged("the server's result does not name the ciphertexts that came with it")
 
 

@@ -294,7 +294,6 @@ class SearchResult(Statement):
     snapshot: Snapshot
     blocks: tuple[ResultBlock, ...]
     norm_sha256: Sha256
-    projection_sha256: Sha256
     compared: Count
     code_version: Text
     finished_at: Time

@@ -123,7 +123,7 @@ def test_submissions_that_are_wrong_on_the_wire(place: Place, agency: Desk) -> N
         ([header, sealed(SEALED.KIND_RESULT, asked.found.blocks[0], block=9)], InvalidInput),
         ([header, sealed(77, asked.probe)], InvalidInput),
         ([header, cut], MalformedCiphertext),
-        ([header, sealed(SEALED.KIND_NORM, asked.found.projection)], MalformedCiphertext),
+        ([header, sealed(SEALED.KIND_NORM, asked.found.blocks[0])], MalformedCiphertext),
     ]
     for parts, error in wrong:
         with pytest.raises(error) as raised:

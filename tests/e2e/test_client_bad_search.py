@@ -20,7 +20,7 @@ from underseal_core.statements import Targets, utc_text
 def test_sound_request_is_answered(asker: Asker) -> None:
     answer = asker.send(asker.sign(asker.request()))
     parts = [part.WhichOneof("part") for some in answer for part in some.parts]
-    assert parts.count("sealed") >= 3
+    assert parts.count("sealed") >= 2  # a block and the norm
     assert parts[-1] == "result"
 
 

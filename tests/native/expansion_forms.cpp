@@ -1,8 +1,8 @@
 // An expansion, a block that it is added to, and a probe made of it, for a build with other options than the module's.
 // See test_expansion_forms.py.
 //
-//     expansion_forms < input > output    words: degree, primes, levels, then the row, the keys
-//                                         in Montgomery form, and the signs of a check
+//     expansion_forms < input > output    words: degree, primes, levels, then the row, and the
+//                                         keys in Montgomery form
 
 #include <cstdio>
 #include <stdexcept>
@@ -43,12 +43,9 @@ int main() {
     const Monomials power = basis.monomials(shape.level, 5);
     expansion.add_rows({row.data()}, {&power}, data, 0, 0, shape, tiles.data());
     std::fwrite(tiles.data(), sizeof(u32), tiles.size(), stdout);
-    const std::vector<u32> words = read(shape.dimension);
-    const std::vector<unsigned char> signs(words.begin(), words.end());
     for (const size_t check_level : {shape.level, shape.level - 1}) {
-        std::vector<u32> sums(5 * check_level * shape.degree);
-        expansion.prepare(row.data(), data, 0, 0, signs.data(), shape, check_level, tiles.data(),
-                          sums.data());
+        std::vector<u32> sums(3 * check_level * shape.degree);
+        expansion.prepare(row.data(), data, 0, 0, shape, check_level, tiles.data(), sums.data());
         std::fwrite(tiles.data(), sizeof(u32), tiles.size(), stdout);
         std::fwrite(sums.data(), sizeof(u32), sums.size(), stdout);
     }

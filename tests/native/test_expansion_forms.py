@@ -27,7 +27,7 @@ def residues(rng: np.random.Generator, *shape: int, primes: tuple[int, ...]) -> 
     return np.ascontiguousarray(np.where(rng.random(size) < 0.5, values, high - 1))
 
 
-def module(row: Residues, keys: list[Residues], signs: Residues) -> bytes:
+def module(row: Residues, keys: list[Residues]) -> bytes:
     """What the module finds."""
     ring = kernel.basis(DEGREE, PRIMES)
     expansion = _kernel.Expansion(ring, keys)
@@ -38,8 +38,8 @@ def module(row: Residues, keys: list[Residues], signs: Residues) -> bytes:
     expansion.add_rows([row], [_kernel.Power(ring, level, 5)], 0, 0, tiles)
     probe, found = np.empty_like(tiles), columns.tobytes() + tiles.tobytes()
     for check_level in (level, level - 1):
-        sums = np.empty((5, check_level, DEGREE), dtype=np.uint32)
-        expansion.prepare(row, 0, 0, signs.astype(np.uint8), probe, sums)
+        sums = np.empty((3, check_level, DEGREE), dtype=np.uint32)
+        expansion.prepare(row, 0, 0, probe, sums)
         found += probe.tobytes() + sums.tobytes()
     return found
 
@@ -49,7 +49,6 @@ def test_forms_agree(form: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(12)
     row = residues(rng, 2, primes=PRIMES[:-1])
     keys = [residues(rng, len(PRIMES) - 1, 2, primes=PRIMES) for _ in range(LEVELS)]
-    signs = rng.integers(0, 2, 1 << LEVELS, dtype=np.uint32)
     head = np.array((DEGREE, len(PRIMES), *PRIMES, LEVELS), dtype=np.uint32)
-    found = compiled_finds(form, tmp_path, "expansion_forms", EXPANSION, [head, row, *keys, signs])
-    assert found == module(row, keys, signs)
+    found = compiled_finds(form, tmp_path, "expansion_forms", EXPANSION, [head, row, *keys])
+    assert found == module(row, keys)

@@ -2,7 +2,7 @@
 
     client's key (policy) -> request -> probe hash
                              request hash -> result <- server's key (policy)
-                                             result -> block, norm and projection hashes
+                                             result -> block and norm hashes
 
 Nothing is taken from bytes on trust: the keys are the policy's own, not those of certificates.
 """
@@ -81,7 +81,6 @@ class Intake:
         result = self.chain.result
         self._wanted = {Place(Kind.RESULT, b.block): b.sha256 for b in result.blocks}
         self._wanted[Place(Kind.NORM, 0)] = result.norm_sha256
-        self._wanted[Place(Kind.PROJECTION, 0)] = result.projection_sha256
         if self.chain.request.probe_sha256:
             self._wanted[PROBE_PLACE] = self.chain.request.probe_sha256
 
@@ -121,13 +120,12 @@ class Intake:
         if missing:
             raise InvalidInput(
                 f"{missing} of {len(self._wanted)} ciphertexts are missing",
-                hint="send the probe, norm, projection and every result block",
+                hint="send the probe, norm and every result block",
             )
         blocks = {p.block: c for p, c in self._taken.items() if p.kind is Kind.RESULT}
         return Sealed(
             probe=self._taken.get(PROBE_PLACE),
             norm=self._taken[Place(Kind.NORM, 0)],
-            projection=self._taken[Place(Kind.PROJECTION, 0)],
             results=dict(sorted(blocks.items())),
         )
 
@@ -136,26 +134,19 @@ class Intake:
 class Sealed:
     """What a submission asks to open: norm and ``results``, by block, ascending.
 
-    Probe and projection stay sealed.
-
-    ``probe``: None if the request names an enrolled template: auditors have that themselves.
+    ``probe``: stays sealed; None if the request names an enrolled template, which auditors have
+    themselves.
     """
 
     probe: Ciphertext | None
     norm: Ciphertext
-    projection: Ciphertext
     results: Mapping[int, Ciphertext]
 
     def everything(self) -> dict[Place, Ciphertext]:
         """Return all ciphertexts by their places, the probe first."""
         results = {Place(Kind.RESULT, block): c for block, c in self.results.items()}
         uploaded = {} if self.probe is None else {PROBE_PLACE: self.probe}
-        return {
-            **uploaded,
-            Place(Kind.NORM, 0): self.norm,
-            Place(Kind.PROJECTION, 0): self.projection,
-            **results,
-        }
+        return {**uploaded, Place(Kind.NORM, 0): self.norm, **results}
 
     def openings(self) -> tuple[bytes, ...]:
         """Return the SHA-256 of every second component: what is opened at most once, ever.

@@ -23,7 +23,7 @@ TEXTS: Final = {
     Rule.CATALOGUE: "the server's catalogue is not the one that its result was signed for",
     Rule.BLOCKS: "the server's result does not hold exactly the blocks to compare with",
     Rule.TILES: "the server's blocks do not hold what was enrolled in them",
-    Rule.CHECKS: "the server's norm or projection is not that of the probe",
+    Rule.CHECKS: "the server's norm is not that of the probe",
     Rule.RESULT: "the server's result is not what the probe and the gallery give",
     Rule.FROZEN: "the auditors do not trust this server any more",
 }

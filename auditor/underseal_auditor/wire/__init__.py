@@ -51,7 +51,6 @@ MAX_VERSION: Final = 2**53 - 1
 _KINDS: Final = {
     search_pb2.SealedCiphertext.KIND_RESULT: Kind.RESULT,
     search_pb2.SealedCiphertext.KIND_NORM: Kind.NORM,
-    search_pb2.SealedCiphertext.KIND_PROJECTION: Kind.PROJECTION,
     search_pb2.SealedCiphertext.KIND_PROBE: Kind.PROBE_ROW,
 }
 

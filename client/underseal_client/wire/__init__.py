@@ -60,7 +60,6 @@ _SHAPES: Final = {
 _KINDS: Final = {
     SealedKind.RESULT: search_pb2.SealedCiphertext.Kind.KIND_RESULT,
     SealedKind.NORM: search_pb2.SealedCiphertext.Kind.KIND_NORM,
-    SealedKind.PROJECTION: search_pb2.SealedCiphertext.Kind.KIND_PROJECTION,
     SealedKind.PROBE: search_pb2.SealedCiphertext.Kind.KIND_PROBE,
 }
 _KINDS_FROM_WIRE: Final = {number: kind for kind, number in _KINDS.items()}

@@ -23,7 +23,6 @@ namespace {
 
 using Input = nb::ndarray<const u32, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<u32, nb::c_contig, nb::device::cpu>;
-using Signs = nb::ndarray<const unsigned char, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<const unsigned char, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Packed = nb::ndarray<unsigned char, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Unlocked = nb::gil_scoped_release;
@@ -212,7 +211,7 @@ void descend(const HeldExpansion& held, const Input& node, size_t index, size_t 
 }
 
 void prepare(const HeldExpansion& held, const Input& node, size_t index, size_t begin,
-             const Signs& signs, Output tiles, Output sums) {
+             Output tiles, Output sums) {
     const Expansion& expansion = held.get();
     const Basis& b = expansion.basis();
     const size_t level = switched_level(b, node, 2);
@@ -220,16 +219,15 @@ void prepare(const HeldExpansion& held, const Input& node, size_t index, size_t 
     require(shape.dimension == size_t{1} << expansion.depth(), "tiles have the wrong shape");
     require(begin <= expansion.depth(), "levels of the tree out of range");
     require(index < size_t{1} << begin, "no such node");
-    require(signs.shape(0) == shape.dimension, "signs have the wrong shape");
     require(sums.ndim() == 3, "sums have the wrong shape");
     const size_t check_level = sums.shape(1);
-    require_shape(sums, {5, check_level, b.degree()}, "sums");
+    require_shape(sums, {3, check_level, b.degree()}, "sums");
     require(shape.level <= level && check_level >= 1 && check_level <= shape.level &&
                 check_level + 1 >= shape.level,
             "level out of range");
     const Unlocked unlocked;
-    expansion.prepare(node.data(), level, index, begin, signs.data(), shape, check_level,
-                      tiles.data(), sums.data());
+    expansion.prepare(node.data(), level, index, begin, shape, check_level, tiles.data(),
+                      sums.data());
 }
 
 void add_rows(const HeldExpansion& held, const std::vector<Input>& nodes,
@@ -269,7 +267,7 @@ void bind_expansion(nb::module_& m) {
         .def("add_rows", &add_rows, "nodes"_a, "powers"_a, "index"_a, "begin"_a,
              "tiles"_a.noconvert())
         .def("prepare", &prepare, "node"_a.noconvert(), "index"_a, "begin"_a,
-             "signs"_a.noconvert(), "tiles"_a.noconvert(), "sums"_a.noconvert())
+             "tiles"_a.noconvert(), "sums"_a.noconvert())
         .def("descend", &descend, "node"_a.noconvert(), "index"_a, "begin"_a, "end"_a,
              "out"_a.noconvert());
 }

@@ -27,7 +27,6 @@ class Expansion:
         node: _Residues,
         index: int,
         begin: int,
-        signs: npt.NDArray[np.uint8],
         tiles: _Residues,
         sums: _Residues,
     ) -> None: ...

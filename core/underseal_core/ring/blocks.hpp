@@ -51,12 +51,10 @@ void place(const Basis& basis, const BlockShape& shape, const u32* columns, size
 void score(const Basis& basis, const BlockShape& shape, const std::vector<const u32*>& probes,
            const std::vector<const u32*>& blocks, TileRange range, u32* out);
 
-// Few columns, (count, 2, level, N), of the sums that show a probe to be one unit vector, each
-// (level, N): 0 to 2 += sum_i columns_i (x) columns_i, 3 and 4 += sum_i signs_i columns_i with
-// signs 0 for +, 1 for -. The sums of so few fit their words without a reduction in between.
-constexpr size_t kCheckedColumns = 8;
-static_assert(kCheckedColumns <= 32, "sums of two products below 2^58 each");
-void add_checks(const Basis& basis, size_t level, const u32* columns, const unsigned char* signs,
-                size_t count, u32* sums);
+// sums (3, level, N) += sum_i columns_i (x) columns_i, of few columns, (count, 2, level, N): the
+// sums of so few fit their words without a reduction in between.
+constexpr size_t kSquaredColumns = 8;
+static_assert(kSquaredColumns <= 32, "sums of two products below 2^58 each");
+void add_squares(const Basis& basis, size_t level, const u32* columns, size_t count, u32* sums);
 
 }  // namespace underseal

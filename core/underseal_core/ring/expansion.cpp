@@ -100,31 +100,29 @@ void Expansion::descend(const u32* node, size_t level, size_t index, size_t begi
 }
 
 void Expansion::prepare(const u32* node, size_t level, size_t index, size_t begin,
-                        const unsigned char* signs, const BlockShape& shape, size_t check_level,
-                        u32* tiles, u32* sums) const {
+                        const BlockShape& shape, size_t check_level, u32* tiles,
+                        u32* sums) const {
     thread_local Workspace memory;
     const size_t words = 2 * check_level * shape.degree;
-    u32* checked = memory.get(kCheckedColumns * words);
-    unsigned char checked_signs[kCheckedColumns];
+    u32* squared = memory.get(kSquaredColumns * words);
     size_t count = 0;
     const auto add = [&] {
-        add_checks(basis_, check_level, checked, checked_signs, count, sums);
+        add_squares(basis_, check_level, squared, count, sums);
         count = 0;
     };
     const auto leaf = [&](size_t at, const u32* residues) {
         set_column(basis_, shape, residues, at, tiles);
-        u32* lower = checked + count * words;
+        u32* lower = squared + count * words;
         if (check_level == shape.level) {
             std::memcpy(lower, residues, words * sizeof(u32));
         } else {
             basis_.rescale(residues, 2, shape.level, lower);
         }
-        checked_signs[count] = signs[at];
-        if (++count == kCheckedColumns) {
+        if (++count == kSquaredColumns) {
             add();
         }
     };
-    std::memset(sums, 0, 5 * check_level * shape.degree * sizeof(u32));
+    std::memset(sums, 0, 3 * check_level * shape.degree * sizeof(u32));
     const Descent descent{basis_, steps_, level, depth(), shape.level, leaf};
     descent.visit(node, index, begin, nodes_memory().get(descent.memory_words(begin)));
     if (count != 0) {

@@ -23,11 +23,10 @@ class Expansion {
                  size_t out_level, u32* out) const;
 
     // The descendants of `node`, which is node `index` of level `begin`: as columns of a probe's
-    // tiles, and the sums of their checks, (5, check_level, N), see add_checks; the latter
-    // rescaled to check_level. signs: of all columns.
+    // tiles, and the sum of their squares, (3, check_level, N), see add_squares; the latter
+    // rescaled to check_level.
     void prepare(const u32* node, size_t level, size_t index, size_t begin,
-                 const unsigned char* signs, const BlockShape& shape, size_t check_level,
-                 u32* tiles, u32* sums) const;
+                 const BlockShape& shape, size_t check_level, u32* tiles, u32* sums) const;
 
     // Adds X^power times each row's descendants of node `index` of level `begin` to a block's
     // tiles; nodes and powers one for each row. Their sum is taken in cache, and the block is read

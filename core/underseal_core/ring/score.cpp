@@ -1,4 +1,4 @@
-// Sums of products: scores, and the checks of a probe.
+// Sums of products: scores, and the norm of a probe.
 //
 // One or two probes: memory is the limit. Every block is read once, in runs of 64 KB, and rows are
 // fetched a fixed distance ahead, since a processor's own prefetching stops at every page. Two
@@ -41,11 +41,11 @@ Constants constants(const PrimeTables& t) {
             lazy > kStripRows ? lazy / kStripRows * kStripRows : lazy};
 }
 
-// C sums / 2^32, below p.
-template <class Word, size_t C>
-UNDERSEAL_INLINE void reduce(Sums<Word, C>& sums, const Constants& k, u32 out[][kLanes]) {
+// Three sums / 2^32, below p.
+template <class Word>
+UNDERSEAL_INLINE void reduce(Sums<Word, 3>& sums, const Constants& k, u32 out[3][kLanes]) {
     sums.fold(k.one.value);
-    for (size_t c = 0; c < C; ++c) {
+    for (size_t c = 0; c < 3; ++c) {
         u32* row = out[c];
         sums.montgomery(c, k.p, k.inverse, row);
         UNDERSEAL_EACH_WORD(l) {
@@ -242,11 +242,10 @@ UNDERSEAL_INLINE void score_loop(const ScoreWork& work, size_t begin, size_t end
     work.compute<Word>(begin, end);
 }
 
-struct CheckWork {
+struct SquareWork {
     Constants constants;
     size_t plane;  // words of a component of a column
     const u32* columns;
-    const unsigned char* signs;
     size_t count;
     u32* sums;
 
@@ -254,17 +253,14 @@ struct CheckWork {
     UNDERSEAL_INLINE void compute(size_t begin, size_t end) const {
         for (size_t at = begin; at < end; at += kLanes) {
             Sums<Word, 3> squares;
-            Sums<Word, 2> signed_sums;
             for (size_t i = 0; i < count; ++i) {
                 const u32* q0 = columns + 2 * i * plane + at;
                 const u32* q1 = q0 + plane;
                 squares.add_tensor(q0, q1, q0, q1);
-                signed_sums.add_scaled(q0, q1, signs[i] != 0 ? constants.p - 1 : 1);
             }
-            u32 reduced[5][kLanes];
+            u32 reduced[3][kLanes];
             reduce(squares, constants, reduced);
-            reduce(signed_sums, constants, reduced + 3);
-            for (size_t c = 0; c < 5; ++c) {
+            for (size_t c = 0; c < 3; ++c) {
                 add_restored<Word>(reduced[c], sums + c * plane + at);
             }
         }
@@ -282,13 +278,13 @@ struct CheckWork {
 };
 
 template <class Word>
-UNDERSEAL_INLINE void check_loop(const CheckWork& work, size_t begin, size_t end) {
+UNDERSEAL_INLINE void square_loop(const SquareWork& work, size_t begin, size_t end) {
     work.compute<Word>(begin, end);
 }
 
 UNDERSEAL_KERNEL(score_range, score_loop, (const ScoreWork& work, size_t begin, size_t end),
                  (work, begin, end))
-UNDERSEAL_KERNEL(check_range, check_loop, (const CheckWork& work, size_t begin, size_t end),
+UNDERSEAL_KERNEL(square_range, square_loop, (const SquareWork& work, size_t begin, size_t end),
                  (work, begin, end))
 
 }  // namespace
@@ -300,13 +296,11 @@ void score(const Basis& basis, const BlockShape& shape, const std::vector<const 
     });
 }
 
-void add_checks(const Basis& basis, size_t level, const u32* columns, const unsigned char* signs,
-                size_t count, u32* sums) {
+void add_squares(const Basis& basis, size_t level, const u32* columns, size_t count, u32* sums) {
     const size_t degree = basis.degree();
     for (size_t i = 0; i < level; ++i) {
-        const CheckWork work{constants(basis.tables(i)), level * degree, columns, signs, count,
-                             sums};
-        check_range(work, i * degree, (i + 1) * degree);
+        const SquareWork work{constants(basis.tables(i)), level * degree, columns, count, sums};
+        square_range(work, i * degree, (i + 1) * degree);
     }
 }
 

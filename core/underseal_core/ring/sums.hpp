@@ -34,14 +34,6 @@ struct Sums<u32, C> {
         }
     }
 
-    // Two rows times one constant.
-    UNDERSEAL_INLINE void add_scaled(const u32* first, const u32* second, u32 factor) {
-        for (size_t l = 0; l < kLanes; ++l) {
-            sums[0][l] += static_cast<u64>(first[l]) * factor;
-            sums[1][l] += static_cast<u64>(second[l]) * factor;
-        }
-    }
-
     // Each sum = (high word) * factor + (low word): below 2^61 for a factor below 2^29.
     UNDERSEAL_INLINE void fold(u32 factor) {
         for (size_t c = 0; c < C; ++c) {
@@ -96,17 +88,6 @@ struct Sums {
             odd[k][0] += even_products(a.odd, b.odd);
             even[k][1] += even_products(a.even, c.even);
             odd[k][1] += even_products(a.odd, c.odd);
-        }
-    }
-
-    UNDERSEAL_INLINE void add_scaled(const u32* first, const u32* second, u32 factor) {
-        const Wide f = Wide{} + factor;
-        for (size_t k = 0; k < kParts; ++k) {
-            const Split a(first + k * kStep), b(second + k * kStep);
-            even[k][0] += even_products(a.even, f);
-            odd[k][0] += even_products(a.odd, f);
-            even[k][1] += even_products(b.even, f);
-            odd[k][1] += even_products(b.odd, f);
         }
     }
 

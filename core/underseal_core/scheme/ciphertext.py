@@ -51,7 +51,6 @@ class Kind(IntEnum):
     COLUMN = 3
     RESULT = 4
     NORM = 5
-    PROJECTION = 6
 
     def level(self, profile: Profile) -> int:
         """Number of data primes a ciphertext of this kind has."""
@@ -60,8 +59,6 @@ class Kind(IntEnum):
                 return profile.fresh_level
             case Kind.COLUMN:
                 return profile.gallery_level
-            case Kind.PROJECTION:
-                return profile.check_level
             case Kind.RESULT | Kind.NORM:
                 return profile.result_level
 
@@ -82,8 +79,6 @@ class Kind(IntEnum):
                 return profile.result_scale
             case Kind.NORM:
                 return profile.norm_scale
-            case Kind.PROJECTION:
-                return profile.check_scale
 
 
 COMPONENTS: Final = 2

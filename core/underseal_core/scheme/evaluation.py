@@ -6,13 +6,11 @@ every result bit for bit (docs/explanation/scheme.md).
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from underseal_core.errors import InvalidInput, MalformedCiphertext
 from underseal_core.ring import _kernel
@@ -38,11 +36,9 @@ __all__ = [
     "Evaluator",
     "Probe",
     "galois_elements",
-    "projection_signs",
     "tiles_shape",
 ]
 
-PROJECTION_DOMAIN: Final = b"underseal/v1/projection\0"
 _COLUMNS_LEVELS: Final = 4
 """Columns are added up by ``2^4``, so that the sums of a thread stay in cache."""
 _SUBTREE_LEVELS: Final = 3
@@ -70,35 +66,15 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A probe, and the ciphertexts that show it to be one unit vector (scheme.md section 3).
-
-    ``norm``: coefficient 0 is the squared norm. ``projection``: coefficient 0 is the signed sum of
-    the components. Every other coefficient of an honest probe's is 0.
-    """
+    """A probe, and its norm: coefficient 0 is the squared norm (scheme.md section 3)."""
 
     probe: Probe
     norm: Ciphertext
-    projection: Ciphertext
 
 
 def galois_elements(profile: Profile, dimension: int) -> tuple[int, ...]:
     """Galois elements that the expansion of a row needs, in the order of its levels."""
     return tuple(profile.degree // (1 << level) + 1 for level in range(dimension.bit_length() - 1))
-
-
-def projection_signs(row: Ciphertext, dimension: int) -> npt.NDArray[np.uint8]:
-    """Signs of the random projection that a probe must pass (scheme.md section 3).
-
-    Returns
-    -------
-    numpy.ndarray
-        ``uint8``, shape ``(dimension,)``: 1 where the column is subtracted. SHAKE256 of the
-        serialised row, bits least significant first.
-    """
-    length = -(-dimension // 8)
-    digest = hashlib.shake_256(PROJECTION_DOMAIN + row.to_bytes()).digest(length)
-    bits = np.unpackbits(np.frombuffer(digest, dtype=np.uint8), bitorder="little")
-    return np.ascontiguousarray(bits[:dimension])
 
 
 class Evaluator:
@@ -260,13 +236,13 @@ class Evaluator:
         return stops
 
     def prepare(self, row: Ciphertext) -> Prepared:
-        """Expand a probe for :meth:`score`, and show what it is: see :meth:`prepare_many`."""
+        """Expand a probe for :meth:`score`, with its norm: see :meth:`prepare_many`."""
         return self.prepare_many([row])[0]
 
     def prepare_many(self, rows: Sequence[Ciphertext]) -> list[Prepared]:
-        """Expand probes side by side, with the checks of each (scheme.md sections 2 and 3).
+        """Expand probes side by side, with the norm of each (scheme.md sections 2 and 3).
 
-        Every column goes from the cache to its place, and into the sums of the checks.
+        Every column goes from the cache to its place, and into the sums of the norm.
         """
         profile, level = self.profile, self.profile.check_level
         # No more pieces than threads: each has sums of its own.
@@ -274,28 +250,21 @@ class Evaluator:
         nodes = self._nodes(rows)
         for begin, end in pairwise(stops):
             nodes = self._descend(nodes, begin, end)
-        signs = [projection_signs(row, self.dimension) for row in rows]
         tiles = [aligned(tiles_shape(profile, self.dimension)) for _ in rows]
-        parts = aligned((1 << stops[-1], len(rows), 5, level, profile.degree))
+        parts = aligned((1 << stops[-1], len(rows), 3, level, profile.degree))
 
         def work(piece: tuple[int, int]) -> None:
             row, index = piece
             node, part = nodes[row][index], parts[index, row]
-            self._expansion.prepare(node, index, stops[-1], signs[row], tiles[row], part)
+            self._expansion.prepare(node, index, stops[-1], tiles[row], part)
 
         self._workers.run(work, product(range(len(rows)), range(len(parts))))
         sums = parts[0]
         for part in parts[1:]:
             sums = add(sums, part, profile.data_primes[:level])
-        norms = self._finish(np.ascontiguousarray(sums[:, :3]))
-        projections = np.ascontiguousarray(sums[:, 3:])
         return [
-            Prepared(
-                Probe(tiles[i]),
-                Ciphertext(profile, Kind.NORM, norms[i]),
-                Ciphertext(profile, Kind.PROJECTION, projections[i]),
-            )
-            for i in range(len(rows))
+            Prepared(Probe(laid_out), Ciphertext(profile, Kind.NORM, norm))
+            for laid_out, norm in zip(tiles, self._finish(sums), strict=True)
         ]
 
     def score(self, probe: Probe, tiles: Residues) -> Ciphertext:

@@ -24,9 +24,9 @@ class Profile:
     """One parameter set.
 
     A *level* is the number of data primes a ciphertext still has: fresh rows have all of them,
-    the gallery ``gallery_level``, results ``result_level``. ``check_level`` is where the
-    well-formedness ciphertexts of a probe are computed: the columns are rescaled once more where
-    the modulus allows it, so that a norm far above 1 cannot wrap around the modulus.
+    the gallery ``gallery_level``, results ``result_level``. ``check_level`` is where a
+    probe's norm is computed: the columns are rescaled once more where the modulus allows it, so
+    that a norm far above 1 cannot wrap around the modulus.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Profile:
 
     @property
     def check_scale(self) -> float:
-        """Scale of the probe's columns at check level; the projection has this scale."""
+        """Scale of the probe's columns at check level."""
         return self.probe_scale / self.dropped(self.gallery_level, self.check_level)
 
     @property

@@ -229,14 +229,12 @@ class SealedCiphertext(_message.Message):
         KIND_UNSPECIFIED: SealedCiphertext._Kind.ValueType  # 0
         KIND_RESULT: SealedCiphertext._Kind.ValueType  # 1
         KIND_NORM: SealedCiphertext._Kind.ValueType  # 2
-        KIND_PROJECTION: SealedCiphertext._Kind.ValueType  # 3
         KIND_PROBE: SealedCiphertext._Kind.ValueType  # 4
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: SealedCiphertext.Kind.ValueType  # 0
     KIND_RESULT: SealedCiphertext.Kind.ValueType  # 1
     KIND_NORM: SealedCiphertext.Kind.ValueType  # 2
-    KIND_PROJECTION: SealedCiphertext.Kind.ValueType  # 3
     KIND_PROBE: SealedCiphertext.Kind.ValueType  # 4
 
     KIND_FIELD_NUMBER: _builtins.int

@@ -173,16 +173,15 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         sha256: str,
         event: Event,
     ) -> None:
-        """Add what is sent of an event; of the outcome, the probe's checks and the result."""
+        """Add what is sent of an event; of the outcome, the probe's norm and the result."""
         match event:
             case Progress():
                 wire.add_progress(response, event)
             case SealedBlock(block, sealed):
                 wire.add_sealed(response, _KINDS.KIND_RESULT, block, sealed.data)
-            case Outcome(norm=norm, projection=projection):
+            case Outcome(norm=norm):
                 envelope = self._statement(request, sha256, event).sign(self._identity)
                 wire.add_sealed(response, _KINDS.KIND_NORM, 0, norm.data)
-                wire.add_sealed(response, _KINDS.KIND_PROJECTION, 0, projection.data)
                 response.parts.add(result=wire.envelope_to_wire(envelope))
 
     def _statement(self, request: SearchRequest, sha256: str, outcome: Outcome) -> SearchResult:
@@ -203,7 +202,6 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                 ResultBlock(block=block, sha256=sha256) for block, sha256 in outcome.blocks.items()
             ),
             norm_sha256=outcome.norm.sha256,
-            projection_sha256=outcome.projection.sha256,
             compared=outcome.compared,
             code_version=CODE_VERSION,
             finished_at=utc_text(self._now()),

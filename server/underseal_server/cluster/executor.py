@@ -126,9 +126,9 @@ class RayExecutor:
             for member, method in zip(members, methods, strict=True)
         )
         answer, *_ = await asyncio.gather(*asked)
-        kinds = Kind.NORM, Kind.PROJECTION
-        checks = await finish(self._pool, sealed_answer, answer, kinds, gallery.profile)
-        return None if checks is None else ReadyProbe(row, checks[0], checks[1], None, name)
+        kinds = (Kind.NORM,)
+        found = await finish(self._pool, sealed_answer, answer, kinds, gallery.profile)
+        return None if found is None else ReadyProbe(row, found[0], None, name)
 
     async def _ask(self, member: Member, method: str, epoch: str, sent: Row) -> Answer:
         try:

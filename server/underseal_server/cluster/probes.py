@@ -42,10 +42,9 @@ class Probes:
         self._limit = limit
         self._expanded: OrderedDict[bytes, Probe] = OrderedDict()
 
-    def prepare(self, evaluator: Evaluator, row: Row) -> tuple[bytes, bytes]:
-        """Expand a probe; return its norm and its projection, serialised."""
-        ready = self._expand(evaluator, row)
-        return ready.norm.to_bytes(), ready.projection.to_bytes()
+    def prepare(self, evaluator: Evaluator, row: Row) -> bytes:
+        """Expand a probe; return its norm, serialised."""
+        return self._expand(evaluator, row).norm.to_bytes()
 
     def get(self, evaluator: Evaluator, row: Row) -> Probe:
         """Return a probe; expand it unless it is there."""

@@ -74,8 +74,8 @@ class Shard:
             self._evaluators[epoch] = made
 
     def prepare(self, epoch: str, row: Row) -> Answer:
-        """Expand a probe; return its norm and its projection, serialised."""
-        return self._probes.prepare(self._evaluators[epoch], row)
+        """Expand a probe; return its norm, serialised."""
+        return (self._probes.prepare(self._evaluators[epoch], row),)
 
     def expand(self, epoch: str, row: Row) -> None:
         """Expand a probe before blocks are scored for it."""

@@ -35,14 +35,14 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadyProbe:
-    """A probe with the ciphertexts that show it to be one unit vector.
+    """A probe with its norm.
 
     Parameters
     ----------
     row
         As it was sent.
-    norm, projection
-        The ciphertexts.
+    norm
+        Its squared norm.
     expanded
         ``None``: it was expanded where the blocks are, and is not in this process.
     name
@@ -51,7 +51,6 @@ class ReadyProbe:
 
     row: Ciphertext
     norm: Sealed
-    projection: Sealed
     expanded: Probe | None
     name: bytes = field(default_factory=lambda: secrets.token_bytes(16))
 
@@ -71,7 +70,7 @@ class Executor(Protocol):
         """Return the columns of a row."""
 
     async def prepare(self, opened: GalleryStore, rows: Sequence[Ciphertext]) -> list[ReadyProbe]:
-        """Expand probes for searches of a gallery, and compute their checks."""
+        """Expand probes for searches of a gallery, and compute their norms."""
 
     def score(
         self, opened: GalleryStore, probes: Sequence[ReadyProbe], numbers: Collection[int]
@@ -166,12 +165,9 @@ def _scored(
 
 
 def prepare_probes(evaluator: Evaluator, rows: Sequence[Ciphertext]) -> list[ReadyProbe]:
-    """Return probes that are expanded, with their checks."""
+    """Return probes that are expanded, with their norms."""
     ready = zip(rows, evaluator.prepare_many(rows), strict=True)
-    return [
-        ReadyProbe(row, Sealed.of(one.norm), Sealed.of(one.projection), one.probe)
-        for row, one in ready
-    ]
+    return [ReadyProbe(row, Sealed.of(one.norm), one.probe) for row, one in ready]
 
 
 def seal_scores(

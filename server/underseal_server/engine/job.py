@@ -40,7 +40,7 @@ class SealedBlock:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the signed result says: the snapshot, its blocks with hashes, the probe's checks.
+    """What the signed result says: the snapshot, its blocks with hashes, the probe's norm.
 
     ``blocks``: the SHA-256 of each block's sealed scores, in hex, by number, ascending.
     """
@@ -48,7 +48,6 @@ class Outcome:
     view: View
     blocks: dict[int, str]
     norm: Sealed
-    projection: Sealed
     compared: int
 
 

@@ -53,7 +53,7 @@ class Pace:
         self._more = _Stage()
 
     def expanded(self, seconds: float, *, quiet: bool = False) -> None:
-        """Note how long a probe took to expand, with its checks; ``quiet``: nobody waited."""
+        """Note how long a probe took to expand, with its norm; ``quiet``: nobody waited."""
         self._expand.took(seconds, quiet=quiet)
 
     def scored(self, probes: int, seconds: float, *, quiet: bool = False) -> None:

@@ -195,7 +195,7 @@ class SearchEngine:
         for one in searches:
             if (ready := one.job.ready) is not None:
                 hashes = dict(sorted(one.hashes.items()))
-                one.job.tell(Outcome(view, hashes, ready.norm, ready.projection, one.compared))
+                one.job.tell(Outcome(view, hashes, ready.norm, one.compared))
         return len(searches)
 
     async def _view(self, opened: GalleryStore) -> View:

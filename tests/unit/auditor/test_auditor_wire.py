@@ -71,10 +71,9 @@ def test_parts_of_a_submission_in_the_wrong_place() -> None:
 
 
 def test_kinds_of_ciphertexts() -> None:
-    wanted = [Kind.RESULT, Kind.NORM, Kind.PROJECTION, Kind.PROBE_ROW]
-    for number, kind in enumerate(wanted, start=1):
+    for number, kind in ((1, Kind.RESULT), (2, Kind.NORM), (4, Kind.PROBE_ROW)):
         assert sealed_from_wire(numbered(number)) == (kind, 3, b"x")
-    for number in (0, 5, 99):
+    for number in (0, 3, 5, 99):
         with pytest.raises(InvalidInput, match="no known kind"):
             sealed_from_wire(numbered(number))
 

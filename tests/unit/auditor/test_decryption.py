@@ -171,8 +171,8 @@ def test_search_from_probe_to_opened_scores() -> None:
     assert np.abs(scores - wanted).max() < 8 * SIGMA
     squared = opener.open(ready.norm, SIGMA)
     assert squared[0] == pytest.approx(1.0, abs=8 * SIGMA)
-    with pytest.raises(InvalidInput, match="a projection is never opened"):
-        opener.open(ready.projection, SIGMA)
+    with pytest.raises(InvalidInput, match="a probe_row is never opened"):
+        opener.open(probe, SIGMA)
 
 
 def test_shares_only_ever_meet_a_rerandomised_ciphertext(

@@ -65,7 +65,7 @@ def test_parts_out_of_order_are_refused() -> None:
 
 
 def test_kinds_survive_the_wire() -> None:
-    for kind in (Kind.RESULT, Kind.NORM, Kind.PROJECTION, Kind.PROBE_ROW):
+    for kind in (Kind.RESULT, Kind.NORM, Kind.PROBE_ROW):
         assert place_from_wire(kind_to_wire(kind), 7) == Place(kind, 7)
 
 

@@ -71,7 +71,7 @@ def test_release_comes_with_receipts_of_intent_and_outcome(tmp_path: Path) -> No
     assert intent.request_sha256 == answer.request.sha256()
     assert intent.result_sha256 == answer.result.sha256()
     assert intent.snapshot_root == answer.result.snapshot.root
-    assert intent.ciphertexts == len(answer.sealed) - 2  # all but probe and projection
+    assert intent.ciphertexts == len(answer.sealed) - 1  # all but the probe
     assert (outcome.matches, outcome.values_charged, outcome.epoch_total) == (1, 1, 1)
 
 

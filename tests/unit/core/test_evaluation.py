@@ -20,7 +20,6 @@ from underseal_core.scheme.evaluation import (
     EvaluationKeys,
     Evaluator,
     galois_elements,
-    projection_signs,
     tiles_shape,
 )
 from underseal_core.scheme.profiles import COMPACT, GUARDED, PROFILES, SWIFT, Profile
@@ -246,8 +245,8 @@ def test_one_thread_and_several_agree(seal: SealParty, encryptor: Encryptor) -> 
             evaluator.add(block, columns, 1)
             ready = evaluator.prepare(row)
             result = evaluator.score(ready.probe, block)
-            checks = ready.norm.residues, ready.projection.residues
-            outcomes.append((columns, block, ready.probe.tiles, result.residues, *checks))
+            found = ready.probe.tiles, ready.norm.residues, result.residues
+            outcomes.append((columns, block, *found))
     for one, other in zip(*outcomes, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -264,40 +263,18 @@ def test_an_evaluator_serves_several_callers(
         np.testing.assert_array_equal(one, other)
 
 
-def test_checks_of_an_honest_probe(
+def test_norm_of_an_honest_probe(
     seal: SealParty, evaluator: Evaluator, encryptor: Encryptor
 ) -> None:
     vector = unit_vectors(np.random.default_rng(31), 1, DIMENSION)[0]
-    row = encryptor.encrypt_probe(vector)
-    ready = evaluator.prepare(row)
-    norm, projection = ready.norm, ready.projection
+    norm = evaluator.prepare(encryptor.encrypt_probe(vector)).norm
     assert norm.kind is Kind.NORM
-    assert projection.kind is Kind.PROJECTION
     squared = seal.open(norm.residues, seal.profile.norm_scale)
     assert abs(squared[0] - 1) < 1e-4
     assert np.abs(squared[1:]).max() < 1e-4
-    signs = 1.0 - 2.0 * projection_signs(row, DIMENSION)
-    linear = seal.open(projection.residues, seal.profile.check_scale)
-    assert abs(linear[0] - signs @ vector) < 1e-3
-    assert np.abs(linear[1:]).max() < 1e-3
 
 
-def test_checks_show_two_faces_in_one_probe(
-    seal: SealParty, evaluator: Evaluator, encryptor: Encryptor
-) -> None:
-    """Orthogonal probes at offsets 0 and N/2 cancel in the norm, not in the projection."""
-    profile = seal.profile
-    vectors = np.zeros((profile.degree // DIMENSION, DIMENSION))
-    vectors[:, 0] = 1
-    half = len(vectors) // 2
-    row = encryptor.encrypt_row(vectors)
-    row = Ciphertext(profile, Kind.PROBE_ROW, row.residues)
-    projection = evaluator.prepare(row).projection
-    linear = seal.open(projection.residues, profile.check_scale)
-    assert abs(linear[half * DIMENSION]) > 0.5
-
-
-def test_checks_show_a_long_probe(
+def test_norm_shows_a_long_probe(
     seal: SealParty, evaluator: Evaluator, encryptor: Encryptor
 ) -> None:
     """A client whose own encoder does not insist on unit vectors."""
@@ -313,19 +290,6 @@ def test_checks_show_a_long_probe(
     row = Ciphertext(profile, Kind.PROBE_ROW, longer)
     norm = evaluator.prepare(row).norm
     assert abs(seal.open(norm.residues, profile.norm_scale)[0] - 1.69) < 1e-3
-
-
-def test_signs_depend_on_every_byte_of_the_row() -> None:
-    residues = uniform(np.random.default_rng(33), SWIFT, SWIFT.fresh_level, 2)
-    row = Ciphertext(SWIFT, Kind.PROBE_ROW, residues)
-    signs = projection_signs(row, 512)
-    assert signs.shape == (512,)
-    assert set(signs.tolist()) == {0, 1}
-    changed = residues.copy()
-    changed[1, 2, -1] ^= 1
-    other = projection_signs(Ciphertext(SWIFT, Kind.PROBE_ROW, changed), 512)
-    assert 180 < np.count_nonzero(signs != other) < 332
-    np.testing.assert_array_equal(projection_signs(row, 2), signs[:2])
 
 
 @pytest.mark.parametrize("dimension", [2, 4, 8, 16, 64, 1024])
@@ -350,7 +314,7 @@ def test_results_survive_the_wire(
     row = encryptor.encrypt_probe(unit_vectors(np.random.default_rng(34), 1, DIMENSION)[0])
     ready = evaluator.prepare(row)
     result = evaluator.score(ready.probe, empty_block(seal.profile))
-    for ciphertext in (result, ready.norm, ready.projection):
+    for ciphertext in (result, ready.norm):
         parsed = parse_ciphertext(ciphertext.to_bytes(), seal.profile, ciphertext.kind)
         np.testing.assert_array_equal(parsed.residues, ciphertext.residues)
 

@@ -232,20 +232,18 @@ def test_native_probes_check_shapes() -> None:
     ring = kernel.basis(16, (*SMALL, 257))
     expansion = _kernel.Expansion(ring, [np.zeros((2, 2, 3, 16), dtype=U32)] * 2)
     node, tiles = np.zeros((2, 2, 16), dtype=U32), np.zeros((2, 1, 4, 2, 16), dtype=U32)
-    signs, sums = np.zeros(4, dtype=np.uint8), np.zeros((5, 1, 16), dtype=U32)
-    expansion.prepare(node, 0, 0, signs, tiles, sums)
-    with pytest.raises(ValueError, match="signs"):
-        expansion.prepare(node, 0, 0, signs[:3], tiles, sums)
+    sums = np.zeros((3, 1, 16), dtype=U32)
+    expansion.prepare(node, 0, 0, tiles, sums)
     with pytest.raises(ValueError, match="tiles"):
-        expansion.prepare(node, 0, 0, signs, tiles[:, :, :2].copy(), sums)
+        expansion.prepare(node, 0, 0, tiles[:, :, :2].copy(), sums)
     with pytest.raises(ValueError, match="sums"):
-        expansion.prepare(node, 0, 0, signs, tiles, sums[:4].copy())
+        expansion.prepare(node, 0, 0, tiles, sums[:2].copy())
     with pytest.raises(ValueError, match="level"):
-        expansion.prepare(node, 0, 0, signs, tiles, np.zeros((5, 3, 16), dtype=U32))
+        expansion.prepare(node, 0, 0, tiles, np.zeros((3, 3, 16), dtype=U32))
     with pytest.raises(ValueError, match="node"):
-        expansion.prepare(node, 2, 1, signs, tiles, sums)
+        expansion.prepare(node, 2, 1, tiles, sums)
     with pytest.raises(ValueError, match="levels"):
-        expansion.prepare(node, 0, 3, signs, tiles, sums)
+        expansion.prepare(node, 0, 3, tiles, sums)
 
 
 def test_calls_from_many_threads_agree() -> None:

@@ -13,8 +13,8 @@ from underseal_server.engine.executor import Sealed
 from underseal_server.engine.job import TOGETHER, Event, Job, Outcome, Progress, SealedBlock
 from underseal_server.store.records import View
 
-CHECK = Sealed(b"", "")
-OUTCOME = Outcome(View(1, "", 0, {}), {}, CHECK, CHECK, 0)
+NORM = Sealed(b"", "")
+OUTCOME = Outcome(View(1, "", 0, {}), {}, NORM, 0)
 
 
 def block(number: int, size: int) -> SealedBlock:

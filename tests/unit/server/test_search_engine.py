@@ -39,7 +39,6 @@ def test_searches_that_are_merged_give_what_each_gives_alone(tmp_path: Path) -> 
             assert sealed(one) == sealed(other) != {}
             assert outcome(one).blocks == outcome(other).blocks
             assert outcome(one).norm == outcome(other).norm
-            assert outcome(one).projection == outcome(other).projection
             assert outcome(one).view == outcome(other).view
         assert len({sealed(one)[0] for one in merged}) == len(ROWS)
         assert place.unread.total == 0
