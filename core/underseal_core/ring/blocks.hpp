@@ -53,7 +53,7 @@ void score(const Basis& basis, const BlockShape& shape, const std::vector<const 
 
 // sums (3, level, N) += sum_i columns_i (x) columns_i, of few columns, (count, 2, level, N): the
 // sums of so few fit their words without a reduction in between.
-constexpr size_t kSquaredColumns = 8;
+constexpr size_t kSquaredColumns = 4;
 static_assert(kSquaredColumns <= 32, "sums of two products below 2^58 each");
 void add_squares(const Basis& basis, size_t level, const u32* columns, size_t count, u32* sums);
 
