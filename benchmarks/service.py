@@ -82,6 +82,8 @@ def main() -> int:
     program.parser.add_argument("--searches", type=int, default=30)
     program.parser.add_argument("--rounds", type=int, default=20)
     options = program.parse()
+    if min(options.searches, options.rounds) < 1:
+        program.parser.error("there must be a search and a round at least")
     models = {MODEL: "0.6"}
     plan = Plan(options.dim, models, (GALLERY,), profile=options.profile, purpose=PURPOSE)
     with tempfile.TemporaryDirectory() as folder, Deployment(Path(folder), plan) as deployment:

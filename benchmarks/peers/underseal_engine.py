@@ -57,7 +57,7 @@ class _Underseal:
         return self._gallery.encryptor.encrypt_probe(self._given.probe)
 
     def prepare(self, query: Any, threads: int) -> Any:
-        """Expand the probe, and make the two ciphertexts that show it to be one unit vector."""
+        """Expand the probe, and make the ciphertext of its norm."""
         return self._evaluator(threads).prepare(query).probe
 
     def compare(self, prepared: Any, threads: int) -> Any:

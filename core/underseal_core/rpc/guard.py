@@ -117,7 +117,7 @@ class Guard(grpc.aio.ServerInterceptor):
         start = time.monotonic()
         code = grpc.StatusCode.OK
         caller = ""
-        refused: Status | None = None
+        reason = ""
         try:
             peer = admit(self._table, method, context)
             caller = f"{peer.role}/{peer.name}"
@@ -129,17 +129,16 @@ class Guard(grpc.aio.ServerInterceptor):
             code = grpc.StatusCode.CANCELLED
             raise
         except grpc.aio.AbortError:
-            code = context.code() or grpc.StatusCode.UNKNOWN
+            code, reason = context.code() or grpc.StatusCode.UNKNOWN, context.details()
             raise
         except Exception as error:  # noqa: BLE001  # the one place where every error ends
-            refused = answer_to(error, method, caller)
-            code = refused.code
-            await context.abort(refused.code, refused.details, refused.trailing)
+            status = answer_to(error, method, caller)
+            code, reason = status.code, status.details
+            await context.abort(code, reason, status.trailing)
         finally:
             seconds = time.monotonic() - start
             self._observer(method, code, seconds)
-            say = _log.info if refused is None else _log.warning
-            why = {} if refused is None else {"reason": refused.details}
+            say, why = (_log.warning, {"reason": reason}) if reason else (_log.info, {})
             facts = {"method": method, "caller": caller, "code": code.name}
             say("call", **facts, seconds=round(seconds, 4), **why)
 

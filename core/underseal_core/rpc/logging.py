@@ -88,7 +88,8 @@ class _Stderr:
 
     def write(self, line: bytes) -> None:
         """Write one line, whole also if other threads write."""
-        with suppress(OSError, ValueError):  # nobody reads, no room, or closed
+        # Nobody reads, no room, closed, or there is none.
+        with suppress(OSError, ValueError, AttributeError):
             sys.stderr.buffer.write(line)
             sys.stderr.buffer.flush()
 

@@ -18,7 +18,8 @@ class Workers:
     """Runs pieces of work on a fixed number of threads, of which one is the caller's own.
 
     The kernel releases the interpreter lock, so the pieces do run side by side. Safe to use from
-    several threads at once: callers share the other threads. A piece of work must not start others.
+    several threads at once: each caller works, and they share the other threads. A piece of work
+    must not start others.
     """
 
     def __init__(self, threads: int) -> None:
@@ -28,20 +29,20 @@ class Workers:
         self._pool = ThreadPoolExecutor(threads - 1, "underseal-kernel") if threads > 1 else None
 
     def run(self, work: Callable[[T], None], pieces: Iterable[T]) -> None:
-        """Do all pieces; an error of one is raised here, after all have ended."""
-        left = deque(pieces)
-        errors: list[Exception] = []
+        """Do all pieces; the first error in their order is raised here, after all have ended."""
+        left = deque(enumerate(pieces))
+        errors: dict[int, Exception] = {}
 
         def take() -> None:
             while True:
                 try:
-                    piece = left.popleft()
+                    number, piece = left.popleft()
                 except IndexError:
                     return
                 try:
                     work(piece)
                 except Exception as error:  # noqa: BLE001  # raised below
-                    errors.append(error)
+                    errors[number] = error
 
         # One piece needs nobody else; a helper that has not begun by the end is not needed.
         count = min(self.threads, len(left)) - 1
@@ -51,7 +52,10 @@ class Workers:
             if not helper.cancel():
                 helper.result()
         if errors:
-            raise errors[0]
+            try:
+                raise errors[min(errors)]
+            finally:
+                errors.clear()  # their tracebacks hold this frame
 
     def close(self) -> None:
         """Wait for the threads and end them."""

@@ -199,7 +199,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                 ),
             ),
             blocks=tuple(
-                ResultBlock(block=block, sha256=sha256) for block, sha256 in outcome.blocks.items()
+                ResultBlock(block=block, sha256=named) for block, named in outcome.blocks.items()
             ),
             norm_sha256=outcome.norm.sha256,
             compared=outcome.compared,

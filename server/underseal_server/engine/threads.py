@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor as Pool
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
@@ -25,7 +26,7 @@ async def finish(pool: Pool, function: Callable[_P, _T], *args: _P.args, **kwarg
     future = pool.submit(function, *args, **kwargs)
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
-    future.add_done_callback(lambda _: loop.call_soon_threadsafe(_end, ended))
+    future.add_done_callback(lambda _: _tell(loop, ended))
     try:
         await ended
     except asyncio.CancelledError:
@@ -35,6 +36,11 @@ async def finish(pool: Pool, function: Callable[_P, _T], *args: _P.args, **kwarg
         return future.result()
     finally:
         del future  # an error's traceback holds this frame
+
+
+def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(_end, ended)
 
 
 def _end(ended: asyncio.Future[None]) -> None:

@@ -17,7 +17,7 @@ _MINUTE: Final = len("2026-01-01T00:00")
 
 
 class Requests:
-    """The table of request ids, kept until they have expired, and a minute longer at most."""
+    """The table of request ids; the first claim of a minute deletes those that have expired."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

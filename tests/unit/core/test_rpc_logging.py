@@ -78,6 +78,19 @@ def test_a_log_that_nobody_reads_stops_no_work() -> None:
     assert ran.stdout == b"went on\n"
 
 
+def test_without_an_error_output_work_goes_on() -> None:
+    program = """if True:
+        import structlog
+        from underseal_core.rpc.logging import configure
+        configure()
+        structlog.get_logger("test").warning("call")
+        print("went on")
+    """
+    closed = 'exec "$0" -c "$1" 2>&-'
+    ran = subprocess.run(["sh", "-c", closed, sys.executable, program], stdout=subprocess.PIPE)
+    assert (ran.returncode, ran.stdout) == (0, b"went on\n")
+
+
 @pytest.mark.usefixtures("_restored")
 def test_lines_of_many_threads_are_whole(capfd: pytest.CaptureFixture[str]) -> None:
     configure()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -35,20 +38,47 @@ def test_pieces_run_side_by_side() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_an_error_is_raised_after_all_pieces(threads: int) -> None:
+def test_the_first_error_is_raised_after_all_pieces(threads: int) -> None:
     done: list[int] = []
 
     def work(piece: int) -> None:
-        if piece == 1:
-            raise InvalidInput("not this one")
+        if piece in (1, 3):
+            time.sleep(0.05 * (3 - piece))  # the later one ends first
+            raise InvalidInput(f"not {piece}")
         done.append(piece)
 
     with closing(Workers(threads)) as workers:
-        with pytest.raises(InvalidInput, match="not this one"):
+        with pytest.raises(InvalidInput, match="not 1"):
             workers.run(work, range(5))
-        assert sorted(done) == [0, 2, 3, 4]
+        assert sorted(done) == [0, 2, 4]
         workers.run(done.append, [7])
     assert done[-1] == 7
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_keeps_nothing_in_memory(threads: int) -> None:
+    class Held:
+        """Stands for an array."""
+
+    def fail(workers: Workers) -> weakref.ref[Held]:
+        held = Held()
+
+        def work(_: int) -> None:
+            assert held
+            raise InvalidInput("no")
+
+        with pytest.raises(InvalidInput):
+            workers.run(work, range(3))
+        return weakref.ref(held)
+
+    gc.disable()
+    try:
+        with closing(Workers(threads)) as workers:
+            left = fail(workers)
+            workers.run(lambda _: None, range(3))  # a pool's thread holds what it did last
+            assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_callers_share_the_threads() -> None:

@@ -76,6 +76,46 @@ def test_a_free_lock_takes_no_turn_of_the_loop() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("writes", [True, False])
+def test_who_lets_go_and_comes_again_goes_behind_who_waits(writes: bool) -> None:
+    async def main() -> None:
+        lock = SharedLock()
+        rounds: list[int] = []
+        entered = asyncio.Event()
+
+        async def wait() -> None:
+            async with lock.writing() if writes else lock.reading():
+                entered.set()
+
+        async with lock.writing():
+            task = asyncio.create_task(wait())
+            await _settle()
+        while not entered.is_set() and len(rounds) < 50:
+            async with lock.writing():
+                rounds.append(1)
+                await asyncio.sleep(0)
+        await task
+        assert len(rounds) <= 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_lock_that_was_handed_over_to_who_is_cancelled_goes_on(writes: bool) -> None:
+    async def main() -> None:
+        lock = SharedLock()
+        async with lock.writing():
+            first = asyncio.create_task((lock.writing() if writes else lock.reading()).__aenter__())
+            second = asyncio.create_task(lock.writing().__aenter__())
+            await _settle()
+        first.cancel()  # it has the lock, but has not run since
+        async with asyncio.timeout(5):
+            await second
+        assert first.cancelled()
+
+    asyncio.run(main())
+
+
 def test_a_cancelled_reader_leaves_nothing_behind() -> None:
     async def main() -> None:
         lock = SharedLock()
