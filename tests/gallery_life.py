@@ -268,8 +268,13 @@ class GalleryLife:
     def look_for_epoch(self) -> None:
         """Take the key epoch that the gallery is of."""
         with answered():
-            epoch = self.caller.state(NAME).pin.key_epoch
-        (self.lab,) = [lab for lab in self._labs if lab.bundle.epoch == epoch]
+            found = self.caller.state(NAME)
+            known = [lab for lab in self._labs if lab.bundle.epoch == found.pin.key_epoch]
+            if not known:
+                if found.snapshot_root:
+                    raise Wrong("the gallery is open under keys that nobody made")
+                raise Damaged("the server cannot open the gallery", hint="call the operator")
+        (self.lab,) = known
 
     # --- what must be there -------------------------------------------------------------------
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -141,3 +143,17 @@ def test_a_flipped_bit(lives: dict[str, tuple[Path, Home, GalleryLife]], kind: s
         shutil.copytree(base, home.data)
         flip(random.choice(sorted(home.data.glob(pattern))), random)
         print(look(home, life.copy()))  # noqa: T201  # shown when the test fails
+
+
+def test_a_flipped_bit_of_the_key_epoch(lives: dict[str, tuple[Path, Home, GalleryLife]]) -> None:
+    """Among random bits it is rarely one that makes another epoch of the right form."""
+    base, home, life = lives["ended"]
+    shutil.rmtree(home.data)
+    shutil.copytree(base, home.data)
+    epoch = life.lab.bundle.epoch
+    digit = next(digit for digit in epoch if digit.isdigit())
+    flipped = epoch.replace(digit, chr(ord(digit) ^ 1), 1)
+    with closing(sqlite3.connect(home.data / "catalogue.sqlite")) as catalogue:
+        catalogue.execute("UPDATE galleries SET key_epoch = ?", [flipped])
+        catalogue.commit()
+    assert outcome(home, life.copy()) == "the server cannot open the gallery"

@@ -53,13 +53,8 @@ def test_scales_follow_the_scheme(profile: Profile) -> None:
 def test_levels_never_rise(profile: Profile) -> None:
     levels = [profile.fresh_level, profile.gallery_level, profile.check_level, profile.result_level]
     assert levels == sorted(levels, reverse=True)
-    assert [kind.level(profile) for kind in Kind] == [
-        *[levels[0]] * 2,
-        *levels[1:2],
-        levels[3],
-        levels[3],
-        levels[2],
-    ]
+    fresh, gallery, _, result = levels
+    assert [kind.level(profile) for kind in Kind] == [fresh, fresh, gallery, result, result]
 
 
 def test_profiles_are_found_by_name_and_number() -> None:
