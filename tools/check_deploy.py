@@ -2,7 +2,8 @@
 
 The Containerfile is linted, Kubernetes objects are validated against the API's schemas, settings
 are loaded by the programs that read them, and every metric that an alert or a panel asks for must
-be one that the server has. systemd's and Prometheus' own checkers are asked where they are
+be one that the server has. Alerts are tried on the series of ``alerts_test.yaml``, which must be
+such as a server has. systemd's and Prometheus' own checkers are asked where they are
 installed; the last line says which were not.
 """
 
@@ -23,6 +24,7 @@ import yaml
 from underseal_auditor.settings import load_guardian_settings
 from underseal_auditor.settings import load_settings as load_registrar_settings
 from underseal_core.errors import InvalidInput
+from underseal_server.api.access import TABLE
 from underseal_server.engine.search import BatchTimes
 from underseal_server.metrics import Metrics
 from underseal_server.settings import load_settings as load_server_settings
@@ -32,6 +34,7 @@ EXPOSURE: Final = 2.0
 """Highest score that ``systemd-analyze security`` may give a service, of 10."""
 
 _METRIC: Final = re.compile(r"\bunderseal_\w+")
+_LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 _OPTIONAL: Final = ("promtool", "systemd-analyze")
 _READERS: Final = {
     "auditor.toml": load_registrar_settings,
@@ -158,6 +161,8 @@ def monitoring_problems(folder: Path) -> Iterator[str]:
     """Yield what Prometheus would refuse, and metrics that the server does not have."""
     if shutil.which("promtool") is not None:
         yield from _said(["promtool", "check", "config", folder / "prometheus.yaml"], quiet=True)
+        yield from _said(["promtool", "test", "rules", folder / "alerts_test.yaml"], quiet=True)
+    yield from _series_problems(folder / "alerts_test.yaml")
     asked = yaml.safe_load((folder / "alerts.yaml").read_text())
     rules = [rule["expr"] for group in asked["groups"] for rule in group["rules"]]
     panels = json.loads((folder / "grafana.json").read_text())["panels"]
@@ -168,9 +173,25 @@ def monitoring_problems(folder: Path) -> Iterator[str]:
             yield f"monitoring asks for {name}, which the server does not have"
 
 
+def _series_problems(path: Path) -> Iterator[str]:
+    """Yield series that alerts are tried on from 0, while a new server does not have them so."""
+    at_start = {
+        (sample.name, frozenset(sample.labels.items()))
+        for family in Metrics(TABLE).registry.collect()
+        for sample in family.samples
+        if sample.value == 0
+    }
+    for test in yaml.safe_load(path.read_text())["tests"]:
+        for tried in test["input_series"]:
+            name, _, given = tried["series"].partition("{")
+            labels = {pair for pair in _LABEL.findall(given) if pair[0] not in ("instance", "job")}
+            if tried["values"].startswith("0") and (name, frozenset(labels)) not in at_start:
+                yield f"{path.name}: a new server has no {tried['series']} of 0"
+
+
 def _exercised() -> Any:
     """Return a server's metrics after searches: before them, most have no sample."""
-    metrics = Metrics()
+    metrics = Metrics(TABLE)
     metrics.call("/underseal.v1.SearchService/Search", "OK", 1.0)
     metrics.batch(BatchTimes(queued=(0.0,), expand=(0.1,), score=0.2, scored=1))
     metrics.shed("queue")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -15,12 +15,22 @@ if TYPE_CHECKING:
 
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64)
+_ALARMING: Final = ("DATA_LOSS", "INTERNAL", "UNAVAILABLE", "UNKNOWN")
+"""Outcomes whose first one must be noticed: Prometheus sees an increase from 0 only, and no
+increase in a series that begins with 1."""
 
 
 class Metrics:
-    """What the server counts."""
+    """What the server counts.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    methods
+        Full names of the methods that are served; each is counted from 0 with every outcome that
+        an alarm waits for.
+    """
+
+    def __init__(self, methods: Iterable[str]) -> None:
         self.registry = CollectorRegistry()
         calls = Counter(
             "underseal_calls", "Finished calls.", ("method", "code"), registry=self.registry
@@ -33,6 +43,9 @@ class Metrics:
             registry=self.registry,
         )
         self._calls, self._call_seconds = cache(calls.labels), cache(call_seconds.labels)
+        for method in methods:
+            for code in _ALARMING:
+                self._calls(method, code)
         self._search_seconds = Histogram(
             "underseal_search_seconds",
             "Time of a search by stage; score: of all that are scored together.",

@@ -314,6 +314,10 @@ def test_logs_and_metrics_hold_no_label_vector_ciphertext_or_key(root: Path) -> 
     assert 'underseal_calls_total{code="OK",method="/underseal.v1.SearchService/Search"} 1.0' in (
         metrics
     )
+    assert (
+        'underseal_calls_total{code="DATA_LOSS",method="/underseal.v1.SearchService/Search"} 0.0'
+        in (metrics)
+    )
     lines = [json.loads(line) for line in log.splitlines()]
     events = {line["event"] for line in lines}
     assert {"listening", "call"} <= events and "refused" not in events

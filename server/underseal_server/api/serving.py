@@ -100,7 +100,7 @@ async def running(
         retention = Retention(store, hosting, threads)
         await retention.remove_all()
         stack.push_async_callback(hosting.close)
-        metrics = Metrics()
+        metrics = Metrics(TABLE)
         unread = Unread(settings.unread_mib << 20)
         admission = _admission(settings, unread, metrics)
         engine = SearchEngine(admission, executor, store.templates, threads, metrics.batch)

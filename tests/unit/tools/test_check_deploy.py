@@ -46,6 +46,7 @@ def test_what_is_shipped_passes() -> None:
         ("kubernetes/auditor/guardian.toml", "listen =", "listens =", "guardian.toml"),
         ("server.toml", "queue_length = 16", "queue_length = -1", "server.toml"),
         ("monitoring/alerts.yaml", "underseal_calls_total", "underseal_cals_total", "cals_total"),
+        ("monitoring/alerts_test.yaml", "DATA_LOSS", "ABORTED", "has no underseal_calls_total"),
         ("monitoring/grafana.json", "underseal_searches_waiting", "underseal_queue", "queue"),
     ],
 )
@@ -78,3 +79,21 @@ def test_it_notices_rules_that_prometheus_refuses(folder: Path) -> None:
     path = folder / "monitoring" / "alerts.yaml"
     path.write_text(path.read_text().replace("sum by (instance)", "sum by instance"))
     assert list(check_deploy.monitoring_problems(folder / "monitoring"))
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (Prometheus) is not installed")
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("alerts.yaml", 'code="DATA_LOSS"', 'code="DATALOSS"'),
+        ("alerts.yaml", ".*Enrol", ".*Enroll"),
+        ("alerts.yaml", "INTERNAL|UNKNOWN", "UNKNOWN"),
+        ("alerts_test.yaml", "values: 0x20 1x60", "values: _x20 1x60"),
+    ],
+)
+def test_it_notices_alerts_that_do_not_fire(folder: Path, file: str, old: str, new: str) -> None:
+    """The last: a series that is born with its first error has no increase."""
+    path = folder / "monitoring" / file
+    path.write_text(path.read_text().replace(old, new))
+    found = list(check_deploy.monitoring_problems(folder / "monitoring"))
+    assert any("FAILED" in problem for problem in found), found
