@@ -196,6 +196,17 @@ def test_peers(tmp_path: Path) -> None:
     assert (tmp_path / "peers.md").read_text().count("| Underseal swift |") == 2
 
 
+def test_all_of_them_make_one_report(tmp_path: Path) -> None:
+    small = ("--dim", 64, "--templates", 40, "--searches", 1)
+    command = (sys.executable, "-m", "benchmarks", *small, "--systems", "numpy,swift")
+    subprocess.run([*map(str, command), "--out", tmp_path], check=True, timeout=300)
+    report = (tmp_path / "report.md").read_text()
+    assert "| Underseal swift |" in report
+    assert all(f"| `{profile}` | " in report for profile in ("swift", "compact", "guarded"))
+    assert "the service adds" in report
+    assert (tmp_path / "peers.png").read_bytes().startswith(PNG)
+
+
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_peers_find_the_scores_of_the_plaintext(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lightphe_dot, "KEY_BITS", 256)  # it takes minutes with secure ones
