@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from underseal_core.errors import InvalidInput
-from underseal_core.gallery.memory import half_of_memory
+from underseal_core.gallery.memory_limit import half_of_memory
 from underseal_core.statements import Name
 
 ENVIRONMENT_PREFIX: Final = "UNDERSEAL_AUDITOR_"

@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from underseal_core.errors import InvalidInput
-from underseal_core.gallery.memory import half_of_memory
+from underseal_core.gallery.memory_limit import half_of_memory
 from underseal_server.store.bucket import Location
 from underseal_server.store.places import ObjectStorage
 

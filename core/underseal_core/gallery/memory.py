@@ -8,7 +8,6 @@ first. Those with changes that no checkpoint has stay: how many there may be is 
 from __future__ import annotations
 
 import mmap
-import os
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -85,11 +84,6 @@ class BlockMemory:
                 return
             if block.drop():
                 excess -= self._held.pop(block)
-
-
-def half_of_memory() -> int:
-    """Return half of the machine's memory, in MiB: the default bound."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 21
 
 
 def page_memory(shape: tuple[int, ...]) -> Residues:
