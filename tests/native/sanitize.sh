@@ -48,5 +48,6 @@ for form in ${UNDERSEAL_FORMS:-$forms}; do
     LD_PRELOAD=$runtime "$python" -S -m pytest -p no:cacheprovider --capture=sys -q \
         tests/native tests/unit/core/test_ring_kernel.py \
         tests/unit/core/test_ring_score.py tests/property/test_ring_arithmetic.py \
+        tests/property/test_packing.py \
         tests/unit/core/test_evaluation_seal.py tests/unit/core/test_evaluation.py "$@"
 done

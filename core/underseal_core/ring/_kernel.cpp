@@ -12,6 +12,7 @@
 #include <string>
 
 #include "blocks.hpp"
+#include "elementwise.hpp"
 #include "expansion.hpp"
 #include "packing.hpp"
 
@@ -65,33 +66,11 @@ size_t switched_level(const Basis& b, const Array& ciphertext, size_t components
     return ciphertext.shape(1);
 }
 
-enum class Operation { add, subtract, multiply };
-
 template <class Function>
 void each_prime(const Basis& b, size_t count, Function function) {
     for (size_t r = 0; r < count; ++r) {
         for (size_t i = 0; i < b.size(); ++i) {
             function(b.tables(i), (r * b.size() + i) * b.degree());
-        }
-    }
-}
-
-UNDERSEAL_CLONES
-void combine(Operation operation, const u32* a, const u32* b, size_t degree, u32 p, u32 inverse,
-             Factor one, u32* out) {
-    for (size_t x = 0; x < degree; ++x) {
-        switch (operation) {
-            case Operation::add:
-                out[x] = reduce_once(a[x] + b[x], p);
-                break;
-            case Operation::subtract:
-                out[x] = reduce_once(a[x] + p - b[x], p);
-                break;
-            case Operation::multiply: {
-                const u32 lazy = montgomery_lazy(static_cast<u64>(a[x]) * b[x], p, inverse);
-                out[x] = reduce_once(multiply_lazy(lazy, one.value, one.quotient, p), p);
-                break;
-            }
         }
     }
 }
@@ -105,8 +84,8 @@ void elementwise(const Basis& b, int operation, const Input& left, const Input& 
     require_shape(out, {left.shape(0), b.size(), b.degree()}, "out");
     const Unlocked unlocked;
     each_prime(b, left.shape(0), [&](const PrimeTables& t, size_t at) {
-        combine(static_cast<Operation>(operation), left.data() + at, right.data() + at,
-                b.degree(), t.prime, t.montgomery_inverse, t.montgomery_one, out.data() + at);
+        combine(static_cast<Operation>(operation), left.data() + at, right.data() + at, t,
+                out.data() + at);
     });
 }
 
