@@ -195,7 +195,7 @@ def _exercised() -> Any:
     metrics.call("/underseal.v1.SearchService/Search", "OK", 1.0)
     metrics.batch(BatchTimes(queued=(0.0,), expand=(0.1,), score=0.2, scored=1))
     metrics.shed("queue")
-    metrics.watch(lambda: 0, lambda: 0)
+    metrics.watch(lambda: 0, lambda: 0, lambda: 0)
     return metrics.registry
 
 

@@ -73,6 +73,9 @@ class Metrics:
             "Results that clients have yet to read.",
             registry=self.registry,
         )
+        self._shards = Gauge(
+            "underseal_shards", "Shards of the cluster that score.", registry=self.registry
+        )
 
     def call(self, method: str, code: str, seconds: float) -> None:
         """Record a finished call."""
@@ -93,10 +96,13 @@ class Metrics:
         """Record a search that was turned away: "queue" or "deadline"."""
         self._shed.labels(reason).inc()
 
-    def watch(self, waiting: Callable[[], int], unread: Callable[[], int]) -> None:
-        """Show the length of the queue, and the bytes that clients have yet to read."""
+    def watch(
+        self, waiting: Callable[[], int], unread: Callable[[], int], shards: Callable[[], int]
+    ) -> None:
+        """Show the length of the queue, the bytes that clients have yet to read, and the shards."""
         self._waiting.set_function(waiting)
         self._unread.set_function(unread)
+        self._shards.set_function(shards)
 
     def serve(self, listen: str) -> Callable[[], None]:
         """Serve ``/metrics`` over plain HTTP at ``host:port``; return what stops it.

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ import pytest
 from tests.ray_fixtures import Node, RayCluster, ray_cluster
 from tests.server_fixtures import Lab, unit_vectors
 from tests.server_harness import Caller, calling, make_credentials
+from underseal_client.demo.council import free_addresses
 from underseal_core.gallery.unit import Shape
 from underseal_proto.v1 import gallery_pb2
 
@@ -43,6 +45,7 @@ class Service:
     def __init__(self, root: Path, cluster: RayCluster) -> None:
         self.root, self.cluster = root, cluster
         self.log = root / "server.log"
+        (self.metrics,) = free_addresses(1)
         self.probe = LAB.probe(unit_vectors(1)[0]).to_bytes()
         make_credentials(root / "credentials")
         LAB.bundle.save(root / "bundle.usb")
@@ -63,6 +66,7 @@ class Service:
             "queue_wait": 100.0,
             "save_seconds": save_seconds,
             "threads": 1,
+            "metrics_listen": self.metrics,
         }
         config = self.root / "server.toml"
         lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
@@ -97,6 +101,13 @@ class Service:
         lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
         entries = [json.loads(line) for line in lines]
         return [entry for entry in entries if event in ("", entry["event"])]
+
+    def shards(self) -> float:
+        """Return how many shards Prometheus is told of."""
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics") as response:
+            lines = response.read().decode().splitlines()
+        (line,) = [line for line in lines if line.startswith("underseal_shards ")]
+        return float(line.split()[1])
 
     def wait(self, done: Callable[[], object]) -> None:
         """Wait until something is so."""
@@ -215,8 +226,10 @@ def test_rolling_restarts_fail_no_search_and_shards_outlive_the_server(
         with searching(service, caller, expected):
             nodes.append(cluster.join())
             service.wait_for_shards(3)
+            assert service.shards() == 3
             nodes.pop(0).stop()
             service.wait_for_shards(2)
+            assert service.shards() == 2
     with service.running() as caller:
         service.wait_for_shards(2)
         assert sum(entry["held"] for entry in service.said("shard joined")) == BLOCKS

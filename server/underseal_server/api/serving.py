@@ -103,6 +103,7 @@ async def running(
         metrics = Metrics(TABLE)
         unread = Unread(settings.unread_mib << 20)
         admission = _admission(settings, unread, metrics)
+        metrics.watch(lambda: admission.waiting, lambda: unread.total, lambda: executor.shards)
         engine = SearchEngine(admission, executor, store.templates, threads, metrics.batch)
         galleries = GalleryServicer(
             hosting,
@@ -207,7 +208,7 @@ async def _executor(
 
 
 def _admission(settings: Settings, unread: Unread, metrics: Metrics) -> Admission:
-    admission = Admission(
+    return Admission(
         running=settings.running_searches,
         waiting=settings.queue_length,
         wait_factor=settings.queue_wait,
@@ -216,8 +217,6 @@ def _admission(settings: Settings, unread: Unread, metrics: Metrics) -> Admissio
         unread=unread,
         refused=metrics.shed,
     )
-    metrics.watch(lambda: admission.waiting, lambda: unread.total)
-    return admission
 
 
 def _listener(

@@ -66,6 +66,11 @@ class RayExecutor:
         self._here = ThreadExecutor(threads)
         self._pool = threads.store
 
+    @property
+    def shards(self) -> int:
+        """See :class:`Executor`."""
+        return self._fleet.size
+
     async def expand(self, evaluator: Evaluator, row: Ciphertext) -> Residues:
         """See :class:`Executor`: here."""
         return await self._here.expand(evaluator, row)

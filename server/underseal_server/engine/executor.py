@@ -66,6 +66,10 @@ class Scored:
 class Executor(Protocol):
     """Computes on ciphertexts; neither blocks the event loop nor ends before its work does."""
 
+    @property
+    def shards(self) -> int:
+        """How many other processes score at present; 0: this one does."""
+
     async def expand(self, evaluator: Evaluator, row: Ciphertext) -> Residues:
         """Return the columns of a row."""
 
@@ -105,6 +109,11 @@ class ThreadExecutor:
     def __init__(self, threads: Threads) -> None:
         self._pool = threads.compute
         self._reading = threads.store
+
+    @property
+    def shards(self) -> int:
+        """See :class:`Executor`: none."""
+        return 0
 
     async def expand(self, evaluator: Evaluator, row: Ciphertext) -> Residues:
         """See :class:`Executor`."""
