@@ -1,8 +1,8 @@
 """Every form of the scoring loops finds the same, bit for bit.
 
 The module has loops for AVX-512, AVX2 and any machine, and runs the best of them here. The others
-are compiled apart, from the same sources, and given the same inputs. What other platforms run, such
-as ARM, is the plainest of them.
+are compiled apart, from the same sources, and given the same inputs. What other platforms run is
+the plainest of them; it is compiled for ARM as well, and run in an emulator.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ SOURCES = ("basis.cpp", "blocks.cpp", "ntt.cpp", "products.cpp", "score.cpp", "t
 DEGREE, DIMENSION, PROBES, BLOCKS = 64, 200, 5, 3
 PRIMES = (268238849, 536690689)
 FORMS = {
-    "any": ("-DUNDERSEAL_LANES=1",),
-    "x86-64-v3": ("-DUNDERSEAL_LANES=8", "-march=x86-64-v3"),
+    "any": ("-DUNDERSEAL_PLAIN", "-DUNDERSEAL_LANES=1"),
+    "x86-64-v3": ("-DUNDERSEAL_PLAIN", "-DUNDERSEAL_LANES=8", "-march=x86-64-v3"),
+    "aarch64": ("-static",),
 }
+"""Form -> options of the compiler. ``aarch64`` is built as ARM's own users build it."""
 
 
 def columns(rng: np.random.Generator) -> Residues:
@@ -52,6 +54,19 @@ def module(probes: list[Residues], blocks: list[Residues]) -> bytes:
     return out.tobytes()
 
 
+def toolchain(form: str) -> tuple[str, list[str]]:
+    """The compiler of a form and what runs its programs; the test is skipped without them."""
+    if form == "x86-64-v3" and platform.machine() != "x86_64":
+        pytest.skip("instructions of another processor")
+    wanted = [os.environ.get("CXX", "c++")]
+    if form == "aarch64":
+        wanted = ["aarch64-linux-gnu-g++", "qemu-aarch64"]
+    found = [path for path in map(shutil.which, wanted) if path is not None]
+    if len(found) < len(wanted):
+        pytest.skip(f"needs {' and '.join(wanted)}")
+    return found[0], found[1:]
+
+
 def compiled_finds(
     form: str, folder: Path, program: str, sources: Sequence[str], given: Sequence[Residues]
 ) -> bytes:
@@ -61,19 +76,16 @@ def compiled_finds(
     """
     if os.environ.get("UNDERSEAL_SANITIZED"):
         pytest.skip("the other forms are built without sanitisers")
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    if form != "any" and platform.machine() != "x86_64":
-        pytest.skip("instructions of another processor")
+    compiler, emulator = toolchain(form)
     if form == "x86-64-v3" and "avx2" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
         pytest.skip("this processor has no AVX2")
     built = folder / program
-    options = ("-O3", "-std=c++17", "-DUNDERSEAL_PLAIN", f"-I{RING}")
+    options = ("-O3", "-std=c++17", f"-I{RING}")
     files = [Path(__file__).with_name(f"{program}.cpp"), *(RING / name for name in sources)]
     subprocess.run([compiler, *options, *FORMS[form], *files, "-o", built], check=True)
     words = np.concatenate([array.ravel() for array in given]).astype(np.uint32)
-    return subprocess.run([built], input=words.tobytes(), capture_output=True, check=True).stdout
+    command = [*emulator, str(built)]
+    return subprocess.run(command, input=words.tobytes(), capture_output=True, check=True).stdout
 
 
 @pytest.mark.parametrize("form", FORMS)
