@@ -90,7 +90,7 @@ check: setup
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/python tools/generate_proto.py --check
 	$(BIN)/python tools/check_requirements.py
-	$(BIN)/python tools/check_deploy.py
+	$(BIN)/python -m tools.check_deploy
 
 format: setup
 	$(BIN)/ruff check --fix --quiet

@@ -21,13 +21,11 @@ from typing import Any, Final
 import kubernetes_validate
 import yaml
 
-from underseal_auditor.settings import load_guardian_settings
-from underseal_auditor.settings import load_settings as load_registrar_settings
+from tools.deploy_settings import compose_settings_problems, load_deployed
 from underseal_core.errors import InvalidInput
 from underseal_server.api.access import TABLE
 from underseal_server.engine.search import BatchTimes
 from underseal_server.metrics import Metrics
-from underseal_server.settings import load_settings as load_server_settings
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 EXPOSURE: Final = 2.0
@@ -36,10 +34,6 @@ EXPOSURE: Final = 2.0
 _METRIC: Final = re.compile(r"\bunderseal_\w+")
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 _OPTIONAL: Final = ("promtool", "systemd-analyze")
-_READERS: Final = {
-    "auditor.toml": load_registrar_settings,
-    "guardian.toml": load_guardian_settings,
-}
 
 
 def problems(folder: Path) -> Iterator[str]:
@@ -77,13 +71,13 @@ def compose_problems(path: Path) -> Iterator[str]:
         )
         if not hardened:
             yield f"{path.name}: {name} is not hardened"
-        for kind in ("networks", "secrets"):
-            for used in set(service.get(kind, [])) - set(compose[kind]):
-                yield f"{path.name}: {name} uses {kind} {used}, which nothing declares"
+        for used in set(service["networks"]) - set(compose["networks"]):
+            yield f"{path.name}: {name} uses network {used}, which nothing declares"
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             if not source.startswith(".") and source not in compose["volumes"]:
                 yield f"{path.name}: {name} uses volume {source}, which nothing declares"
+    yield from compose_settings_problems(path)
 
 
 def kubernetes_problems(path: Path) -> Iterator[str]:
@@ -133,11 +127,7 @@ def settings_problems(path: Path) -> Iterator[str]:
     if path.name == "policy.toml":
         return
     try:
-        reader = _READERS.get(path.name)
-        if reader is None:
-            load_server_settings(path)
-        else:
-            reader(path, {})
+        load_deployed(path)
     except InvalidInput as error:
         yield f"{path.name}: {error.public}"
 

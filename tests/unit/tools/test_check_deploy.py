@@ -64,6 +64,35 @@ def test_it_notices(folder: Path, file: str, old: str, new: str, text: str) -> N
     assert any(text in problem for problem in found), found
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "text"),
+    [
+        ("server.toml", 'metrics_listen = "127.0.0.1:9464"', "", "asks port 9464"),
+        ("server.toml", "0.0.0.0:7440", "127.0.0.1:7440", "nobody else reaches"),
+        ("server.toml", "0.0.0.0:7440", "0.0.0.0:7441", "publishes ['7440']"),
+        ("server.toml", "/run/public/bundle", "bundle", "bundles = bundle.usb is not mounted"),
+        ("server.toml", "/run/keys", "credentials/server", "credentials = credentials/server"),
+        ("guardian.toml", "/var/lib/underseal", "data", "data = "),
+        ("guardian.toml", "/var/lib/underseal", "/run/keys/data", "data = /run/keys/data is not"),
+        ("guardian.toml", "server:7440", "operator:7440", "guardian-2: cannot reach operator"),
+        ("auditor.toml", "guardian-3:7445", "guardian-3:7446", "cannot reach guardian-3:7446"),
+        ("compose.yaml", "./trial/log:/run/log", "./trial/log:/run/log:ro", "log = /run/log is"),
+        ("compose.yaml", "/run/keys/passphrase", "/run/secrets/registrar", "PASSPHRASE_FILE"),
+        ("compose.yaml", "./auditor.toml:/etc", "./auditor.toml:/srv", "is not mounted"),
+        ("compose.yaml", "  networks: [oversight]\n", "  networks: []\n", "cannot reach s"),
+    ],
+)
+def test_it_notices_settings_that_do_not_fit_the_mounts(
+    folder: Path, file: str, old: str, new: str, text: str
+) -> None:
+    path = folder / "container" / file
+    before = path.read_text()
+    assert old in before
+    path.write_text(before.replace(old, new))
+    found = list(check_deploy.compose_problems(folder / "container" / "compose.yaml"))
+    assert any(text in problem for problem in found), found
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 @pytest.mark.parametrize(
     ("old", "new"), [("ProtectSystem=strict", "ProtectSystem=maybe"), ("DynamicUser=yes", "")]
