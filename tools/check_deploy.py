@@ -89,12 +89,26 @@ def kubernetes_problems(path: Path) -> Iterator[str]:
             for file in files:
                 if not (path.parent / file).is_file():
                     yield f"{path.name}: there is no {file}"
+            yield from _secret_problems(path)
             continue
         try:
             kubernetes_validate.validate(found, kubernetes_validate.latest_version(), strict=True)
         except kubernetes_validate.ValidationError as error:
             yield f"{path.name}: {found['kind']}: {error.message}"
         yield from _pod_problems(path, found)
+
+
+def _secret_problems(path: Path) -> Iterator[str]:
+    """Yield secrets that a kustomization's objects use and its head does not make, or too early."""
+    head = path.read_text().partition("apiVersion:")[0]
+    namespace, creates = head.find("apply --filename"), head.find("create secret")
+    if creates >= 0 and not 0 <= namespace < creates:
+        yield f"{path.name}: secrets are made before their namespace"
+    made = set(re.findall(r"create secret (?:generic|tls) (\S+)", head))
+    objects = "".join(file.read_text() for file in path.parent.glob("*.yaml") if file != path)
+    used = set(re.findall(r"secretName: (\S+)|secretRef:\s+name: (\S+)", objects))
+    for name in sorted({a or b for a, b in used} ^ made):
+        yield f"{path.name}: the secret {name} is not both made and used"
 
 
 def _pod_problems(path: Path, found: Mapping[str, Any]) -> Iterator[str]:

@@ -43,6 +43,13 @@ def test_what_is_shipped_passes() -> None:
         ("kubernetes/cluster/ray.yaml", "RAY_AUTH_MODE: token", "RAY_A: b", "lets strangers"),
         ("kubernetes/auditor/guardian.yaml", "drop: [ALL]", "drop: []", "not hardened"),
         ("kubernetes/auditor/kustomization.yaml", "guardian.yaml", "g.yaml", "there is no g.yaml"),
+        ("kubernetes/cluster/kustomization.yaml", "generic ray-token", "generic ray", "ray-token"),
+        (
+            "kubernetes/operator/kustomization.yaml",
+            "apply --f",
+            "get --f",
+            "before their namespace",
+        ),
         ("kubernetes/auditor/guardian.toml", "listen =", "listens =", "guardian.toml"),
         ("server.toml", "queue_length = 16", "queue_length = -1", "server.toml"),
         ("monitoring/alerts.yaml", "underseal_calls_total", "underseal_cals_total", "cals_total"),
