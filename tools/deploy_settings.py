@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import yaml
@@ -20,6 +21,7 @@ Deployed = ServerSettings | RegistrarSettings | GuardianSettings
 
 _WRITTEN: Final = ("data", "log")
 """Settings that name folders which programs write to."""
+_COMMENTED: Final = re.compile(r"^# (\w+ = )", re.MULTILINE)
 _METRICS: Final = re.compile(r"http://127\.0\.0\.1:(\d+)/metrics")
 
 
@@ -36,6 +38,21 @@ def load_deployed(path: Path) -> Deployed:
     if path.name == "guardian.toml":
         return load_guardian_settings(path, {})
     return load_server_settings(path)
+
+
+def unexplained(path: Path) -> list[str]:
+    """Return the settings that an example does not show, be it in a comment.
+
+    Raises
+    ------
+    InvalidInput
+        The program would refuse the example with all that is in comments.
+    """
+    with TemporaryDirectory() as folder:
+        whole = Path(folder) / path.name
+        whole.write_text(_COMMENTED.sub(r"\1", path.read_text()))
+        settings = load_deployed(whole)
+    return sorted(set(type(settings).model_fields) - settings.model_fields_set)
 
 
 @dataclass(frozen=True)
