@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
@@ -38,6 +38,14 @@ def load_deployed(path: Path) -> Deployed:
     if path.name == "guardian.toml":
         return load_guardian_settings(path, {})
     return load_server_settings(path)
+
+
+def named_paths(settings: Deployed) -> Iterator[tuple[str, Path]]:
+    """Yield every file and folder that settings name, with the setting's name."""
+    for name, value in settings:
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Path):
+                yield name, one
 
 
 def unexplained(path: Path) -> list[str]:
@@ -121,18 +129,12 @@ def compose_settings_problems(path: Path) -> Iterator[str]:
 
 
 def _path_problems(service: Service) -> Iterator[str]:
-    named = [(name, value) for name, value in _values(service.settings) if isinstance(value, Path)]
+    named = list(named_paths(service.settings))
     if service.passphrase is not None:
         named.append(("UNDERSEAL_PASSPHRASE_FILE", Path(service.passphrase)))
     for name, value in named:
         if not service.sees(PurePosixPath(value), written=name in _WRITTEN):
             yield f"{name} = {value} is not mounted, or cannot be written"
-
-
-def _values(settings: Deployed) -> Iterator[tuple[str, Any]]:
-    for name, value in settings:
-        for one in value if isinstance(value, tuple) else (value,):
-            yield name, one
 
 
 def _port_problems(service: Service) -> Iterator[str]:

@@ -60,7 +60,7 @@ MAX_SUBJECTS: Final = 1000
 
 def utc_text(moment: datetime) -> str:
     """Return ``moment`` as the statements write times: UTC, whole seconds."""
-    return moment.astimezone(UTC).isoformat()[:_SECONDS_END] + "Z"
+    return _written(moment.astimezone(UTC))
 
 
 @lru_cache(maxsize=256)  # a request's times are checked when it is parsed, opened and claimed
@@ -73,9 +73,14 @@ def utc_moment(text: str) -> datetime:
         Anything else than what :func:`utc_text` writes, even if ISO 8601 allows it.
     """
     moment = datetime.fromisoformat(text)
-    if moment.isoformat()[:_SECONDS_END] + "Z" != text:
+    if _written(moment) != text:
         raise ValueError("a time is written as YYYY-MM-DDTHH:MM:SSZ")
     return moment
+
+
+def _written(moment: datetime) -> str:
+    """Return a moment that is taken for UTC, to the second."""
+    return moment.isoformat()[:_SECONDS_END] + "Z"
 
 
 class Part(BaseModel):

@@ -4,24 +4,10 @@
 //     expansion_forms < input > output    words: degree, primes, levels, then the row, and the
 //                                         keys in Montgomery form
 
-#include <cstdio>
-#include <stdexcept>
-
 #include "expansion.hpp"
+#include "words.hpp"
 
 using namespace underseal;
-
-namespace {
-
-std::vector<u32> read(size_t words) {
-    std::vector<u32> into(words);
-    if (std::fread(into.data(), sizeof(u32), words, stdin) != words) {
-        throw std::runtime_error("too little input");
-    }
-    return into;
-}
-
-}  // namespace
 
 int main() {
     const std::vector<u32> head = read(2);
@@ -38,16 +24,16 @@ int main() {
     const BlockShape shape{data - 1, basis.degree(), size_t{1} << levels};
     std::vector<u32> columns(shape.dimension * 2 * shape.level * shape.degree);
     expansion.descend(row.data(), data, 0, 0, levels, shape.level, columns.data());
-    std::fwrite(columns.data(), sizeof(u32), columns.size(), stdout);
+    write(columns);
     std::vector<u32> tiles(columns.size());
     const Monomials power = basis.monomials(shape.level, 5);
     expansion.add_rows({row.data()}, {&power}, data, 0, 0, shape, tiles.data());
-    std::fwrite(tiles.data(), sizeof(u32), tiles.size(), stdout);
+    write(tiles);
     for (const size_t check_level : {shape.level, shape.level - 1}) {
         std::vector<u32> sums(3 * check_level * shape.degree);
         expansion.prepare(row.data(), data, 0, 0, shape, check_level, tiles.data(), sums.data());
-        std::fwrite(tiles.data(), sizeof(u32), tiles.size(), stdout);
-        std::fwrite(sums.data(), sizeof(u32), sums.size(), stdout);
+        write(tiles);
+        write(sums);
     }
     return 0;
 }

@@ -4,28 +4,10 @@
 //     forms < input > output      words: degree, primes, dimension, probes, blocks, then the
 //                                 probes' tiles and the blocks' columns
 
-#include <cstdio>
-#include <stdexcept>
-
 #include "blocks.hpp"
+#include "words.hpp"
 
 using namespace underseal;
-
-namespace {
-
-std::vector<u32> read(size_t words) {
-    std::vector<u32> into(words);
-    if (std::fread(into.data(), sizeof(u32), words, stdin) != words) {
-        throw std::runtime_error("too little input");
-    }
-    return into;
-}
-
-void write(const std::vector<u32>& words) {
-    std::fwrite(words.data(), sizeof(u32), words.size(), stdout);
-}
-
-}  // namespace
 
 int main() {
     const std::vector<u32> head = read(2);

@@ -5,28 +5,13 @@
 //                                       values, to pack and unpack; then degree, primes, and for
 //                                       each prime two polynomials, to add, subtract and multiply
 
-#include <cstdio>
-#include <stdexcept>
-
 #include "elementwise.hpp"
 #include "packing.hpp"
+#include "words.hpp"
 
 using namespace underseal;
 
 namespace {
-
-std::vector<u32> read(size_t words) {
-    std::vector<u32> into(words);
-    if (std::fread(into.data(), sizeof(u32), words, stdin) != words) {
-        throw std::runtime_error("too little input");
-    }
-    return into;
-}
-
-template <class Value>
-void write(const std::vector<Value>& values) {
-    std::fwrite(values.data(), sizeof(Value), values.size(), stdout);
-}
 
 // The bytes, what they are read as, and the largest residue that either of them saw.
 void write_packed(unsigned bits, std::vector<u32> values) {

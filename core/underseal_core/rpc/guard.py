@@ -138,9 +138,12 @@ class Guard(grpc.aio.ServerInterceptor):
         finally:
             seconds = time.monotonic() - start
             self._observer(method, code, seconds)
-            say, why = (_log.warning, {"reason": reason}) if reason else (_log.info, {})
-            facts = {"method": method, "caller": caller, "code": code.name}
-            say("call", **facts, seconds=round(seconds, 4), **why)
+            spent = round(seconds, 4)
+            facts = {"method": method, "caller": caller, "code": code.name, "seconds": spent}
+            if reason:
+                _log.warning("call", **facts, reason=reason)
+            else:
+                _log.info("call", **facts)
 
     @contextmanager
     def _place(self, caller: str) -> Iterator[None]:

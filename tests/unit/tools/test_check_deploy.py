@@ -25,6 +25,14 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(DEPLOY, tmp_path / "deploy"))
 
 
+def changed(path: Path, old: str, new: str) -> Path:
+    """Replace a text that is there."""
+    before = path.read_text()
+    assert old in before
+    path.write_text(before.replace(old, new))
+    return path
+
+
 def test_what_is_shipped_passes() -> None:
     assert list(problems(DEPLOY)) == []
 
@@ -61,10 +69,7 @@ def test_what_is_shipped_passes() -> None:
     ],
 )
 def test_it_notices(folder: Path, file: str, old: str, new: str, text: str) -> None:
-    path = folder / file
-    before = path.read_text()
-    assert old in before
-    path.write_text(before.replace(old, new))
+    path = changed(folder / file, old, new)
     path = path.with_name("workers.yaml") if path.name == "ray.yaml" else path
     if file.startswith("monitoring"):
         found = list(check_deploy.monitoring_problems(folder / "monitoring"))
@@ -95,10 +100,7 @@ def test_it_notices(folder: Path, file: str, old: str, new: str, text: str) -> N
 def test_it_notices_settings_that_do_not_fit_the_mounts(
     folder: Path, file: str, old: str, new: str, text: str
 ) -> None:
-    path = folder / "container" / file
-    before = path.read_text()
-    assert old in before
-    path.write_text(before.replace(old, new))
+    changed(folder / "container" / file, old, new)
     found = list(check_deploy.compose_problems(folder / "container" / "compose.yaml"))
     assert any(text in problem for problem in found), found
 
@@ -108,15 +110,13 @@ def test_it_notices_settings_that_do_not_fit_the_mounts(
     ("old", "new"), [("ProtectSystem=strict", "ProtectSystem=maybe"), ("DynamicUser=yes", "")]
 )
 def test_it_notices_exposed_services(folder: Path, old: str, new: str) -> None:
-    path = folder / "systemd" / "underseal-guardian.service"
-    path.write_text(path.read_text().replace(old, new))
+    path = changed(folder / "systemd" / "underseal-guardian.service", old, new)
     assert list(check_deploy.service_problems(path))
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (Prometheus) is not installed")
 def test_it_notices_rules_that_prometheus_refuses(folder: Path) -> None:
-    path = folder / "monitoring" / "alerts.yaml"
-    path.write_text(path.read_text().replace("sum by (instance)", "sum by instance"))
+    changed(folder / "monitoring" / "alerts.yaml", "sum by (instance)", "sum by instance")
     assert list(check_deploy.monitoring_problems(folder / "monitoring"))
 
 
@@ -132,7 +132,6 @@ def test_it_notices_rules_that_prometheus_refuses(folder: Path) -> None:
 )
 def test_it_notices_alerts_that_do_not_fire(folder: Path, file: str, old: str, new: str) -> None:
     """The last: a series that is born with its first error has no increase."""
-    path = folder / "monitoring" / file
-    path.write_text(path.read_text().replace(old, new))
+    changed(folder / "monitoring" / file, old, new)
     found = list(check_deploy.monitoring_problems(folder / "monitoring"))
     assert any("FAILED" in problem for problem in found), found

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tools.check_deploy import ROOT
-from tools.deploy_settings import load_deployed
+from tools.deploy_settings import load_deployed, named_paths
 
 HOW_TO = (ROOT / "docs" / "howto" / "deploy.md").read_text()
 ETC = Path("/etc/underseal")
@@ -36,11 +36,9 @@ def settings_file(name: str, folder: Path) -> Path:
 
 
 def paths(path: Path) -> Iterator[tuple[str, Path]]:
-    for name, value in load_deployed(path):
-        for one in value if isinstance(value, tuple) else (value,):
-            if isinstance(one, Path):
-                inside = one.is_relative_to(path.parent)
-                yield name, ETC / one.relative_to(path.parent) if inside else one
+    for name, one in named_paths(load_deployed(path)):
+        inside = one.is_relative_to(path.parent)
+        yield name, ETC / one.relative_to(path.parent) if inside else one
 
 
 @pytest.mark.parametrize(
