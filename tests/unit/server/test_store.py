@@ -289,7 +289,7 @@ def test_request_ids_that_have_expired_are_deleted_within_a_minute(store: Store)
     for number, (now, kept) in enumerate(
         [("09:00:10", 1), ("09:00:30", 2), ("09:01:05", 2), ("09:03:30", 1)]
     ):
-        until = f"2026-01-01T09:{1 + number:02}:00Z"
+        until = f"2026-01-01T09:{number:02}:{20 if number == 0 else 59}Z"
         store.requests.claim(f"{number:032x}", "agency", until, f"2026-01-01T{now}Z")
         with store._database.reading() as connection:
             assert connection.scalar(sa.select(sa.func.count()).select_from(requests)) == kept
